@@ -1,0 +1,121 @@
+"""From settings to objects: the only place where a name becomes a class."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
+from sgmse.conditioning import LearnedNull, ZeroNull
+from sgmse.config import DataConfig, ModelConfig, TrainConfig, check_model
+from sgmse.data import corpora
+from sgmse.data.dataset import DynamicMixing, ItemSettings, KeyedDataset, Paired, ValidationSet
+from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.encoders import encoder_class
+from sgmse.errors import UserError
+from sgmse.losses import Objective
+from sgmse.model import NoiseCondScoreModel, Optimisation, Parts
+from sgmse.precondition import Preconditioner
+from sgmse.sampling import SamplerSettings, sampler_name
+from sgmse.sde import OUVE, SBVE, SDE
+from sgmse.transform import SpectrogramTransform
+
+
+def build_model(config: ModelConfig, sampler: SamplerSettings, train: TrainConfig | None = None) -> NoiseCondScoreModel:
+    """The model; trainable when `train` is given. Raises `UserError` for values that do not work together."""
+    check_model(config, sampler)
+    sde: SDE = (
+        OUVE(config.theta, config.sigma_min, config.sigma_max) if config.sde == "ouve" else SBVE(config.k, config.c)
+    )
+    try:
+        sampler_name(sampler, sde)
+        parts = _build_parts(config, sde)
+    except ValueError as error:
+        raise UserError(f"{error}") from None
+    try:
+        return NoiseCondScoreModel(
+            parts,
+            settings=asdict(config) | asdict(sampler),
+            sampler=sampler,
+            t_eps=config.t_eps,
+            cond_drop_prob=0.0 if config.encoder == "none" else config.cond_drop_prob,
+            optimisation=None if train is None else _optimisation(train),
+        )
+    except ImportError as error:
+        raise UserError(f"--pesq_weight needs torch-pesq ({error}); run `pip install torch-pesq`") from None
+
+
+def _build_parts(config: ModelConfig, sde: SDE) -> Parts:
+    transform = SpectrogramTransform(config.n_fft, config.hop_length, config.spec_factor, config.spec_abs_exponent)
+    conditioned = config.encoder != "none"
+    null = ZeroNull() if config.null_condition == "zero" else LearnedNull(config.cond_dim)
+    fixed_scaling = config.backbone != "ncsnpp_v2"  # SGMSE+'s own networks predict −score
+    return Parts(
+        transform=transform,
+        sde=sde,
+        preconditioner=Preconditioner(
+            sde,
+            scaling=config.resolved_scaling(),
+            c_in=config.c_in,
+            c_out="-1" if fixed_scaling else config.c_out,
+            c_skip=config.c_skip,
+            sigma_data=config.sigma_data,
+        ),
+        objective=Objective(
+            config.resolved_objective(), config.loss_weighting, config.sigma_data, config.l1_weight, config.pesq_weight
+        ),
+        backbone=NCSNpp(
+            VARIANTS[config.backbone],
+            config.nf,
+            tuple(config.ch_mult),
+            config.num_res_blocks,
+            config.frequency_fold,
+            config.cond_dim if conditioned else None,
+        ),
+        encoder=encoder_class(config.encoder).from_settings(asdict(config), transform) if conditioned else None,
+        null=null if conditioned else None,
+        pad_mode="zero" if config.backbone == "ncsnpp" else "reflect",
+    )
+
+
+def _optimisation(train: TrainConfig) -> Optimisation:
+    if train.lr_decay == "cosine" and train.max_steps < 1:
+        raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")
+    return Optimisation(
+        lr=train.lr,
+        warmup_steps=train.warmup_steps,
+        decay_steps=train.max_steps if train.lr_decay == "cosine" else 0,
+        ema_decay=train.ema_decay,
+        seed=train.seed,
+    )
+
+
+def build_datamodule(data: DataConfig, model: ModelConfig, seed: int) -> NoiseCondDataModule:
+    """Training and validation data: a paired corpus, dynamic mixing, or the embedded corpus when nothing is named."""
+    settings = ItemSettings(
+        sample_rate=model.sample_rate,
+        crop_length=(data.num_frames - 1) * model.hop_length,
+        seed=seed,
+        with_reference=model.encoder != "none",
+        reference_min_s=data.reference_s[0],
+        reference_max_s=data.reference_s[1],
+    )
+    train = _dataset("train", data, settings)
+    valid = _dataset("valid", data, replace(settings, seed=0))  # the same files whatever the seed of the run
+    return NoiseCondDataModule(
+        train,
+        valid,
+        ValidationSet(valid, data.num_eval_files),
+        batch_size=data.batch_size,
+        num_valid_items=data.num_valid_items,
+        num_workers=data.num_workers,
+    )
+
+
+def _dataset(split: str, data: DataConfig, settings: ItemSettings) -> KeyedDataset:
+    if data.base_dir is not None:
+        return Paired(corpora.paired_files(data.base_dir, split), settings)
+    embedded: dict[str, Any] = {kind: [str(corpora.embedded_dir() / kind)] for kind in ("speech", "noise")}
+    speech = corpora.split_files(data.speech_dir or embedded["speech"], split, "speech")
+    noise = corpora.split_files(data.noise_dir or embedded["noise"], split, "noise")
+    return DynamicMixing(speech, noise, settings, *data.mix_snr_db)

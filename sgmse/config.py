@@ -1,0 +1,252 @@
+"""Every setting, declared once: name, type, default, meaning. Command-line flags and YAML keys are made from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sgmse.encoders import ENCODERS
+from sgmse.errors import UserError
+from sgmse.losses import LossWeighting, ObjectiveName
+from sgmse.precondition import InputScaling, OutputScaling, SkipScaling
+from sgmse.sampling import SamplerSettings
+from sgmse.sde import OUVE, SBVE
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model"""
+
+    backbone: Literal["ncsnpp", "ncsnpp_v2", "ncsnpp_48k"] = "ncsnpp"
+    """NCSN++ variant: ncsnpp is SGMSE+ and divides its output by t; ncsnpp_v2 leaves scaling to the preconditioner;
+    ncsnpp_48k has no pyramids and attends in the middle only"""
+    nf: int = 128
+    """channels of the network at full resolution"""
+    ch_mult: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 2, 2, 2])
+    """channels at each level, in units of nf; each level halves frequency and time"""
+    num_res_blocks: int = 2
+    """residual blocks per level"""
+    frequency_fold: int = 1
+    """neighbouring frequency bins folded into channels before the network; 4 makes it about four times cheaper"""
+
+    sample_rate: int = 16000
+    """sampling rate of the model in Hz; every file is resampled to it"""
+    n_fft: int = 510
+    """window length of the STFT in samples; n_fft / 2 + 1 bins"""
+    hop_length: int = 128
+    """hop of the STFT in samples"""
+    spec_factor: float = 0.15
+    """factor applied to the compressed spectrogram"""
+    spec_abs_exponent: float = 0.5
+    """exponent that compresses the magnitudes"""
+
+    sde: Literal["ouve", "sbve"] = "ouve"
+    """diffusion process: Ornstein–Uhlenbeck (SGMSE+) or Schrödinger bridge, both variance exploding"""
+    theta: float = OUVE.theta
+    """stiffness of the ouve process"""
+    sigma_min: float = OUVE.sigma_min
+    """smallest noise scale of the ouve process"""
+    sigma_max: float = OUVE.sigma_max
+    """largest noise scale of the ouve process"""
+    k: float = SBVE.k
+    """growth of the diffusion of the sbve process"""
+    c: float = SBVE.c
+    """scale of the diffusion of the sbve process"""
+    t_eps: float = 0.03
+    """smallest diffusion time of training, and of sampling with ouve"""
+
+    objective: Literal["auto"] | ObjectiveName = "auto"
+    """what the network learns; auto: score_matching for ouve, data_prediction for sbve"""
+    loss_weighting: LossWeighting = "1"
+    """weighting of the denoiser objective over the noise scale"""
+    network_scaling: Literal["auto", "none", "1/sigma", "1/t"] = "auto"
+    """scaling of the raw output; auto: 1/sigma for score_matching with ncsnpp_v2, else none"""
+    c_in: InputScaling = "1"
+    """input scaling of ncsnpp_v2 (edm: Karras et al. 2022)"""
+    c_out: OutputScaling = "1"
+    """output scaling of ncsnpp_v2"""
+    c_skip: SkipScaling = "0"
+    """skip scaling of ncsnpp_v2"""
+    sigma_data: float = 0.1
+    """standard deviation of clean spectrograms, for the edm choices"""
+    l1_weight: float = 0.001
+    """weight of the L1 distance of waveforms in data_prediction"""
+    pesq_weight: float = 0.0
+    """weight of the PESQ loss in data_prediction; needs `pip install torch-pesq`"""
+
+    encoder: str = field(default="cnn", metadata={"choices": ("none", *ENCODERS)})
+    """noise encoder; none: a model without reference, the baseline"""
+    cond_dim: int = 512
+    """size of the condition vector"""
+    encoder_channels: int = 32
+    """channels of the first convolution of the cnn encoder"""
+    null_condition: Literal["zero", "learned"] = "zero"
+    """what stands for "no reference" """
+    cond_drop_prob: float = 0.1
+    """share of training items whose reference is dropped; 0 leaves no null condition to guide against"""
+
+    def resolved_objective(self) -> ObjectiveName:
+        if self.objective != "auto":
+            return self.objective
+        return "score_matching" if self.sde == "ouve" else "data_prediction"
+
+    def resolved_scaling(self) -> Literal["none", "1/sigma", "1/t"]:
+        if self.network_scaling != "auto":
+            return self.network_scaling
+        score = self.resolved_objective() == "score_matching" and self.backbone == "ncsnpp_v2"
+        return "1/sigma" if score else "none"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Training data"""
+
+    base_dir: str | None = None
+    """paired corpus: {train,valid,test}/{clean,noisy}, names and lengths equal"""
+    speech_dir: list[str] = field(default_factory=list)
+    """clean speech for dynamic mixing, with train/ and valid/ inside; repeatable"""
+    noise_dir: list[str] = field(default_factory=list)
+    """noise for dynamic mixing, with train/ and valid/ inside (without them: training only); repeatable"""
+    mix_snr_db: list[float] = field(default_factory=lambda: [-5.0, 15.0])
+    """range of the signal-to-noise ratio of dynamic mixing in dB"""
+    reference_s: list[float] = field(default_factory=lambda: [0.25, 2.0])
+    """range of the length of noise references in seconds"""
+    num_frames: int = 256
+    """STFT frames of a training crop"""
+    batch_size: int = 8
+    """training crops per device and step"""
+    num_workers: int = 4
+    """processes that prepare batches"""
+    num_eval_files: int = 20
+    """validation files that are enhanced and scored; 0: none"""
+    num_valid_items: int = 64
+    """crops for the validation loss"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training"""
+
+    lr: float = 1e-4
+    """learning rate of Adam"""
+    warmup_steps: int = 500
+    """steps over which the learning rate grows to lr"""
+    lr_decay: Literal["none", "cosine"] = "none"
+    """cosine brings the learning rate to zero at max_steps"""
+    grad_clip: float = 1.0
+    """largest norm of the gradient; 0: no clipping"""
+    ema_decay: float = 0.999
+    """decay of the averaged weights, which validation and enhancement use"""
+    accumulate_grad_batches: int = 1
+    """batches per step"""
+    max_steps: int = -1
+    """stop after this many steps; -1: no limit"""
+    max_epochs: int = -1
+    """stop after this many epochs; -1: no limit"""
+    max_minutes: float = 0.0
+    """stop after this many minutes of training, resumed ones counted; 0: no limit"""
+    val_every_n_steps: int = 1000
+    """steps between validations"""
+    save_every_n_steps: int = 5000
+    """steps between checkpoints that are kept (last.ckpt is renewed at each validation)"""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    """arithmetic of the network; spectrograms stay in 32 bit"""
+    compile: bool = False
+    """compile the network with torch.compile (needs a C++ compiler on CPU)"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to train"""
+    devices: int = 1
+    """number of devices"""
+    seed: int = 0
+    """drives mixing, references, dropping, diffusion times and noise"""
+    log_dir: str = "logs"
+    """folder of runs; each gets a folder of its own"""
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
+    """where curves go"""
+    wandb_name: str | None = None
+    """name of the W&B run"""
+    nolog: bool = False
+    """log nothing"""
+    ckpt: str | None = None
+    """checkpoint to resume from, exactly where it stopped"""
+
+
+@dataclass(frozen=True)
+class EnhanceConfig:
+    """Enhancement"""
+
+    test_dir: str | None = None
+    """noisy files, at any depth; a folder with noisy/ inside stands for that one. Default: the embedded test set"""
+    enhanced_dir: str | None = None
+    """where enhanced files go, names kept. Default: enhanced/<run>"""
+    ckpt: str | None = None
+    """checkpoint, ours or one of sp-uhh/sgmse. Default: the newest below logs/, best PESQ first"""
+    guidance_scale: float = 1.0
+    """w in u + w (c − u): 0 ignores the reference, 1 uses it, more follows it harder (two passes per evaluation)"""
+    noise_ref: str | None = None
+    """one noise recording for all files"""
+    noise_ref_dir: str | None = None
+    """a noise recording per file: same relative path or stem. Default: ref/ beside noisy/, if there"""
+    oracle_noise: bool = False
+    """use the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs clean_dir"""
+    clean_dir: str | None = None
+    """clean files for oracle_noise"""
+    t_eps: float | None = None
+    """smallest diffusion time of sampling with ouve. Default: as trained"""
+    seed: int = 0
+    """drives sampling; each file draws its own noise from it and its name"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to run"""
+
+
+TRAIN_GROUPS = (ModelConfig, SamplerSettings, DataConfig, TrainConfig)
+
+
+def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
+    """Raise `UserError` for values that cannot work together, whoever set them."""
+    objective = config.resolved_objective()
+    if (objective == "data_prediction") != (config.sde == "sbve"):
+        fitting = "data_prediction" if config.sde == "sbve" else "score_matching or denoiser"
+        raise UserError(f"--objective {objective} does not fit --sde {config.sde}; use {fitting}, or --objective auto")
+    if config.backbone != "ncsnpp_v2":
+        if objective != "score_matching":
+            raise UserError(
+                f"--backbone {config.backbone} predicts a score only; use --backbone ncsnpp_v2 for {objective}"
+            )
+        scaled = (config.network_scaling, config.c_in, config.c_out, config.c_skip)
+        if scaled != ("auto", "1", "1", "0") and scaled != ("none", "1", "1", "0"):
+            raise UserError(f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 to choose another")
+    if not 0 <= config.cond_drop_prob <= 1:
+        raise UserError(f"--cond_drop_prob {config.cond_drop_prob} is no probability; use a value from 0 to 1")
+    if not 0 < config.t_eps < 1:
+        raise UserError(f"--t_eps {config.t_eps} is outside (0, 1); 0.03 is the usual value")
+    if sampler.N < 1 or sampler.corrector_steps < 1:
+        raise UserError("--N and --corrector_steps count steps; use 1 or more (--corrector none for no corrector)")
+    bins, multiple = config.n_fft // 2 + 1, config.frequency_fold * 2 ** (len(config.ch_mult) - 1)
+    if bins % multiple:
+        nearest = 2 * (max(1, round(bins / multiple)) * multiple - 1)
+        raise UserError(
+            f"--n_fft {config.n_fft} gives {bins} bins, but the network needs a multiple of {multiple} "
+            f"(frequency_fold · 2^levels); use --n_fft {nearest}"
+        )
+
+
+_BY_SDE = {"ouve": {"theta", "sigma_min", "sigma_max"}, "sbve": {"k", "c"}}
+_NEEDS_ENCODER = ("cond_drop_prob", "null_condition", "cond_dim", "encoder_channels")
+
+
+def check_typed(typed: set[str], encoder: str, sde: str) -> None:
+    """Raise `UserError` for settings given together that contradict each other. Defaults never conflict."""
+    if encoder == "none" and "encoder" in typed:
+        for name in typed.intersection(_NEEDS_ENCODER):
+            raise UserError(f"--encoder none takes no reference, so --{name} has no meaning; leave one of them out")
+    for other, names in _BY_SDE.items():
+        for name in typed.intersection(names):
+            if other != sde:
+                raise UserError(f"--{name} belongs to --sde {other}, but the process is {sde}; leave it out")
+    if "base_dir" in typed and typed & {"speech_dir", "noise_dir"}:
+        raise UserError("--base_dir is a corpus of pairs, --speech_dir and --noise_dir mix on the fly; give one kind")
+    if len(typed & {"speech_dir", "noise_dir"}) == 1:
+        raise UserError("dynamic mixing needs both --speech_dir and --noise_dir; add the missing one")
+    if "nolog" in typed and typed & {"logger", "wandb_name"}:
+        raise UserError("--nolog turns logging off, so --logger and --wandb_name have no meaning; leave one out")

@@ -1,0 +1,203 @@
+"""Audio files in and out: the only file I/O on audio. Waveforms are float32, mono [N] or multi-channel [C, N]."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from sgmse.errors import UserError
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+_FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
+_DEFAULT_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+_MARGIN_S = 0.1  # longer than the impulse response of the resampling filter for every rate from 8 kHz
+_PEAK_WHEN_ATTENUATED = 0.999
+_WRITE_BLOCK = 65536  # libsndfile's Vorbis encoder keeps a whole block on the stack and crashes on long ones
+_MP3_SLACK_S = 0.1  # an MP3 header's length may count the encoder's padding
+_UNKNOWN_LENGTH = 2**40  # streamed FLAC files hold no length: libsndfile then reports a huge one
+_STREAMED_WAV_BYTES = 2**31 - 4096  # a WAV written to a pipe claims the largest size that fits; it is not truncated
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says."""
+
+    path: Path
+    sample_rate: int
+    num_frames: int
+    channels: int
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.sample_rate
+
+
+def info(path: str | Path) -> AudioInfo:
+    """Read the header only. Raises `UserError` for a file that is missing, empty or no audio."""
+    path = Path(path)
+    with _opened(path) as file:
+        return AudioInfo(path, file.samplerate, file.frames, file.channels, file.subtype)
+
+
+def find(folder: str | Path, what: str = "audio") -> list[Path]:
+    """All audio files below `folder`, sorted; hidden files are left out, linked folders are followed.
+
+    `what` names the files in the error, e.g. "clean speech".
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder (for {what}); check the path")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file, but a folder is needed (for {what})")
+    found: list[Path] = []
+    visited: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link that points back up
+            folders.clear()
+            continue
+        visited.add(real)
+        found += [Path(parent, n) for n in names if not n.startswith(".") and n.lower().endswith(AUDIO_SUFFIXES)]
+    if not found:
+        raise UserError(f"{folder}: holds no file ending in {', '.join(AUDIO_SUFFIXES)} (for {what}); check the path")
+    return sorted(found)
+
+
+def read(
+    path: str | Path,
+    sample_rate: int | None,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    mono: bool = True,
+) -> np.ndarray:
+    """Read a file or the part of it from `start_s` on, at `sample_rate` (None: the file's own).
+
+    Only the needed part is decoded. A crop equals the same crop of the whole resampled file; it holds
+    round(duration_s * sample_rate) samples unless the file ends before.
+    Returns the channels' average [N], or with `mono=False` the channels [C, N].
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        from_rate, to_rate = file.samplerate, sample_rate or file.samplerate
+        total = file.frames
+        if not 0 <= start_s * from_rate < total:
+            raise UserError(f"{path}: lasts {total / from_rate:.2f} s, a part from {start_s:.2f} s on does not exist")
+        # Cuts are made at whole samples of both rates, so that both grids stay aligned.
+        down, up = from_rate // math.gcd(from_rate, to_rate), to_rate // math.gcd(from_rate, to_rate)
+        begin = round(start_s * to_rate)
+        margin = math.ceil(_MARGIN_S * from_rate) if down != up else 0
+        first = max(0, (begin * down // up - margin) // down * down)
+        end, last = None, total
+        if duration_s is not None:
+            end = begin + round(duration_s * to_rate)
+            last = min(total, math.ceil(end * down / up) + margin)
+        frames = _decode(file, path, first, last)
+    offset = first // down * up
+    channels = frames.T if not mono else frames.mean(axis=1, dtype=np.float32)
+    part = resample(channels, from_rate, to_rate)[..., begin - offset : None if end is None else end - offset]
+    return np.ascontiguousarray(part)
+
+
+def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resample `waveform` [..., N] along its last axis (soxr, high quality, linear phase, no delay)."""
+    waveform = np.asarray(waveform, dtype=np.float32)
+    if from_rate == to_rate:
+        return waveform
+    rows = waveform.reshape(-1, waveform.shape[-1])
+    resampled = np.stack([soxr.resample(row, from_rate, to_rate, quality="HQ") for row in rows])
+    return resampled.reshape(*waveform.shape[:-1], -1).astype(np.float32, copy=False)
+
+
+def write(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str | None = None) -> float:
+    """Write `waveform` [N] or [C, N] in the format of the suffix; the file appears whole or not at all.
+
+    `subtype` is libsndfile's, e.g. that of the input file; None, or one that the format cannot hold, means float32
+    for WAV and the usual one elsewhere. Returns the peak of `waveform`. Formats other than float clip beyond 1: when
+    the returned peak is above 1, such a file was attenuated as a whole to a peak of 0.999, which the caller reports.
+    """
+    path, waveform = Path(path), np.asarray(waveform, dtype=np.float32)
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise UserError(f"{path}: cannot write this format; use one of {', '.join(AUDIO_SUFFIXES)}")
+    if not np.isfinite(waveform).all():
+        raise UserError(f"{path}: not written, because the computed waveform holds NaN or Inf values")
+    if subtype is None or not soundfile.check_format(_FORMATS[suffix], subtype):
+        subtype = _DEFAULT_SUBTYPES[suffix]
+    peak = float(np.abs(waveform).max(initial=0.0))
+    if peak > 1 and subtype not in _FLOAT_SUBTYPES:
+        waveform = waveform * np.float32(_PEAK_WHEN_ATTENUATED / peak)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        channels = 1 if waveform.ndim == 1 else waveform.shape[0]
+        with soundfile.SoundFile(temporary, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file:
+            for begin in range(0, waveform.shape[-1], _WRITE_BLOCK):
+                file.write(waveform[..., begin : begin + _WRITE_BLOCK].T)
+        os.replace(temporary, path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(
+            f"{path}: cannot be written ({_reason(error)}); check the folder, its rights and the disk"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return peak
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file; what makes it unreadable becomes one sentence."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
+    try:
+        file = soundfile.SoundFile(path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: cannot be opened, permission denied; check its rights") from error
+        raise UserError(f"{path}: is not a readable audio file; replace or remove it") from error
+    with file:
+        if file.frames >= _UNKNOWN_LENGTH:
+            raise UserError(f"{path}: its header does not say how long it is; re-encode it")
+        if file.frames == 0:
+            raise UserError(f"{path}: holds no audio, only a header; replace or remove it")
+        cut = re.search(r"data : (\d+) \(should be (\d+)\)", file.extra_info)
+        if cut and int(cut[2]) < int(cut[1]) < _STREAMED_WAV_BYTES:
+            raise UserError(f"{path}: is truncated ({cut[2]} of {cut[1]} bytes of audio); copy or download it again")
+        yield file
+
+
+def _decode(file: soundfile.SoundFile, path: Path, first: int, last: int) -> np.ndarray:
+    """Frames [first, last) as float32 [N, C], checked for truncation and for NaN or Inf."""
+    is_mp3 = file.format == "MP3"
+    begin = 0 if is_mp3 else first  # MP3 frames depend on those before: after a seek they decode to other values
+    try:
+        file.seek(begin)
+        frames = file.read(last - begin, dtype="float32", always_2d=True)[first - begin :]
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: is damaged or truncated ({_reason(error)}); copy or download it again") from error
+    missing = (last - first - len(frames)) / file.samplerate
+    if missing > (_MP3_SLACK_S if is_mp3 else 0):
+        raise UserError(f"{path}: is truncated, {missing:.3f} s are missing; copy or download it again")
+    if not np.isfinite(frames).all():
+        raise UserError(f"{path}: holds NaN or Inf values; replace or remove it")
+    return frames
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words for `error`, without the path that our message names already."""
+    text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
+    return str(text).strip().rstrip(".")

@@ -1,0 +1,280 @@
+"""`NoiseCondScoreModel`: encode → drop → perturb → predict → loss; and `enhance`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from sgmse import losses
+from sgmse.backbone.ncsnpp import NCSNpp
+from sgmse.conditioning import Condition, guided, keep_mask, passes_per_evaluation
+from sgmse.data.loaders import mismatched
+from sgmse.ema import AveragedWeights
+from sgmse.encoders.base import NoiseEncoder
+from sgmse.losses import Objective
+from sgmse.precondition import Preconditioner
+from sgmse.sampling import Noise, SamplerSettings, gaussian, sample
+from sgmse.sde import SDE, per_item
+from sgmse.transform import PadMode, SpectrogramTransform, pad_frames
+
+Batch = dict[str, Tensor]
+LOG_EVERY = 50  # steps between points of the training curves
+TIME_BINS = 5  # of equal width in diffusion time, in which the loss is watched
+SILENCE_RMS = 1e-5  # relative to the peak of the noisy speech; quieter references say nothing
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the model is made of; `sgmse.build` puts them together. `null` maps a condition to the null of its shape."""
+
+    transform: SpectrogramTransform
+    sde: SDE
+    preconditioner: Preconditioner
+    objective: Objective
+    backbone: NCSNpp
+    encoder: NoiseEncoder | None
+    null: nn.Module | None
+    pad_mode: PadMode
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the weights are trained.
+
+    Args:
+        lr: learning rate of Adam, reached after `warmup_steps` steps of linear growth.
+        decay_steps: steps over which a cosine then brings it to zero, or 0 for a constant rate.
+        ema_decay: of the averaged weights.
+        seed: drives diffusion times, noise and dropping.
+    """
+
+    lr: float
+    warmup_steps: int
+    decay_steps: int
+    ema_decay: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """waveform [B, N]; nfe: evaluations the sampler asked for; passes: network passes per item; null_reference [B]."""
+
+    waveform: Tensor
+    nfe: int
+    passes: int
+    null_reference: Tensor
+
+
+class NoiseCondScoreModel(pl.LightningModule):
+    """Score model s(x_t, y, z_r, t) of clean speech x given noisy speech y and the embedding z_r of a noise reference.
+
+    With no encoder it is SGMSE+ (or its bridge). Every waveform is at the model's rate.
+
+    Args:
+        parts: transform, process, networks.
+        settings: plain values that rebuild this model; stored in its checkpoints.
+        sampler: the sampler used by default.
+        t_eps: smallest diffusion time of training, and of sampling with OUVE.
+        cond_drop_prob: share of training items whose reference is dropped.
+        optimisation: None for a model that is only used.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: dict[str, Any],
+        sampler: SamplerSettings,
+        t_eps: float,
+        cond_drop_prob: float,
+        optimisation: Optimisation | None,
+    ) -> None:
+        super().__init__()
+        self.transform, self.sde, self.preconditioner = parts.transform, parts.sde, parts.preconditioner
+        self.objective, self.pad_mode = parts.objective, parts.pad_mode
+        self.backbone, self.encoder, self.null = parts.backbone, parts.encoder, parts.null
+        self.settings, self.sampler = settings, sampler
+        self.t_eps, self.cond_drop_prob, self.optimisation = t_eps, cond_drop_prob, optimisation
+        self.average = AveragedWeights(self, optimisation.ema_decay) if optimisation is not None else None
+        self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
+        if optimisation is not None and parts.objective.pesq_weight > 0:
+            self._pesq_loss = (losses.pesq_loss(settings["sample_rate"]),)
+        self._time_bins = torch.zeros(2, TIME_BINS)
+
+    # ---- one training item ----
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of a batch {clean, noisy [B, N], reference [B, M], reference_length [B]}."""
+        micro_step = batch_idx % self.trainer.accumulate_grad_batches
+        generator = self._generator(self.global_step, micro_step, self.global_rank)
+        condition = self._drop(self.encode(batch["reference"], batch["reference_length"]), generator)
+        loss, t = self.loss(batch, condition, generator)
+        self._log_training(loss, t, batch)
+        return loss.mean()
+
+    def encode(self, reference: Tensor, length: Tensor) -> Condition | None:
+        """References [B, M] with their lengths [B] → condition; items of length 0 get the null."""
+        if self.encoder is None or self.null is None:
+            return None
+        condition = self.encoder(reference, length)
+        return condition.where(length > 0, self.null(condition))
+
+    def _drop(self, condition: Condition | None, generator: torch.Generator) -> Condition | None:
+        if condition is None or self.null is None:
+            return condition
+        keep = keep_mask(len(condition.vector), self.cond_drop_prob, generator, self.device)
+        return condition.where(keep, self.null(condition))
+
+    def loss(self, batch: Batch, condition: Condition | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Perturb, predict, compare: losses [B] at random diffusion times [B]."""
+        x, y = self.transform(batch["clean"]), self.transform(batch["noisy"])
+        t = torch.rand(x.shape[0], generator=generator, device=x.device) * (self.sde.end_time - self.t_eps) + self.t_eps
+        z = gaussian(generator)(x)
+        mean, sigma = self.sde.mean(x, y, t), self.sde.std(t)
+        x_t = mean + per_item(sigma, z) * z
+        output = self.predict(x_t, y, t, condition)
+        objective = self.objective
+        if objective.name == "score_matching":
+            return losses.score_matching(output, z, sigma), t
+        if objective.name == "denoiser":
+            return losses.denoiser(output, x_t, mean, sigma, objective.weighting, objective.sigma_data), t
+        return self._data_prediction(output, x, batch["clean"].shape[-1]), t
+
+    def _data_prediction(self, estimate: Tensor, clean: Tensor, length: int) -> Tensor:
+        """[B]: spectrogram error + weighted L1 (and PESQ) of the waveforms, Richter et al. 2024, Eq. (13)."""
+        loss = losses.data_prediction(estimate, clean)
+        waveforms = self.transform.inverse(estimate, length), self.transform.inverse(clean, length)
+        loss = loss + self.objective.l1_weight * losses.waveform_l1(*waveforms)
+        for pesq_loss in self._pesq_loss:
+            distance = pesq_loss.to(self.device)(waveforms[1], waveforms[0])
+            loss = loss + self.objective.pesq_weight * distance
+        return loss
+
+    def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
+        """Score (OUVE) or clean spectrogram (bridge) [B, 1, F, T] from x_t, y [B, 1, F, T], t [B]."""
+        output = self.preconditioner(lambda x, y, t: self.backbone(x, y, t, condition), x_t, y, t)
+        if self.objective.name == "denoiser":  # the network predicts the mean D; its score is (D − x_t) / σ²
+            return (output - x_t) / per_item(self.sde.std(t), x_t) ** 2
+        return output
+
+    # ---- validation loss, with averaged weights ----
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation_weights = self.averaged_weights()
+        self._validation_weights.__enter__()
+
+    def on_validation_epoch_end(self) -> None:
+        self._validation_weights.__exit__(None, None, None)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss with the matched, the null and a mismatched reference; the same times and noise for all three."""
+
+        def mean_loss(condition: Condition | None) -> Tensor:
+            return self.loss(batch, condition, self._generator(2**40, batch_idx, self.global_rank))[0].mean()
+
+        size = len(batch["clean"])
+        condition = self.encode(batch["reference"], batch["reference_length"])
+        matched = mean_loss(condition)
+        self.log("valid_loss", matched, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=size)
+        if condition is None or self.null is None:
+            return
+        other = mismatched(batch)
+        gap = mean_loss(self.encode(other["reference"], other["reference_length"])) - matched
+        self.log("cond_gap", gap, on_epoch=True, sync_dist=True, batch_size=size)
+        if self.cond_drop_prob > 0:
+            loss = mean_loss(self.null(condition))
+            self.log("uncond/valid_loss", loss, on_epoch=True, sync_dist=True, batch_size=size)
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """A context in which the averaged weights are in use (where there are any)."""
+        return nullcontext() if self.average is None else self.average.swapped_into(self)
+
+    # ---- enhancement ----
+
+    @torch.no_grad()
+    def enhance(
+        self,
+        noisy: Tensor,
+        reference: Tensor | None,
+        noise: Noise,
+        guidance_scale: float = 1.0,
+        sampler: SamplerSettings | None = None,
+        t_eps: float | None = None,
+    ) -> Enhanced:
+        """Noisy speech [B, N] and noise references [B, M] (None: the null condition) → enhanced speech [B, N].
+
+        Both in one scale: they are divided by the peak of the noisy speech, and the result is multiplied by it.
+        N must exceed n_fft / 2. The reference is encoded once. `noise` drives the sampler, e.g. `gaussian(generator)`.
+        """
+        peak = noisy.abs().amax(dim=-1, keepdim=True)
+        scale = torch.where(peak > 0, peak, 1)
+        y = pad_frames(self.transform(noisy / scale), self.backbone.frame_multiple, self.pad_mode)
+        reference = torch.zeros_like(noisy[:, :1]) if reference is None else reference / scale
+        usable = reference.square().mean(dim=-1).sqrt() > SILENCE_RMS
+        condition = self.encode(reference, usable * reference.shape[-1])
+        null = None if condition is None or self.null is None else self.null(condition)
+        predict = guided(self.predict, y, condition, null, guidance_scale)
+        drawn = sample(predict, self.sde, y, noise, sampler or self.sampler, t_eps or self.t_eps)
+        waveform = self.transform.inverse(drawn.spectrogram, noisy.shape[-1]) * scale
+        passes = drawn.nfe * passes_per_evaluation(condition, guidance_scale)
+        return Enhanced(waveform, drawn.nfe, passes, ~usable)
+
+    # ---- optimiser, averaged weights, logging ----
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        assert self.optimisation is not None
+        o = self.optimisation
+        optimizer = torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=o.lr)
+
+        def factor(step: int) -> float:
+            warm_up = min(1.0, (step + 1) / max(1, o.warmup_steps))
+            decay = 0.5 * (1 + np.cos(np.pi * min(1.0, step / o.decay_steps))) if o.decay_steps else 1.0
+            return float(warm_up * decay)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("grad_norm", torch.nn.utils.get_total_norm(grads))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["model_settings"] = self.settings
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
+
+    def _log_training(self, loss: Tensor, t: Tensor, batch: Batch) -> None:
+        """Loss, loss by diffusion time, and the share of references that became the null."""
+        size = len(loss)
+        self.log("train_loss", loss.mean(), prog_bar=True, batch_size=size)
+        if self.encoder is not None:
+            self.log("null_references", (batch["reference_length"] == 0).float().mean(), batch_size=size)
+        bins = (t.detach() * TIME_BINS).long().clamp_max(TIME_BINS - 1).cpu()
+        self._time_bins[0].index_add_(0, bins, loss.detach().float().cpu())
+        self._time_bins[1].index_add_(0, bins, torch.ones(size))
+        if (self.global_step + 1) % LOG_EVERY == 0:
+            for i, (total, count) in enumerate(self._time_bins.T.tolist()):
+                if count:
+                    self.log(f"train_loss_by_t/{i / TIME_BINS:.1f}-{(i + 1) / TIME_BINS:.1f}", total / count)
+            self._time_bins.zero_()
+
+    def _generator(self, *key: int) -> torch.Generator:
+        """Randomness as a function of the run's seed and `key` alone, so that a resumed run repeats it."""
+        seed = self.optimisation.seed if self.optimisation is not None else 0
+        state = np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.device).manual_seed(int(state) >> 1)

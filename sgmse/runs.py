@@ -1,0 +1,179 @@
+"""A training run: its folder, what is printed at its start, its trainer; and finding runs again."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from sgmse import checkpoints
+from sgmse.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.data.dataset import ValidationSet, null_share
+from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.errors import UserError
+from sgmse.model import LOG_EVERY, NoiseCondScoreModel
+from sgmse.validation import CurvesOnDisk, EnhancementValidation
+
+MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
+BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
+
+
+def device(wanted: str) -> str:
+    """cpu or cuda. Raises `UserError` where cuda is asked for and absent."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is visible; use --device cpu")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+def describe(model: NoiseCondScoreModel, data: DataConfig, module: NoiseCondDataModule) -> None:
+    """Print what is trained on what; warn when too many references are silent."""
+    if data.base_dir is not None:
+        print(f"data: pairs of {data.base_dir}")
+    elif data.speech_dir:
+        print(f"data: speech of {', '.join(data.speech_dir)} mixed with noise of {', '.join(data.noise_dir)}")
+    else:
+        print("data: the embedded corpus (choose with --base_dir, or --speech_dir and --noise_dir)")
+    print(f"      {len(module.train)} training and {len(module.valid)} validation files")
+    count = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
+    print("model: " + ", ".join(f"{name} {millions:.2f} M" for name, millions in count.items() if millions))
+    share = null_share(module.train)
+    if share > MAX_NULL_SHARE:
+        print(
+            f"warning: {share:.1%} of the references are silent or too short and become the null condition, "
+            f"more than {MAX_NULL_SHARE:.0%}; check the noise files"
+        )
+
+
+def run_folder(train: TrainConfig, model: ModelConfig) -> Path:
+    """The folder of a resumed run, or a new one below log_dir."""
+    if train.ckpt is not None:
+        return Path(train.ckpt).parent.parent
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{model.sde}_{model.encoder}"
+    try:
+        for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+            folder = Path(train.log_dir) / (stem + suffix)
+            if not folder.exists():
+                (folder / "checkpoints").mkdir(parents=True)
+                return folder
+    except OSError as error:
+        raise UserError(f"{train.log_dir}: cannot be written ({error.strerror}); choose another --log_dir") from None
+    raise UserError(f"{train.log_dir}: is full of runs of this second; try again")
+
+
+def save_settings(folder: Path, *parts: Any) -> None:
+    """config.yaml: every setting as resolved, and the commit of the code."""
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= asdict(part)
+    values["ckpt"] = None
+    text = f"# code: {_commit()}\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(text)
+
+
+def settings_beside(ckpt: Path) -> Path:
+    """The config.yaml of the run that wrote a checkpoint."""
+    path = ckpt.parent.parent / "config.yaml"
+    if not path.exists():
+        raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
+    return path
+
+
+def check_resumable(ckpt: Path, wanted: ModelConfig) -> None:
+    """Raise `UserError` unless the checkpoint is ours, whole, and of the model that is wanted."""
+    content = checkpoints.read(ckpt)
+    if not checkpoints.is_ours(content) or "optimizer_states" not in content:
+        raise UserError(f"{ckpt}: training can be resumed from checkpoints of train.py only")
+    stored = asdict(checkpoints.stored_settings(content)[0])
+    for name, value in asdict(wanted).items():
+        if stored[name] != value:
+            raise UserError(
+                f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave --{name} out to resume"
+            )
+
+
+def make_trainer(train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet) -> pl.Trainer:
+    """The Lightning trainer with its logger and checkpoints."""
+    checkpoint_dir = folder / "checkpoints"
+    callbacks: list[pl.Callback] = [CurvesOnDisk(folder / "validation.csv")]
+    if data.num_eval_files:
+        callbacks.insert(0, EnhancementValidation(files, None if train.nolog else folder / "validation"))
+    callbacks += _checkpoint_callbacks(train, checkpoint_dir, data.num_eval_files > 0)
+    return pl.Trainer(
+        accelerator="gpu" if device(train.device) == "cuda" else "cpu",
+        devices=train.devices,
+        strategy="ddp" if train.devices > 1 else "auto",
+        precision=train.precision,
+        max_steps=train.max_steps,
+        max_epochs=train.max_epochs,
+        max_time=timedelta(minutes=train.max_minutes) if train.max_minutes else None,
+        gradient_clip_val=train.grad_clip or None,
+        accumulate_grad_batches=train.accumulate_grad_batches,
+        val_check_interval=train.val_every_n_steps * train.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False if train.nolog else _logger(train, folder),
+        log_every_n_steps=LOG_EVERY,
+        callbacks=callbacks,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def _checkpoint_callbacks(train: TrainConfig, folder: Path, scored: bool) -> list[pl.Callback]:
+    """last, every n steps, best PESQ, best SI-SDR."""
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    saved: list[pl.Callback] = [
+        ModelCheckpoint(filename="last", every_n_train_steps=train.val_every_n_steps, **common),
+        ModelCheckpoint(
+            filename="step_{step:07.0f}", every_n_train_steps=train.save_every_n_steps, save_top_k=-1, **common
+        ),
+    ]
+    if scored:
+        saved += [
+            ModelCheckpoint(filename=f"best_{key}", monitor=key, mode="max", **common) for key in ("pesq", "si_sdr")
+        ]
+    return saved
+
+
+def _logger(train: TrainConfig, folder: Path) -> Logger:
+    if train.logger == "tensorboard":
+        return TensorBoardLogger(folder, name="", version="tensorboard")
+    if train.logger == "wandb":
+        return WandbLogger(project="sgmse", name=train.wandb_name or folder.name, save_dir=str(folder))
+    return CSVLogger(folder, name="", version="")
+
+
+def newest_checkpoint(log_dir: Path) -> Path:
+    """The checkpoint of the newest run: best PESQ first, else the last. Raises `UserError` when there is none."""
+    found = [path for name in BEST for path in log_dir.glob(f"*/checkpoints/{name}")]
+    if not found:
+        raise UserError(f"{log_dir}/: holds no checkpoint; train first (`python train.py`) or give --ckpt")
+    newest = max(found, key=lambda path: (path.parent.parent.name, -BEST.index(path.name)))
+    return newest
+
+
+def _commit() -> str:
+    """The commit of the code, with a mark when files were changed since."""
+    try:
+        root = Path(__file__).parent
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return answer.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown commit"

@@ -1,0 +1,124 @@
+"""Watching a training: enhance and score a fixed set of files, with the reference and without."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from sgmse import metrics, report
+from sgmse.data import audio
+from sgmse.data.dataset import ValidationSet
+from sgmse.model import NoiseCondScoreModel
+from sgmse.sampling import gaussian
+
+KEYS = ("pesq", "si_sdr", "estoi")
+NUM_SHOWN = 2  # files whose sound and spectrogram are kept at each validation
+
+
+class EnhancementValidation(pl.Callback):
+    """Logs `pesq`, `si_sdr`, `estoi` of the validation files under averaged weights, and the same under `uncond/`.
+
+    The unconditional ones are logged where the null condition is trained, that is, where references are dropped.
+    `noisy/…` are the scores of the unprocessed files. A metric that a file does not allow leaves that file out of its
+    mean. Files are shared among the devices. Sounds and spectrograms of the first files go to `out_dir` and, with
+    TensorBoard or W&B, to the logger.
+    """
+
+    def __init__(self, files: ValidationSet, out_dir: Path | None) -> None:
+        self.files, self.out_dir = files, out_dir
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        assert isinstance(model, NoiseCondScoreModel)
+        scales = {"": 1.0}
+        if model.encoder is not None and model.cond_drop_prob > 0:
+            scales["uncond/"] = 0.0
+        rows: dict[str, list[list[float]]] = {prefix: [] for prefix in ("noisy/", *scales)}
+        for index in range(trainer.global_rank, len(self.files), trainer.world_size):
+            entry = self.files[index]
+            item = {name: value for name, value in entry.items() if isinstance(value, Tensor)}
+            signals = {"noisy/": item["noisy"]}
+            for prefix, scale in scales.items():
+                signals[prefix] = self._enhanced(model, item, index, scale)
+            for prefix, signal in signals.items():
+                rows[prefix].append(_scores(model.settings["sample_rate"], item["clean"], signal))
+            if index < NUM_SHOWN:
+                self._show(trainer, model, {"clean": item["clean"], "reference": item["reference"], **signals}, index)
+        for prefix, values in rows.items():
+            for key, mean in zip(KEYS, _means(trainer, values), strict=True):
+                model.log(f"{prefix}{key}", mean, rank_zero_only=False)
+
+    def _enhanced(self, model: NoiseCondScoreModel, item: dict[str, Tensor], index: int, scale: float) -> Tensor:
+        """[N]. Every file has a noise of its own, the same at each validation."""
+        generator = torch.Generator(model.device).manual_seed(index)
+        reference = item["reference"][None].to(model.device) if len(item["reference"]) else None
+        noisy = item["noisy"][None].to(model.device)
+        return model.enhance(noisy, reference, gaussian(generator), scale).waveform[0].cpu()
+
+    def _show(self, trainer: pl.Trainer, model: NoiseCondScoreModel, signals: dict[str, Tensor], index: int) -> None:
+        rate, step = model.settings["sample_rate"], trainer.global_step
+        names = {"": "enhanced", "uncond/": "unconditional", "noisy/": "noisy"}
+        waveforms = {names.get(name, name): w.numpy() for name, w in signals.items() if len(w)}
+        figure = report.side_by_side(waveforms, rate)
+        if self.out_dir is not None:
+            folder = self.out_dir / f"step_{step:07d}"
+            for name, waveform in waveforms.items():
+                audio.write(folder / f"{index:03d}_{name}.flac", waveform, rate)
+            figure.savefig(folder / f"{index:03d}.png")
+        logger = trainer.logger
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(f"valid/{index:03d}", figure, step)
+            for name, waveform in waveforms.items():
+                logger.experiment.add_audio(f"valid/{index:03d}_{name}", waveform[None], step, sample_rate=rate)
+        elif isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.experiment.log({f"valid/{index:03d}": wandb.Image(figure)})
+            sounds = {f"valid/{index:03d}_{n}": wandb.Audio(w, sample_rate=rate) for n, w in waveforms.items()}
+            logger.experiment.log(sounds)
+
+
+def _scores(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
+    """PESQ, SI-SDR, ESTOI of two waveforms [N]; NaN where one is not defined."""
+    pair = [audio.resample(w.numpy(), rate, metrics.SAMPLE_RATE) for w in (clean, estimate)]
+    scores = metrics.score(pair[0], pair[1], metrics.SAMPLE_RATE)
+    return [getattr(scores, key) for key in KEYS]
+
+
+def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:
+    """The mean of each metric over the files of all devices that have it; NaN if none has."""
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(KEYS))
+    sums = torch.tensor(np.stack([np.nansum(table, axis=0), np.isfinite(table).sum(axis=0)]), dtype=torch.float64)
+    sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
+    return [total / count if count else math.nan for total, count in sums.T.tolist()]
+
+
+class CurvesOnDisk(pl.Callback):
+    """One line per validation on the screen and in `validation.csv`, whatever the logger."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.start = path, time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        values = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith("train_loss")}
+        row = {"step": trainer.global_step, "seconds": round(time.monotonic() - self.start, 1), **values}
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+        shown = [
+            f"{n} {row[n]:.3f}" for n in ("valid_loss", "cond_gap", *KEYS, "uncond/pesq", "noisy/pesq") if n in row
+        ]
+        print(f"\nstep {trainer.global_step}: " + ", ".join(shown), file=sys.stderr, flush=True)

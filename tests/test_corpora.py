@@ -1,0 +1,81 @@
+"""Facts about corpora: which files belong to a split, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from small_corpora import RATE, save, small_pairs
+
+from sgmse.data.corpora import paired_files, split_files
+from sgmse.errors import UserError
+
+
+def test_a_folder_without_splits_is_training_data_only(tmp_path: Path) -> None:
+    save(tmp_path / "plain/a.wav")
+    save(tmp_path / "split/train/b.wav")
+    save(tmp_path / "split/valid/c.wav")
+    both = [tmp_path / "plain", tmp_path / "split"]
+    assert [info.path.stem for info in split_files(both, "train", "noise")] == ["a", "b"]
+    assert [info.path.stem for info in split_files(both, "valid", "noise")] == ["c"]
+    with pytest.raises(UserError, match=r"plain: no noise for the split 'valid'.*train/ and valid/"):
+        split_files([tmp_path / "plain"], "valid", "noise")
+
+
+def test_test_files_are_never_used_for_training(tmp_path: Path) -> None:
+    save(tmp_path / "noise/test/a.wav")
+    with pytest.raises(UserError, match="no noise for the split 'train'"):
+        split_files([tmp_path / "noise"], "train", "noise")
+
+
+def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        split_files([tmp_path / "nowhere"], "train", "speech")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: holds no file"):
+        split_files([tmp_path / "empty"], "train", "speech")
+    with pytest.raises(UserError, match="no speech folder given"):
+        split_files([], "train", "speech")
+    with pytest.raises(UserError, match=r"clean: no such folder"):
+        paired_files(tmp_path, "train")
+
+
+def test_an_empty_file_is_named_when_the_corpus_is_scanned(tmp_path: Path) -> None:
+    save(tmp_path / "speech/a.wav")
+    (tmp_path / "speech/b.wav").touch()
+    with pytest.raises(UserError, match=r"b\.wav: is empty"):
+        split_files([tmp_path / "speech"], "train", "speech")
+
+
+def test_very_short_files_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "speech/a.wav")
+    save(tmp_path / "speech/b.wav", 0.05)
+    with caplog.at_level(logging.WARNING):
+        assert [info.path.stem for info in split_files([tmp_path / "speech"], "train", "speech")] == ["a"]
+    assert "1 of 2 files" in caplog.text
+    save(tmp_path / "click/b.wav", 0.05)
+    with pytest.raises(UserError, match="all files are shorter"):
+        split_files([tmp_path / "click"], "train", "noise")
+
+
+def test_pairs_are_matched_by_relative_path_whatever_their_format(tmp_path: Path) -> None:
+    pairs = paired_files(small_pairs(tmp_path), "train")
+    assert [pair.name for pair in pairs] == ["a/p0", "a/p1", "a/p2", "a/p3"]
+    assert {pair.clean.path.suffix + pair.noisy.path.suffix for pair in pairs} == {".wav.flac"}
+
+
+def test_a_file_without_partner_is_named(tmp_path: Path) -> None:
+    small_pairs(tmp_path)
+    save(tmp_path / "train/noisy/a/extra1.wav")
+    save(tmp_path / "train/clean/other.wav")
+    with pytest.raises(UserError, match=r"extra1\.wav: has no partner in .*clean \(and 1 more files\)"):
+        paired_files(tmp_path, "train")
+
+
+@pytest.mark.parametrize(("seconds", "rate", "message"), [(1.9, RATE, "15200 samples"), (2.0, 2 * RATE, "16000 Hz")])
+def test_pairs_of_unequal_length_or_rate_are_named(tmp_path: Path, seconds: float, rate: int, message: str) -> None:
+    save(tmp_path / "train/clean/x.wav")
+    save(tmp_path / "train/noisy/x.wav", seconds, rate)
+    with pytest.raises(UserError, match=rf"x\.wav: h.*{message}"):
+        paired_files(tmp_path, "train")

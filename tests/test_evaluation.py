@@ -1,0 +1,211 @@
+"""Tables from folders of audio, the page, and the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import sgmse
+from sgmse import evaluation, metrics, report
+from sgmse.data import audio
+from sgmse.errors import UserError
+
+TEST_SET = Path(sgmse.__file__).parent / "data" / "embedded" / "test"
+SCRIPT = Path(sgmse.__file__).parent.parent / "scripts" / "evaluate.py"
+FILES = 3
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """clean/, noisy/, ref/ of a few files, and half/ where half of the noise is gone, plus a steady hiss."""
+    names = [path.name for path in audio.find(TEST_SET / "clean")[:FILES]]
+    for part in ("clean", "noisy", "ref"):
+        (tmp_path / part).mkdir()
+        for name in names:
+            shutil.copy(TEST_SET / part / name, tmp_path / part / name)
+    for name in names:
+        clean, noisy = (audio.read(tmp_path / part / name, 16000) for part in ("clean", "noisy"))
+        hiss = 1e-3 * np.random.default_rng(0).normal(size=len(clean))
+        audio.write(tmp_path / "half" / Path(name).with_suffix(".wav"), (clean + noisy) / 2 + hiss, 16000)
+    return tmp_path
+
+
+def table() -> pd.DataFrame:
+    """Made-up scores of two systems; b lacks PESQ for one file."""
+    rows = [
+        ("a", 1.0, 10.0),
+        ("a", 2.0, 20.0),
+        ("a", 3.0, 60.0),
+        ("b", 1.5, 11.0),
+        ("b", np.nan, 22.0),
+        ("b", 2.0, 63.0),
+    ]
+    frame = pd.DataFrame(rows, columns=["system", "pesq", "si_sdr"]).reindex(columns=list(evaluation.COLUMNS))
+    return frame.assign(file=["x", "y", "z"] * 2, reason="", seconds=1.0)
+
+
+def test_the_noisy_system_comes_first_and_scores_are_those_of_the_metrics(folders: Path) -> None:
+    frame = evaluation.evaluate(folders / "clean", {"half": folders / "half"}, folders / "noisy", jobs=1)
+    assert list(frame["system"]) == ["noisy"] * FILES + ["half"] * FILES
+    name = frame["file"].iloc[0]
+    clean, noisy = (audio.read(folders / part / f"{name}.flac", 16000) for part in ("clean", "noisy"))
+    half = audio.read(folders / "half" / f"{name}.wav", 16000)
+    expected = metrics.score(clean, half, 16000, noisy.astype(np.float64) - clean)
+    row = frame.iloc[FILES]
+    assert [row[metric] for metric in metrics.METRICS] == [getattr(expected, metric) for metric in metrics.METRICS]
+    assert row["seconds"] == pytest.approx(len(clean) / 16000, abs=1e-3)
+    gain = evaluation.paired(frame, "half", "noisy").set_index("metric").loc["si_sdr"]
+    assert gain["mean"] == pytest.approx(6, abs=0.5)
+
+
+def test_two_processes_give_the_same_table_as_one(folders: Path) -> None:
+    one, two = (evaluation.evaluate(folders / "clean", {"half": folders / "half"}, jobs=jobs) for jobs in (1, 2))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_a_flat_folder_matches_a_nested_one_by_name(folders: Path) -> None:
+    nested = folders / "nested" / "speaker"
+    shutil.copytree(folders / "clean", nested)
+    found = evaluation.match(folders / "nested", folders / "half", "half")
+    assert list(found) == [f"speaker/{path.stem}" for path in audio.find(folders / "clean")]
+    assert [path.stem for path in found.values()] == [Path(key).name for key in found]
+
+
+def test_files_at_another_common_rate_are_resampled_and_this_is_said(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("clean", "noisy"):
+        for path in audio.find(folders / part):
+            audio.write(folders / "48k" / part / path.name, audio.read(path, 48000), 48000)
+    at_48k = evaluation.evaluate(folders / "48k" / "clean", {}, folders / "48k" / "noisy", jobs=1)
+    assert "48000 Hz are resampled to 16000 Hz" in capsys.readouterr().out
+    at_16k = evaluation.evaluate(folders / "clean", {}, folders / "noisy", jobs=1)
+    assert capsys.readouterr().out == ""
+    assert np.allclose(at_48k["si_sdr"], at_16k["si_sdr"], atol=0.05)
+    with pytest.raises(UserError, match=r"16000 Hz, but .* has 48000 Hz"):
+        evaluation.evaluate(folders / "48k" / "clean", {"half": folders / "half"}, jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("mishap", "complaint"),
+    [
+        ("missing", "1 of the 3 files .* have no counterpart"),
+        ("extra", "1 files have no counterpart"),
+        ("short", "samples, but"),
+        ("twice", "only in its suffix"),
+    ],
+)
+def test_folders_that_do_not_fit_are_refused(folders: Path, mishap: str, complaint: str) -> None:
+    first = audio.find(folders / "half")[0]
+    if mishap == "missing":
+        first.unlink()
+    elif mishap == "short":
+        audio.write(first, audio.read(first, None)[:-1], 16000)
+    else:
+        shutil.copy(first, first.with_name("extra.wav") if mishap == "extra" else first.with_suffix(".flac"))
+    with pytest.raises(UserError, match=complaint):
+        evaluation.evaluate(folders / "clean", {"half": folders / "half"}, jobs=1)
+
+
+def test_the_summary_leaves_out_and_counts_files_without_a_score() -> None:
+    rows = evaluation.summary(table()).set_index(["system", "metric"])
+    assert rows.loc[("a", "pesq"), "mean"] == 2
+    assert rows.loc[("b", "pesq"), "mean"] == 1.75
+    assert list(rows.loc[("b", "pesq"), ["n_scored", "n_unscored"]]) == [2, 1]
+    assert list(rows.loc[("b", "estoi"), ["n_scored", "n_unscored"]]) == [0, 3]
+
+
+def test_paired_differences_use_the_files_that_both_systems_have() -> None:
+    rows = evaluation.paired(table(), "b", "a").set_index("metric")
+    assert rows.loc["pesq", "mean"] == pytest.approx((0.5 - 1.0) / 2)
+    assert list(rows.loc["pesq", ["n_scored", "n_unscored"]]) == [2, 1]
+    assert rows.loc["si_sdr", "mean"] == 2
+    low, high = rows.loc["si_sdr", ["low", "high"]].to_numpy(float)
+    assert 1 <= low < 2 < high <= 3
+    with pytest.raises(UserError, match='no system is named "c"; there are a, b'):
+        evaluation.paired(table(), "c", "a")
+
+
+def test_the_interval_of_many_files_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    frame = pd.DataFrame({"system": "a", "file": range(400)}).reindex(columns=list(evaluation.COLUMNS))
+    row = evaluation.summary(frame.assign(pesq=values)).iloc[0]
+    half_width = 1.96 * values.std() / np.sqrt(400)
+    assert row["mean"] == pytest.approx(values.mean())
+    assert [row["low"], row["high"]] == pytest.approx(
+        [values.mean() - half_width, values.mean() + half_width], abs=0.1 * half_width
+    )
+
+
+def test_the_printed_table_counts_what_could_not_be_scored(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation.print_table(evaluation.summary(table()))
+    printed = capsys.readouterr().out
+    assert "b: PESQ is the mean of 2 files; 1 could not be scored" in printed
+    assert "SI-SIR" not in printed
+    lines = printed.splitlines()
+    assert lines[0].index("PESQ") == lines[1].index("2.000") == lines[2].index("1.750")
+
+
+def test_run_settings_become_columns_of_their_system_only(tmp_path: Path) -> None:
+    settings = {"sampler": "ode", "N": 5, "guidance_scale": 1.5, "seconds": 9, "encoders": ["cnn"]}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    evaluation.write_csv(evaluation.with_settings(table(), {"b": tmp_path}), tmp_path / "out" / "scores.csv")
+    frame = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert frame["N"].isna().tolist() == [True] * 3 + [False] * 3
+    row = dict(frame.iloc[3])
+    assert (row["sampler"], row["guidance_scale"], row["encoders"], row["run_seconds"]) == ("ode", 1.5, '["cnn"]', 9)
+    assert set(frame["seconds"]) == {1.0}
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        evaluation.run_settings(tmp_path)
+
+
+def test_the_page_shows_and_plays_every_version_of_its_files(folders: Path) -> None:
+    systems = {"half <b>": folders / "half"}
+    frame = evaluation.evaluate(folders / "clean", systems, folders / "noisy", jobs=1)
+    page = report.write_page(
+        folders / "page", frame, systems, folders / "clean", folders / "noisy", folders / "ref", max_items=2
+    )
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<audio") == html.count("<figure>") == 2 * 4
+    assert "half &lt;b&gt;" in html
+    assert "http" not in html
+    for reference in html.split('src="')[1:]:
+        assert (page.parent / reference.split('"')[0]).is_file()
+    with Image.open(page.parent / "overview.png") as picture:
+        assert picture.width > 600
+
+
+def test_page_items_span_the_ranking_from_worst_to_best() -> None:
+    frame = table().iloc[:3]
+    assert report.choose_items(frame, 2) == ["x", "z"]
+    assert report.choose_items(frame, 9) == ["x", "y", "z"]
+
+
+def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_tables_and_writes_the_csv(folders: Path) -> None:
+    done = run_script(
+        *("--clean_dir", folders / "clean", "--noisy_dir", folders / "noisy", "--enhanced_dir", folders / "half"),
+        *("--csv", folders / "scores.csv", "--jobs", "1"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("noisy")
+    assert "half - noisy" in done.stdout
+    assert len(pd.read_csv(folders / "scores.csv")) == 2 * FILES
+
+
+def test_mistakes_on_the_command_line_are_one_sentence_with_exit_code_two(folders: Path) -> None:
+    audio.find(folders / "half")[0].write_text("no audio")
+    done = run_script("--clean_dir", folders / "clean", "--enhanced_dir", folders / "half", "--jobs", "1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {folders / 'half'}")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,155 @@
+"""Facts about noise references: they share nothing with the mixture, and silence is none."""
+
+import numpy as np
+import pytest
+
+from sgmse.data import references
+from sgmse.data.references import disjoint, oracle, paired_crop, residual_crop
+
+RATE = 16000
+GUARD = 160
+
+
+def ramp(length: int) -> np.ndarray:
+    """Samples that tell where they come from: 1, 2, ... (exact in float32), loud everywhere."""
+    return np.arange(1, length + 1, dtype=np.float32)
+
+
+def random_case(seed: int) -> tuple[int, int]:
+    """Lengths of a clip and of a mixture, from 0.6 to 9 s and from 0.5 to 4 s."""
+    rng = np.random.default_rng((99, seed))
+    return int(rng.integers(0.6 * RATE, 9 * RATE)), int(rng.integers(0.5 * RATE, 4 * RATE))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_mixture_does_not_depend_on_any_sample_of_its_reference_or_within_10_ms_of_it(seed: int) -> None:
+    clip_length, mixture_length = random_case(seed)
+    clip = ramp(clip_length)
+    reference, mixture_noise = disjoint(clip, mixture_length, RATE, np.random.default_rng(seed))
+    np.testing.assert_array_equal(np.diff(reference), 1)  # contiguous
+    start, length = int(reference[0]) - 1, len(reference)
+    changed = clip.copy()
+    changed[max(0, start - GUARD) : start + length + GUARD] *= -1  # same energy, so that the same cut is drawn
+    other_reference, other_noise = disjoint(changed, mixture_length, RATE, np.random.default_rng(seed))
+    np.testing.assert_array_equal(other_reference, -reference)
+    np.testing.assert_array_equal(other_noise, mixture_noise)
+    assert len(mixture_noise) == mixture_length
+
+
+def test_without_loops_reference_and_mixture_have_no_value_in_common() -> None:
+    for seed in range(60):
+        reference, mixture_noise = disjoint(ramp(8 * RATE), RATE, RATE, np.random.default_rng(seed))
+        np.testing.assert_array_equal(np.diff(mixture_noise), 1)
+        assert not set(reference) & set(mixture_noise)
+        assert min(abs(reference[0] - mixture_noise[-1]), abs(mixture_noise[0] - reference[-1])) > GUARD
+
+
+def test_references_last_between_their_limits_and_come_from_everywhere() -> None:
+    drawn = [disjoint(ramp(10 * RATE), 2 * RATE, RATE, np.random.default_rng(seed))[0] for seed in range(300)]
+    seconds = np.array([len(reference) for reference in drawn]) / RATE
+    assert seconds.min() >= 0.25
+    assert seconds.max() <= 2.0
+    assert np.ptp(seconds) > 1.6
+    centres = np.array([reference.mean() for reference in drawn]) / RATE
+    assert np.histogram(centres, bins=5, range=(0, 10))[0].min() > 25
+
+
+def test_a_short_clip_gives_a_shorter_reference_and_a_very_short_one_none() -> None:
+    for seed in range(30):
+        reference, mixture_noise = disjoint(ramp(round(0.6 * RATE)), 2 * RATE, RATE, np.random.default_rng(seed))
+        assert 0.25 <= len(reference) / RATE <= references.MAX_SHARE * 0.6
+        assert len(mixture_noise) == 2 * RATE
+        reference, mixture_noise = disjoint(ramp(RATE // 2), 2 * RATE, RATE, np.random.default_rng(seed))
+        assert len(reference) == 0
+        assert mixture_noise.min() >= 1
+
+
+def test_neither_reference_nor_mixture_is_taken_from_a_silent_stretch() -> None:
+    clip = np.zeros(6 * RATE, np.float32)
+    clip[RATE : 4 * RATE] = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
+    found = 0
+    for seed in range(40):
+        reference, mixture_noise = disjoint(clip, RATE, RATE, np.random.default_rng(seed))
+        assert references.has_energy(mixture_noise, 0.07, references.MIXTURE_FLOOR_DB)
+        assert len(reference) == 0 or references.has_energy(reference, 0.07)
+        found += len(reference) > 0
+    assert found >= 39
+
+
+def test_a_single_bang_in_silence_leaves_no_reference_and_stays_in_the_mixture() -> None:
+    clip = np.zeros(5 * RATE, np.float32)
+    clip[2 * RATE : 2 * RATE + 200] = 0.5
+    clip += 1e-4 * np.random.default_rng(0).standard_normal(len(clip)).astype(np.float32)
+    with_bang = 0
+    for seed in range(20):
+        reference, mixture_noise = disjoint(clip, 2 * RATE, RATE, np.random.default_rng(seed))
+        assert len(reference) == 0
+        with_bang += np.abs(mixture_noise).max() > 0.4
+    assert with_bang >= 19
+
+
+@pytest.mark.parametrize("length", [0, 100, RATE, 5 * RATE])
+def test_pure_silence_gives_a_silent_mixture_and_no_reference(length: int) -> None:
+    reference, mixture_noise = disjoint(np.zeros(length, np.float32), RATE, RATE, np.random.default_rng(0))
+    assert len(reference) == 0
+    assert mixture_noise.shape == (RATE,)
+    assert not mixture_noise.any()
+
+
+def test_the_oracle_is_a_part_of_the_mixture() -> None:
+    for seed in range(20):
+        reference = oracle(ramp(3 * RATE), RATE, np.random.default_rng(seed))
+        np.testing.assert_array_equal(np.diff(reference), 1)
+        assert 0.25 * RATE <= len(reference) <= 2 * RATE
+    assert len(oracle(ramp(100), RATE, np.random.default_rng(0))) == 100
+    assert len(oracle(np.zeros(RATE, np.float32), RATE, np.random.default_rng(0))) == 0
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_crop_and_reference_lie_in_the_file_and_10_ms_apart(seed: int) -> None:
+    rng = np.random.default_rng((7, seed))
+    num_samples, wanted = int(rng.integers(0.1 * RATE, 6 * RATE)), int(rng.integers(0.6 * RATE, 3 * RATE))
+    cut = paired_crop(num_samples, wanted, RATE, rng)
+    assert cut.crop_start >= 0
+    assert cut.crop_start + cut.crop_length <= num_samples
+    assert cut.crop_length <= wanted
+    if cut.reference_length == 0:
+        assert cut.crop_length == min(wanted, num_samples)
+        assert num_samples < wanted + 0.26 * RATE
+        return
+    assert cut.reference_start >= 0
+    assert cut.reference_start + cut.reference_length <= num_samples
+    assert 0.25 * RATE <= cut.reference_length <= 2 * RATE
+    assert cut.crop_length >= min(wanted, 0.5 * RATE, 0.6 * num_samples - 1)
+    gap = max(
+        cut.reference_start - cut.crop_start - cut.crop_length,
+        cut.crop_start - cut.reference_start - cut.reference_length,
+    )
+    assert gap >= GUARD
+
+
+def test_the_crop_shrinks_to_60_percent_of_a_short_file_but_not_of_a_long_one() -> None:
+    rng = np.random.default_rng(0)
+    short = [paired_crop(2 * RATE, 2 * RATE, RATE, rng) for _ in range(200)]
+    assert min(cut.crop_length for cut in short) == pytest.approx(1.2 * RATE, rel=0.02)
+    assert all(cut.reference_length > 0 for cut in short)
+    long = [paired_crop(5 * RATE, 2 * RATE, RATE, rng) for _ in range(200)]
+    assert {cut.crop_length for cut in long} == {2 * RATE}
+    assert {cut.crop_start < cut.reference_start for cut in long} == {True, False}
+
+
+def test_the_residual_reference_is_the_noise_outside_the_crop() -> None:
+    clean, noise = np.full(3 * RATE, 0.5, np.float32), ramp(3 * RATE)
+    for seed in range(20):
+        crop_clean, crop_noisy, reference = residual_crop(noise + clean, clean, RATE, RATE, np.random.default_rng(seed))
+        assert len(crop_clean) == len(crop_noisy) == RATE
+        np.testing.assert_array_equal(np.diff(reference), 1)
+        assert not set(reference) & set(crop_noisy - crop_clean)
+
+
+def test_a_pair_without_noise_gives_a_crop_and_no_reference() -> None:
+    clean = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
+    crop_clean, crop_noisy, reference = residual_crop(clean, clean, RATE, RATE, np.random.default_rng(0))
+    assert len(reference) == 0
+    np.testing.assert_array_equal(crop_clean, crop_noisy)
+    assert len(crop_clean) == RATE
