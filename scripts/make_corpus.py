@@ -1,6 +1,6 @@
 """Make the small corpus that ships with this repository: synthetic voices, synthetic noise, a fixed test set.
 
-    python -m scripts.make_corpus --out my_corpus --seed 0
+    python scripts/make_corpus.py --out my_corpus --seed 0
 
 Needs the programs `espeak-ng` and `flite`; needs no network. One seed and one version of the two programs give the same
 files. What comes out is described in sgmse/data/embedded/README.md.
@@ -13,6 +13,7 @@ import csv
 import io
 import shutil
 import subprocess
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -22,10 +23,13 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from sgmse.data.synthetic import SYNTHETIC_NOISES, with_rms
-from sgmse.errors import UserError, run
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-EMBEDDED = Path(__file__).resolve().parents[1] / "sgmse" / "data" / "embedded"
+from sgmse.data.synthetic import SYNTHETIC_NOISES, with_rms  # noqa: E402
+from sgmse.errors import UserError, run  # noqa: E402
+
+EMBEDDED = ROOT / "sgmse" / "data" / "embedded"
 RATE = 16000
 FULL_SCALE = 32768
 

@@ -105,16 +105,18 @@ class NoiseCondScoreModel(pl.LightningModule):
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
         if optimisation is not None and parts.objective.pesq_weight > 0:
             self._pesq_loss = (losses.pesq_loss(settings["sample_rate"]),)
-        self._time_bins = torch.zeros(2, TIME_BINS)
+        self._time_bins: Tensor
+        self.register_buffer("_time_bins", torch.zeros(2, TIME_BINS), persistent=False)
 
     # ---- one training item ----
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a batch {clean, noisy [B, N], reference [B, M], reference_length [B]}."""
         micro_step = batch_idx % self.trainer.accumulate_grad_batches
-        generator = self._generator(self.global_step, micro_step, self.global_rank)
-        condition = self._drop(self.encode(batch["reference"], batch["reference_length"]), generator)
-        loss, t = self.loss(batch, condition, generator)
+        step = (self.global_step, micro_step, self.global_rank)
+        condition = self.encode(batch["reference"], batch["reference_length"])
+        condition = self._drop(condition, self._generator(*step, 1))
+        loss, t = self.loss(batch, condition, self._generator(*step))  # the baseline draws the same times and noise
         self._log_training(loss, t, batch)
         return loss.mean()
 
@@ -144,16 +146,16 @@ class NoiseCondScoreModel(pl.LightningModule):
             return losses.score_matching(output, z, sigma), t
         if objective.name == "denoiser":
             return losses.denoiser(output, x_t, mean, sigma, objective.weighting, objective.sigma_data), t
-        return self._data_prediction(output, x, batch["clean"].shape[-1]), t
+        return self._data_prediction(output, x, batch["clean"]), t
 
-    def _data_prediction(self, estimate: Tensor, clean: Tensor, length: int) -> Tensor:
+    def _data_prediction(self, estimate: Tensor, clean: Tensor, clean_waveform: Tensor) -> Tensor:
         """[B]: spectrogram error + weighted L1 (and PESQ) of the waveforms, Richter et al. 2024, Eq. (13)."""
+        waveform = self.transform.inverse(estimate, clean_waveform.shape[-1])
         loss = losses.data_prediction(estimate, clean)
-        waveforms = self.transform.inverse(estimate, length), self.transform.inverse(clean, length)
-        loss = loss + self.objective.l1_weight * losses.waveform_l1(*waveforms)
+        loss = loss + self.objective.l1_weight * losses.waveform_l1(waveform, clean_waveform)
         for pesq_loss in self._pesq_loss:
-            distance = pesq_loss.to(self.device)(waveforms[1], waveforms[0])
-            loss = loss + self.objective.pesq_weight * distance
+            distance = pesq_loss.to(self.device)(clean_waveform, waveform)
+            loss = loss + self.objective.pesq_weight * distance.to(loss.dtype)
         return loss
 
     def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
@@ -264,9 +266,8 @@ class NoiseCondScoreModel(pl.LightningModule):
         self.log("train_loss", loss.mean(), prog_bar=True, batch_size=size)
         if self.encoder is not None:
             self.log("null_references", (batch["reference_length"] == 0).float().mean(), batch_size=size)
-        bins = (t.detach() * TIME_BINS).long().clamp_max(TIME_BINS - 1).cpu()
-        self._time_bins[0].index_add_(0, bins, loss.detach().float().cpu())
-        self._time_bins[1].index_add_(0, bins, torch.ones(size))
+        bins = (t.detach() * TIME_BINS).long().clamp_max(TIME_BINS - 1)
+        self._time_bins.index_add_(1, bins, torch.stack([loss.detach().float(), torch.ones_like(t)]))
         if (self.global_step + 1) % LOG_EVERY == 0:
             for i, (total, count) in enumerate(self._time_bins.T.tolist()):
                 if count:

@@ -124,6 +124,7 @@ def make_trainer(train: TrainConfig, data: DataConfig, folder: Path, files: Vali
         logger=False if train.nolog else _logger(train, folder),
         log_every_n_steps=LOG_EVERY,
         callbacks=callbacks,
+        benchmark=device(train.device) == "cuda",
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=folder,
@@ -151,7 +152,8 @@ def _logger(train: TrainConfig, folder: Path) -> Logger:
         return TensorBoardLogger(folder, name="", version="tensorboard")
     if train.logger == "wandb":
         return WandbLogger(project="sgmse", name=train.wandb_name or folder.name, save_dir=str(folder))
-    return CSVLogger(folder, name="", version="")
+    version = next(f"curves_{i}" for i in range(1000) if not (folder / f"curves_{i}").exists())  # one per resumption
+    return CSVLogger(folder, name="", version=version)
 
 
 def newest_checkpoint(log_dir: Path) -> Path:

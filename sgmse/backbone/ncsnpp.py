@@ -114,11 +114,13 @@ class NCSNpp(nn.Module):
         for level in self.down:
             h, pyramid_in, new_skips = level(h, pyramid_in, embedding, vector)
             skips += new_skips
-        h, pyramid_out = self.middle(h, embedding, vector), None
+        h = self.middle(h, embedding, vector)
+        pyramid_out: Tensor | None = None
         for level in self.up:
             h, pyramid_out = level(h, skips, pyramid_out, embedding, vector)
 
-        output: Tensor = pyramid_out if self.head is None else self.head(h)
+        output = self.head(h) if self.head is not None else pyramid_out
+        assert output is not None
         if self.variant.divides_by_t == "features":
             output = output / per_item(t, output)
         output = self._unfolded(self.output_layer(output)).float()[..., :frames]

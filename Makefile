@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := results/quickstart
+
+.PHONY: install test test-slow lint quickstart
+
+install: $(VENV)/installed  ## the environment in .venv
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "error: Python 3.11 or 3.12 is needed; name one with `make PYTHON=python3.11 ...`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## install, lint, type check, tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-dev  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+quickstart: install  ## train, enhance, score and show a small model on the embedded corpus
+	$(BIN)/python train.py --config configs/cpu.yaml --config configs/quickstart.yaml
+	$(BIN)/python enhancement_noise_cond.py --enhanced_dir $(RUN)/reference
+	$(BIN)/python enhancement_noise_cond.py --guidance_scale 0 --enhanced_dir $(RUN)/no_reference
+	$(BIN)/python scripts/evaluate.py --enhanced_dir $(RUN)/no_reference $(RUN)/reference \
+		--csv $(RUN)/scores.csv --page $(RUN)/page --title "Quickstart: the embedded test set"

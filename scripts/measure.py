@@ -1,0 +1,161 @@
+"""What the benchmark measures (a forward pass, a training step) and its tools: operations, seconds, ratios, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sgmse.ema import AveragedWeights
+
+Call = Callable[[], object]
+BINS, BARE_CHANNELS = 256, 128
+MIB = 2**20
+
+
+class Row(NamedTuple):
+    """One line of the table: a quantity, measured once per round."""
+
+    quantity: str
+    values: list[float]
+    note: str = ""
+
+
+def network_inputs(crops: int, frames: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t, y: complex [B, 1, F, T], t [B]."""
+    x_t, y = torch.randn(2, crops, 1, BINS, frames, dtype=torch.complex64, device=device)
+    return x_t, y, torch.full((crops,), 0.5, device=device)
+
+
+def bare_convolution(crops: int, frames: int, device: str) -> tuple[nn.Conv2d, tuple[Tensor]]:
+    """A 3×3 convolution, and images of as many pixels as the network's input has bins and frames."""
+    layer = nn.Conv2d(BARE_CHANNELS, BARE_CHANNELS, 3, padding=1, device=device)
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(crops, BARE_CHANNELS, BINS, frames, device=device)
+    return layer, (images.contiguous(memory_format=torch.channels_last),)
+
+
+def forward_pass(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Callable[[], Tensor]:
+    """One pass without gradient."""
+
+    @torch.no_grad()
+    def call() -> Tensor:
+        return _output(network, inputs, precision)
+
+    return call
+
+
+def training_step(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Call:
+    """Forward, backward of the mean square of the complex output, Adam, averaged weights."""
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4)
+    average = AveragedWeights(network, decay=0.999)
+
+    def call() -> None:
+        optimizer.zero_grad()
+        torch.view_as_real(_output(network, inputs, precision)).square().mean().backward()
+        optimizer.step()
+        average.update(network)
+
+    return call
+
+
+STEPS: dict[str, Callable[[nn.Module, tuple[Tensor, ...], str], Call]] = {
+    "forward": forward_pass,
+    "train": training_step,
+}
+
+
+def _output(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Tensor:
+    with torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        return network(*inputs)
+
+
+@torch.no_grad()
+def operations(call: Call) -> float:
+    """Floating-point operations of one call: two per multiplication of convolutions and matrix products."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused attention is not counted
+        call()
+    return float(counter.get_total_flops())
+
+
+def clock(device: str) -> Callable[[], float]:
+    """Seconds, read when the device has finished its work."""
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return now
+
+
+def interleaved(
+    calls: dict[str, Call], rounds: int, now: Callable[[], float], min_seconds: float
+) -> dict[str, list[float]]:
+    """Seconds per call of each thing in each round; within a round they take turns.
+
+    Each warms up with two calls, of which the second says how often it is repeated in a round to last `min_seconds`.
+    """
+
+    def seconds(call: Call, times: int) -> float:
+        start = now()
+        for _ in range(times):
+            call()
+        return (now() - start) / times
+
+    times = {}
+    for name, call in calls.items():
+        call()
+        times[name] = max(1, round(min_seconds / max(seconds(call, 1), 1e-6)))
+    measured: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            measured[name].append(seconds(call, times[name]))
+    return measured
+
+
+def ratios(numerators: list[float], denominators: list[float]) -> list[float]:
+    """Round by round, so that only what was measured seconds apart is compared."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
+def audio_rates(arrivals: list[float], batch_s: float, batches: int) -> list[float]:
+    """Audio seconds per second between every `batches`-th of the arrival times; a batch holds `batch_s` seconds."""
+    return [batches * batch_s / (end - start) for start, end in pairwise(arrivals[::batches])]
+
+
+def peak_mib(who: int = resource.RUSAGE_SELF) -> float:
+    """Largest resident memory so far of this process (or of its finished children) in MiB."""
+    return resource.getrusage(who).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def memory_rows(call: Call, name: str, device: str) -> list[Row]:
+    """Peaks of this process and of the device after two calls; Adam's state exists from the second step on."""
+    for _ in range(2):
+        call()
+    rows = [Row(f"peak memory, {name}, MiB", [peak_mib()])]
+    if device == "cuda":
+        rows.append(Row(f"peak on device, {name}, MiB", [torch.cuda.max_memory_allocated() / MIB]))
+    return rows
+
+
+def speed_rows(seconds: dict[str, list[float]], flops: float, bare_flops: float, crops: int, note: str) -> list[Row]:
+    """From seconds per call, floating-point operations per call and crops per call."""
+    rate, bare_rate = [flops / s / 1e9 for s in seconds["ours"]], [bare_flops / s / 1e9 for s in seconds["bare"]]
+    rows = [
+        Row("rate / bare convolution", ratios(rate, bare_rate)),
+        Row("rate, GFLOP/s", rate, f"{flops / 1e9:.4g} GFLOP a call"),
+        Row("bare convolution, GFLOP/s", bare_rate, f"{bare_flops / 1e9:.4g} GFLOP a call"),
+        Row("crops per second", [crops / s for s in seconds["ours"]]),
+    ]
+    if "published" in seconds:
+        rows.append(Row("speed, ours / published", ratios(seconds["published"], seconds["ours"]), note))
+    return rows

@@ -1,0 +1,121 @@
+"""The arithmetic of the benchmark, and that it runs. No test looks at a time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import benchmark, measure, published_network  # noqa: E402
+from sgmse.errors import UserError  # noqa: E402
+
+
+class FakeClock:
+    """A clock that only the things measured move on."""
+
+    def __init__(self) -> None:
+        self.seconds, self.log = 0.0, ""
+
+    def task(self, name: str, seconds: float) -> measure.Call:
+        def call() -> None:
+            self.seconds += seconds
+            self.log += name
+
+        return call
+
+    def now(self) -> float:
+        return self.seconds
+
+
+def test_measurements_take_turns_after_the_warm_up() -> None:
+    clock = FakeClock()
+    calls = {"A": clock.task("A", 1.0), "B": clock.task("B", 3.0)}
+    assert measure.interleaved(calls, 2, clock.now, min_seconds=0.5) == {"A": [1.0, 1.0], "B": [3.0, 3.0]}
+    assert clock.log == "AABB" + "AB" * 2
+
+
+def test_short_calls_are_repeated_and_reported_per_call() -> None:
+    clock = FakeClock()
+    calls = {"A": clock.task("A", 0.25), "B": clock.task("B", 2.0)}
+    assert measure.interleaved(calls, 1, clock.now, min_seconds=1.0) == {"A": [0.25], "B": [2.0]}
+    assert clock.log == "AABB" + "AAAAB"
+
+
+def test_rates_are_compared_round_by_round() -> None:
+    seconds = {"bare": [1.0, 2.0], "ours": [4.0, 8.0], "published": [8.0, 12.0]}
+    rows = {row.quantity: row for row in measure.speed_rows(seconds, 16e9, 8e9, crops=2, note="same")}
+    assert rows["rate, GFLOP/s"].values == [4, 2]
+    assert rows["bare convolution, GFLOP/s"].values == [8, 4]
+    assert rows["rate / bare convolution"].values == [0.5, 0.5]
+    assert rows["crops per second"].values == [0.5, 0.25]
+    assert rows["speed, ours / published"].values == [2, 1.5]
+
+
+def test_operations_are_two_per_multiplication_and_include_attention() -> None:
+    image, layer = torch.zeros(2, 3, 8, 6), nn.Conv2d(3, 5, 3, padding=1)
+    assert measure.operations(lambda: layer(image)) == 2 * 2 * (8 * 6) * 9 * 3 * 5
+    tokens = torch.zeros(1, 1, 10, 4)
+    attention = nn.functional.scaled_dot_product_attention
+    assert measure.operations(lambda: attention(tokens, tokens, tokens)) == 2 * 2 * 10 * 10 * 4
+
+
+def test_audio_rate_counts_the_audio_between_arrivals() -> None:
+    assert measure.audio_rates([10.0, 11.0, 12.0, 13.0, 16.0, 99.0], batch_s=8.0, batches=2) == [8.0, 4.0]
+
+
+class Complex(nn.Module):
+    """One weight times x_t, as complex as the network's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x_t: torch.Tensor, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.weight * x_t
+
+
+def test_a_training_step_trains_and_a_forward_pass_does_not() -> None:
+    network, data = Complex(), measure.network_inputs(1, 64, "cpu")
+    measure.forward_pass(network, data, "32")()
+    assert network.weight.item() == 1
+    measure.training_step(network, data, "32")()
+    assert network.weight.item() == pytest.approx(1 - 1e-4)  # Adam's first step is as long as its rate
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--num_frames", "100"], "multiple of 64"),
+        (["--rounds", "0"], "at least 1"),
+        (["--nf", "33"], "use 32 or 40"),
+        (["--speech_dir", "speech"], "both"),
+    ],
+)
+def test_bad_input_is_one_sentence(typed: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *typed])
+    with pytest.raises(UserError, match=message):
+        benchmark.parse_arguments()
+
+
+def test_a_folder_without_the_published_network_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=str(tmp_path)):
+        published_network.check(tmp_path)
+
+
+def test_the_loader_is_measured_round_by_round() -> None:
+    rate, memory = benchmark.loader(benchmark.Job("loader", 0, "cpu", "32", 1, frames=64, threads=1, rounds=2))
+    assert len(rate.values) == 2
+    assert min(*rate.values, *memory.values) > 0
+
+
+def test_the_command_prints_its_table() -> None:
+    command = [sys.executable, "scripts/benchmark.py", "--quick", "--device", "cpu", "--threads", "1"]
+    done = subprocess.run([*command, "--parts", "forward"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for quantity in ("rate / bare convolution", "bare convolution, GFLOP/s", "peak memory, ours, MiB"):
+        assert quantity in done.stdout

@@ -1,0 +1,206 @@
+"""The model: conditioning in training, guidance in enhancement, objectives."""
+
+import pytest
+import torch
+from tiny import batch, tiny
+
+from sgmse.config import TrainConfig
+from sgmse.errors import UserError
+from sgmse.model import TIME_BINS
+from sgmse.sampling import SamplerSettings, gaussian
+
+OUVE = {"sde": "ouve", "t_eps": 0.03}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def with_open_condition(model):
+    """Give the zero-initialised projections of the condition some weight."""
+    for name, p in model.backbone.named_parameters():
+        if "condition_proj" in name:
+            torch.nn.init.normal_(p, std=0.5, generator=seeded(5))
+    return model
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"l1_weight": 1.0},
+        OUVE,
+        {**OUVE, "backbone": "ncsnpp"},
+        {**OUVE, "objective": "denoiser", "c_in": "edm", "c_out": "edm", "c_skip": "edm", "loss_weighting": "edm"},
+        {**OUVE, "objective": "denoiser", "loss_weighting": "sigma^2"},
+        {**OUVE, "network_scaling": "1/t"},
+        {"encoder": "none"},
+        {"null_condition": "learned"},
+    ],
+)
+def test_every_objective_learns_one_batch(settings):
+    model, data = tiny(**settings), batch()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def loss(generator):
+        return model.loss(data, model.encode(data["reference"], data["reference_length"]), generator)[0].mean()
+
+    before = loss(seeded()).item()
+    for _ in range(15):
+        optimizer.zero_grad()
+        loss(seeded()).backward()
+        optimizer.step()
+    assert loss(seeded()).item() < 0.95 * before
+
+
+def test_perfect_outputs_have_no_loss():
+    """score = −z/σ, D = μ and x̂ = x are the minima of the three objectives."""
+    data = batch()
+    for settings in (OUVE, {**OUVE, "objective": "denoiser"}, {}):
+        model = tiny(encoder="none", **settings)
+        x, y = model.transform(data["clean"]), model.transform(data["noisy"])
+
+        def perfect(x_t, y_, t, condition, model=model, x=x, y=y):
+            if model.objective.name == "data_prediction":
+                return x
+            sigma = model.sde.std(t)[:, None, None, None]
+            return -(x_t - model.sde.mean(x, y, t)) / sigma**2
+
+        model.predict = perfect
+        assert model.loss(data, None, seeded())[0].max() < 1e-6
+
+
+def test_conditioned_model_starts_as_the_unconditioned_one():
+    data = batch()
+    conditioned, plain = tiny(), tiny(encoder="none")
+    own = {name: p for name, p in conditioned.backbone.state_dict().items() if "condition_proj" not in name}
+    plain.backbone.load_state_dict(own)
+    for name, p in conditioned.backbone.named_parameters():
+        if "condition_proj" in name:
+            torch.nn.init.zeros_(p)
+    condition = conditioned.encode(data["reference"], data["reference_length"])
+    assert torch.equal(conditioned.loss(data, condition, seeded())[0], plain.loss(data, None, seeded())[0])
+
+
+@pytest.mark.parametrize("null", ["zero", "learned"])
+def test_a_reference_of_length_zero_is_the_null(null):
+    model, data = tiny(null_condition=null), batch()
+    condition = model.encode(data["reference"], torch.tensor([6000, 0]))
+    assert torch.equal(condition.vector[1], model.null(condition).vector[1])
+    assert not torch.equal(condition.vector[0], model.null(condition).vector[0])
+
+
+def test_gradients_reach_the_first_layer_of_the_encoder():
+    model, data = with_open_condition(tiny()), batch()
+    model.loss(data, model.encode(data["reference"], data["reference_length"]), seeded())[0].mean().backward()
+    assert model.encoder.convs[0].weight.grad.abs().sum() > 0
+
+
+def enhance(model, scale=1.0, reference="given", **kwargs):
+    data = batch()
+    given = data["reference"] if isinstance(reference, str) else reference
+    return model.enhance(data["noisy"], given, gaussian(seeded(3)), scale, **kwargs)
+
+
+def test_reference_is_encoded_once_whatever_the_number_of_steps():
+    model, calls = tiny(), []
+    model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    enhance(model, 3.0, sampler=SamplerSettings(N=5))
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(("scale", "passes"), [(0, 2), (1, 2), (3, 4)])
+def test_nfe_and_passes_are_what_the_network_saw(scale, passes):
+    model, items = tiny(), []
+    model.backbone.register_forward_hook(lambda _, inputs, __: items.append(len(inputs[0])))
+    result = enhance(model, scale)
+    assert result.nfe == len(items) == 2
+    assert result.passes == sum(items) / len(batch()["noisy"]) == passes
+
+
+def test_guidance_scale_zero_is_no_reference_and_one_uses_it():
+    model = with_open_condition(tiny())
+    null = enhance(model, 1.0, reference=None).waveform
+    assert torch.equal(enhance(model, 0.0).waveform, null)
+    assert not torch.allclose(enhance(model, 1.0).waveform, null)
+    assert not torch.allclose(enhance(model, 3.0).waveform, enhance(model, 1.0).waveform)
+
+
+def test_enhancement_follows_the_level_of_its_input():
+    """Noisy speech and reference share one normalisation: scaling both scales the result."""
+    model, data = with_open_condition(tiny()), batch()
+    once = model.enhance(data["noisy"], data["reference"], gaussian(seeded()))
+    twice = model.enhance(2 * data["noisy"], 2 * data["reference"], gaussian(seeded()))
+    torch.testing.assert_close(twice.waveform, 2 * once.waveform, rtol=1e-4, atol=1e-5)
+    louder_reference = model.enhance(data["noisy"], 4 * data["reference"], gaussian(seeded()))
+    assert not torch.allclose(louder_reference.waveform, once.waveform, rtol=1e-3)
+
+
+def test_silence_stays_silence_and_a_silent_reference_is_reported():
+    model = tiny()
+    result = model.enhance(torch.zeros(1, 2048), torch.zeros(1, 2048), gaussian(seeded()))
+    assert torch.isfinite(result.waveform).all()
+    assert result.null_reference.tolist() == [True]
+    assert enhance(model).null_reference.tolist() == [False, False]
+
+
+@pytest.mark.parametrize("sampler", ["pc", "euler", "heun", "rk45", "bridge_ode", "bridge_sde"])
+def test_every_sampler_enhances_and_repeats_itself_under_one_seed(sampler):
+    model = tiny(**({} if sampler.startswith("bridge") else OUVE))
+    with torch.no_grad():
+        model.backbone.output_layer.weight.mul_(0.01)  # RK45 takes countless steps along a random network's score
+    settings = SamplerSettings(sampler=sampler, N=2)
+    first, second = enhance(model, 2.0, sampler=settings), enhance(model, 2.0, sampler=settings)
+    assert torch.isfinite(first.waveform).all()
+    assert torch.equal(first.waveform, second.waveform)
+
+
+def test_a_sampler_that_does_not_fit_the_process_is_refused():
+    with pytest.raises(UserError, match="use bridge_ode or bridge_sde"):
+        tiny(sampler=SamplerSettings(sampler="pc"))
+    with pytest.raises(UserError, match="use pc, euler, heun or rk45"):
+        tiny(sampler=SamplerSettings(sampler="bridge_ode"), **OUVE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "score_matching"}, "does not fit --sde sbve"),
+        ({"backbone": "ncsnpp"}, "use --backbone ncsnpp_v2"),
+        ({"n_fft": 512}, "--n_fft"),
+        ({"nf": 42}, "use 40 or 44"),
+        ({"cond_drop_prob": 1.5}, "no probability"),
+        ({**OUVE, "backbone": "ncsnpp", "c_skip": "edm"}, "fixed scaling"),
+    ],
+)
+def test_impossible_combinations_fail_at_start_with_a_remedy(settings, message):
+    with pytest.raises(UserError, match=message):
+        tiny(**settings)
+
+
+def test_bf16_autocast_agrees_with_full_precision():
+    model = tiny()
+    full = enhance(model).waveform
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = enhance(model).waveform
+    assert half.dtype == torch.float32
+    assert (half - full).norm() / full.norm() < 0.1
+
+
+def test_times_and_noise_are_a_function_of_seed_and_step_alone():
+    model = tiny(TrainConfig(seed=1))
+    draws = [torch.rand(3, generator=model._generator(*key)) for key in ((5, 0, 0), (5, 0, 0), (6, 0, 0), (5, 0, 1))]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[3])
+    assert model._time_bins.shape[1] == TIME_BINS
+
+
+def test_the_pesq_loss_reaches_the_network_and_stays_out_of_checkpoints():
+    model, data = tiny(TrainConfig(), encoder="none", pesq_weight=1.0), batch(samples=16384)
+    plain = tiny(TrainConfig(), encoder="none")
+    loss = model.loss(data, None, seeded())[0]
+    assert (loss > plain.loss(data, None, seeded())[0]).all()
+    loss.mean().backward()
+    assert model.backbone.input_conv.weight.grad.abs().sum() > 0
+    assert model.state_dict().keys() == plain.state_dict().keys()
