@@ -1,14 +1,15 @@
 """Enhance noisy speech with a noise reference and classifier-free guidance.
 
-python enhancement_noise_cond.py --guidance_scale 3
-    the newest checkpoint on the small test set that comes with the code
-python enhancement_noise_cond.py --ckpt CKPT --test_dir set --enhanced_dir out
-    set/noisy with the references of set/ref
-python enhancement_noise_cond.py --ckpt CKPT --test_dir noisy --noise_ref fan.wav --guidance_scale 1.5
-    one noise recording for every file
+  python enhancement_noise_cond.py --guidance_scale 3
+      the newest checkpoint on the small test set that comes with the code
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir SET --enhanced_dir OUT
+      SET/noisy with the references of SET/ref
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir NOISY --noise_ref fan.wav --guidance_scale 1.5
+      one noise recording for every file
 
-Folder tree, names and rates are kept. Files already done with the same settings are skipped, so a stopped run goes on.
-Each value that is not given is said.
+wav, flac, ogg and mp3 at any rate, with any number of channels. Folder tree, names, rate, channels and length are kept.
+OUT/run.json keeps the settings. Files done with the same settings are skipped, so a stopped run goes on; with other
+settings all are done again.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from sgmse.sampling import SamplerSettings
 
 def main() -> None:
     parser = cli.make_parser([EnhanceConfig], description=__doc__ or "", overrides=[SamplerSettings])
-    values, typed = cli.parse(parser, sys.argv[1:])
+    layers = cli.parse(parser, sys.argv[1:])
+    values = layers[-1].values
     sampler = {name: values[name] for name in SamplerSettings.__dataclass_fields__ if values[name] is not None}
-    enhance_folder(cli.take(EnhanceConfig, values), sampler, set().union(*typed))
+    enhance_folder(cli.take(EnhanceConfig, values), sampler)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from sgmse.bounds import Bounds, Interval, check_bounds
 from sgmse.encoders import ENCODERS
 from sgmse.errors import UserError
 from sgmse.losses import LossWeighting, ObjectiveName
 from sgmse.precondition import InputScaling, OutputScaling, SkipScaling
-from sgmse.sampling import SamplerSettings
+from sgmse.sampling import SETTINGS_OF, SamplerSettings
 from sgmse.sde import OUVE, SBVE
+
+Count = Annotated[int, Bounds(1)]
+CountOrZero = Annotated[int, Bounds(0)]
+Limit = Annotated[int, Bounds(-1)]
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]
+Positive = Annotated[float, Bounds(0, excluded=(0,))]
+NotNegative = Annotated[float, Bounds(0)]
 
 
 @dataclass(frozen=True)
@@ -20,39 +28,39 @@ class ModelConfig:
     backbone: Literal["ncsnpp", "ncsnpp_v2", "ncsnpp_48k"] = "ncsnpp"
     """NCSN++ variant: ncsnpp is SGMSE+ and divides its output by t; ncsnpp_v2 leaves scaling to the preconditioner;
     ncsnpp_48k has no pyramids and attends in the middle only"""
-    nf: int = 128
+    nf: Count = 128
     """channels of the network at full resolution"""
-    ch_mult: list[int] = field(default_factory=lambda: [1, 1, 2, 2, 2, 2, 2])
+    ch_mult: Annotated[list[int], Bounds(1)] = field(default_factory=lambda: [1, 1, 2, 2, 2, 2, 2])
     """channels at each level, in units of nf; each level halves frequency and time"""
-    num_res_blocks: int = 2
+    num_res_blocks: Count = 2
     """residual blocks per level"""
-    frequency_fold: int = 1
+    frequency_fold: Count = 1
     """neighbouring frequency bins folded into channels before the network; 4 makes it about four times cheaper"""
 
-    sample_rate: int = 16000
+    sample_rate: Count = 16000
     """sampling rate of the model in Hz; every file is resampled to it"""
-    n_fft: int = 510
+    n_fft: Count = 510
     """window length of the STFT in samples; n_fft / 2 + 1 bins"""
-    hop_length: int = 128
+    hop_length: Count = 128
     """hop of the STFT in samples"""
-    spec_factor: float = 0.15
+    spec_factor: Positive = 0.15
     """factor applied to the compressed spectrogram"""
-    spec_abs_exponent: float = 0.5
+    spec_abs_exponent: Annotated[float, Bounds(0, 1, excluded=(0,))] = 0.5
     """exponent that compresses the magnitudes"""
 
     sde: Literal["ouve", "sbve"] = "ouve"
     """diffusion process: Ornstein–Uhlenbeck (SGMSE+) or Schrödinger bridge, both variance exploding"""
-    theta: float = OUVE.theta
+    theta: NotNegative = OUVE.theta
     """stiffness of the ouve process"""
-    sigma_min: float = OUVE.sigma_min
+    sigma_min: Positive = OUVE.sigma_min
     """smallest noise scale of the ouve process"""
-    sigma_max: float = OUVE.sigma_max
+    sigma_max: Positive = OUVE.sigma_max
     """largest noise scale of the ouve process"""
-    k: float = SBVE.k
+    k: Annotated[float, Bounds(1, excluded=(1,))] = SBVE.k
     """growth of the diffusion of the sbve process"""
-    c: float = SBVE.c
+    c: Positive = SBVE.c
     """scale of the diffusion of the sbve process"""
-    t_eps: float = 0.03
+    t_eps: Annotated[float, Bounds(0, 1, excluded=(0, 1))] = 0.03
     """smallest diffusion time of training, and of sampling with ouve"""
 
     objective: Literal["auto"] | ObjectiveName = "auto"
@@ -67,22 +75,22 @@ class ModelConfig:
     """output scaling of ncsnpp_v2"""
     c_skip: SkipScaling = "0"
     """skip scaling of ncsnpp_v2"""
-    sigma_data: float = 0.1
+    sigma_data: Positive = 0.1
     """standard deviation of clean spectrograms, for the edm choices"""
-    l1_weight: float = 0.001
+    l1_weight: NotNegative = 0.001
     """weight of the L1 distance of waveforms in data_prediction"""
-    pesq_weight: float = 0.0
+    pesq_weight: NotNegative = 0.0
     """weight of the PESQ loss in data_prediction; needs `pip install torch-pesq`"""
 
     encoder: str = field(default="cnn", metadata={"choices": ("none", *ENCODERS)})
     """noise encoder; none: a model without reference, the baseline"""
-    cond_dim: int = 512
+    cond_dim: Count = 512
     """size of the condition vector"""
-    encoder_channels: int = 32
+    encoder_channels: Count = 32
     """channels of the first convolution of the cnn encoder"""
     null_condition: Literal["zero", "learned"] = "zero"
     """what stands for "no reference" """
-    cond_drop_prob: float = 0.1
+    cond_drop_prob: Annotated[float, Bounds(0, 1)] = 0.1
     """share of training items whose reference is dropped; 0 leaves no null condition to guide against"""
 
     def resolved_objective(self) -> ObjectiveName:
@@ -107,19 +115,19 @@ class DataConfig:
     """clean speech for dynamic mixing, with train/ and valid/ inside; repeatable"""
     noise_dir: list[str] = field(default_factory=list)
     """noise for dynamic mixing, with train/ and valid/ inside (without them: training only); repeatable"""
-    mix_snr_db: list[float] = field(default_factory=lambda: [-5.0, 15.0])
-    """range of the signal-to-noise ratio of dynamic mixing in dB"""
-    reference_s: list[float] = field(default_factory=lambda: [0.25, 2.0])
-    """range of the length of noise references in seconds"""
-    num_frames: int = 256
+    mix_snr_db: Annotated[list[float], Interval()] = field(default_factory=lambda: [-5.0, 15.0])
+    """lowest and highest signal-to-noise ratio of dynamic mixing in dB"""
+    reference_s: Annotated[list[float], Interval(0, excluded=(0,))] = field(default_factory=lambda: [0.25, 2.0])
+    """shortest and longest noise reference in seconds"""
+    num_frames: Annotated[int, Bounds(2)] = 256
     """STFT frames of a training crop"""
-    batch_size: int = 8
+    batch_size: Count = 8
     """training crops per device and step"""
-    num_workers: int = 4
+    num_workers: CountOrZero = 4
     """processes that prepare batches"""
-    num_eval_files: int = 20
+    num_eval_files: CountOrZero = 20
     """validation files that are enhanced and scored; 0: none"""
-    num_valid_items: int = 64
+    num_valid_items: Count = 64
     """crops for the validation loss"""
 
 
@@ -127,27 +135,27 @@ class DataConfig:
 class TrainConfig:
     """Training"""
 
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     """learning rate of Adam"""
-    warmup_steps: int = 500
+    warmup_steps: CountOrZero = 500
     """steps over which the learning rate grows to lr"""
     lr_decay: Literal["none", "cosine"] = "none"
     """cosine brings the learning rate to zero at max_steps"""
-    grad_clip: float = 1.0
+    grad_clip: NotNegative = 1.0
     """largest norm of the gradient; 0: no clipping"""
-    ema_decay: float = 0.999
+    ema_decay: Annotated[float, Bounds(0, 1, excluded=(1,))] = 0.999
     """decay of the averaged weights, which validation and enhancement use"""
-    accumulate_grad_batches: int = 1
+    accumulate_grad_batches: Count = 1
     """batches per step"""
-    max_steps: int = -1
+    max_steps: Limit = -1
     """stop after this many steps; -1: no limit"""
-    max_epochs: int = -1
+    max_epochs: Limit = -1
     """stop after this many epochs; -1: no limit"""
-    max_minutes: float = 0.0
+    max_minutes: NotNegative = 0.0
     """stop after this many minutes of training, resumed ones counted; 0: no limit"""
-    val_every_n_steps: int = 1000
+    val_every_n_steps: Count = 1000
     """steps between validations"""
-    save_every_n_steps: int = 5000
+    save_every_n_steps: Count = 5000
     """steps between checkpoints that are kept (last.ckpt is renewed at each validation)"""
     precision: Literal["32", "bf16-mixed"] = "32"
     """arithmetic of the network; spectrograms stay in 32 bit"""
@@ -155,9 +163,9 @@ class TrainConfig:
     """compile the network with torch.compile (needs a C++ compiler on CPU)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to train"""
-    devices: int = 1
+    devices: Count = 1
     """number of devices"""
-    seed: int = 0
+    seed: Seed = 0
     """drives mixing, references, dropping, diffusion times and noise"""
     log_dir: str = "logs"
     """folder of runs; each gets a folder of its own"""
@@ -188,12 +196,12 @@ class EnhanceConfig:
     noise_ref_dir: str | None = None
     """a noise recording per file: same relative path or stem. Default: ref/ beside noisy/, if there"""
     oracle_noise: bool = False
-    """use the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs clean_dir"""
+    """use the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs --clean_dir"""
     clean_dir: str | None = None
-    """clean files for oracle_noise"""
-    t_eps: float | None = None
+    """clean files for --oracle_noise: same relative path or stem, same rate and length"""
+    t_eps: Annotated[float | None, Bounds(0, 1, excluded=(0, 1))] = None
     """smallest diffusion time of sampling with ouve. Default: as trained"""
-    seed: int = 0
+    seed: Seed = 0
     """drives sampling; each file draws its own noise from it and its name"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run"""
@@ -204,10 +212,14 @@ TRAIN_GROUPS = (ModelConfig, SamplerSettings, DataConfig, TrainConfig)
 
 def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
     """Raise `UserError` for values that cannot work together, whoever set them."""
+    check_bounds(config)
+    check_sampler(sampler)
     objective = config.resolved_objective()
     if (objective == "data_prediction") != (config.sde == "sbve"):
         fitting = "data_prediction" if config.sde == "sbve" else "score_matching or denoiser"
         raise UserError(f"--objective {objective} does not fit --sde {config.sde}; use {fitting}, or --objective auto")
+    if config.sigma_min >= config.sigma_max:
+        raise UserError(f"--sigma_min {config.sigma_min} must be less than --sigma_max {config.sigma_max}; change one")
     if config.backbone != "ncsnpp_v2":
         if objective != "score_matching":
             raise UserError(
@@ -216,12 +228,8 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         scaled = (config.network_scaling, config.c_in, config.c_out, config.c_skip)
         if scaled != ("auto", "1", "1", "0") and scaled != ("none", "1", "1", "0"):
             raise UserError(f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 to choose another")
-    if not 0 <= config.cond_drop_prob <= 1:
-        raise UserError(f"--cond_drop_prob {config.cond_drop_prob} is no probability; use a value from 0 to 1")
-    if not 0 < config.t_eps < 1:
-        raise UserError(f"--t_eps {config.t_eps} is outside (0, 1); 0.03 is the usual value")
-    if sampler.N < 1 or sampler.corrector_steps < 1:
-        raise UserError("--N and --corrector_steps count steps; use 1 or more (--corrector none for no corrector)")
+    if config.hop_length > config.n_fft // 2:
+        raise UserError(f"--hop_length {config.hop_length} leaves gaps; use n_fft / 2 = {config.n_fft // 2} or less")
     bins, multiple = config.n_fft // 2 + 1, config.frequency_fold * 2 ** (len(config.ch_mult) - 1)
     if bins % multiple:
         nearest = 2 * (max(1, round(bins / multiple)) * multiple - 1)
@@ -231,22 +239,48 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         )
 
 
+def check_sampler(sampler: SamplerSettings) -> None:
+    """Raise `UserError` for values that no sampler can work with."""
+    if sampler.N < 1 or sampler.corrector_steps < 1:
+        raise UserError("--N and --corrector_steps count steps; use 1 or more (--corrector none for no corrector)")
+    if not sampler.snr > 0:
+        raise UserError(f"--snr {sampler.snr} is out of range; use more than 0 (--corrector none for no corrector)")
+
+
+def check_data(data: DataConfig, model: ModelConfig) -> None:
+    """Raise `UserError` for data settings that cannot work, alone or with the model."""
+    check_bounds(data)
+    if bool(data.speech_dir) != bool(data.noise_dir):
+        raise UserError("dynamic mixing needs both --speech_dir and --noise_dir; add the missing one")
+    shortest = model.n_fft // 2 // model.hop_length + 2
+    if data.num_frames < shortest:
+        raise UserError(f"--num_frames {data.num_frames} is shorter than one STFT window; use {shortest} or more")
+
+
 _BY_SDE = {"ouve": {"theta", "sigma_min", "sigma_max"}, "sbve": {"k", "c"}}
+_BY_OBJECTIVE = {"data_prediction": {"l1_weight", "pesq_weight"}, "denoiser": {"loss_weighting"}}
 _NEEDS_ENCODER = ("cond_drop_prob", "null_condition", "cond_dim", "encoder_channels")
 
 
-def check_typed(typed: set[str], encoder: str, sde: str) -> None:
+def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, train: TrainConfig) -> None:
     """Raise `UserError` for settings given together that contradict each other. Defaults never conflict."""
-    if encoder == "none" and "encoder" in typed:
+    if model.encoder == "none" and "encoder" in typed:
         for name in typed.intersection(_NEEDS_ENCODER):
             raise UserError(f"--encoder none takes no reference, so --{name} has no meaning; leave one of them out")
-    for other, names in _BY_SDE.items():
-        for name in typed.intersection(names):
-            if other != sde:
-                raise UserError(f"--{name} belongs to --sde {other}, but the process is {sde}; leave it out")
+    choices = (("sde", model.sde, _BY_SDE), ("objective", model.resolved_objective(), _BY_OBJECTIVE))
+    for choice, chosen, settings in choices:
+        for other, names in settings.items():
+            for name in typed.intersection(names) if other != chosen else ():
+                raise UserError(f"--{name} belongs to --{choice} {other}, but it is {chosen} here; leave it out")
+    method = sampler.sampler if sampler.sampler != "auto" else ("bridge_ode" if model.sde == "sbve" else "pc")
+    fits = method.startswith("bridge") == (model.sde == "sbve")  # `build_model` tells where it does not
+    for name in typed.intersection(set().union(*SETTINGS_OF.values()) - SETTINGS_OF[method]) if fits else ():
+        raise UserError(f"--{name} has no meaning for the sampler {method}; leave it out or choose another --sampler")
     if "base_dir" in typed and typed & {"speech_dir", "noise_dir"}:
         raise UserError("--base_dir is a corpus of pairs, --speech_dir and --noise_dir mix on the fly; give one kind")
-    if len(typed & {"speech_dir", "noise_dir"}) == 1:
-        raise UserError("dynamic mixing needs both --speech_dir and --noise_dir; add the missing one")
-    if "nolog" in typed and typed & {"logger", "wandb_name"}:
+    if "nolog" in typed and train.nolog and typed & {"logger", "wandb_name"}:
         raise UserError("--nolog turns logging off, so --logger and --wandb_name have no meaning; leave one out")
+    if "wandb_name" in typed and train.logger != "wandb":
+        raise UserError(f"--wandb_name has no meaning for --logger {train.logger}; add --logger wandb or leave it out")
+    if "ckpt" in typed and "log_dir" in typed:
+        raise UserError("--ckpt resumes a run in its own folder, so --log_dir has no meaning; leave one of them out")

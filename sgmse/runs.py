@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -10,9 +12,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import wandb
 import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse import checkpoints
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
@@ -24,6 +28,7 @@ from sgmse.validation import CurvesOnDisk, EnhancementValidation
 
 MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
 BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
+_FOLDER = "SGMSE_RUN_FOLDER"  # tells the processes of the other devices, which Lightning starts, where the run lives
 
 
 def device(wanted: str) -> str:
@@ -35,8 +40,23 @@ def device(wanted: str) -> str:
     return wanted
 
 
+def check_machine(train: TrainConfig) -> None:
+    """Raise `UserError` for devices, a compiler or a W&B key that this machine does not have."""
+    if train.logger == "wandb" and not train.nolog and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
+        try:
+            wandb.login()
+        except wandb.errors.UsageError as error:
+            raise UserError(f"--logger wandb: {error} (or set WANDB_MODE=offline)") from None
+    kind = device(train.device)
+    if train.compile and kind == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")
+    if kind == "cuda" and train.devices > torch.cuda.device_count():
+        raise UserError(f"--devices {train.devices}: {torch.cuda.device_count()} CUDA devices are visible; use fewer")
+
+
+@rank_zero_only
 def describe(model: NoiseCondScoreModel, data: DataConfig, module: NoiseCondDataModule) -> None:
-    """Print what is trained on what; warn when too many references are silent."""
+    """Print what is trained on what."""
     if data.base_dir is not None:
         print(f"data: pairs of {data.base_dir}")
     elif data.speech_dir:
@@ -46,30 +66,48 @@ def describe(model: NoiseCondScoreModel, data: DataConfig, module: NoiseCondData
     print(f"      {len(module.train)} training and {len(module.valid)} validation files")
     count = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print("model: " + ", ".join(f"{name} {millions:.2f} M" for name, millions in count.items() if millions))
+
+
+@rank_zero_only
+def try_data(module: NoiseCondDataModule) -> None:
+    """Read what validation will read and some training items, so that unusable files show before any training.
+
+    Warns when too many references are silent; raises `UserError` when all are.
+    """
+    for key in range(module.num_valid_items):
+        module.valid[key]
+    for index in range(len(module.valid_files)):
+        module.valid_files[index]
+    module.train[0]
     share = null_share(module.train)
+    found = f"{share:.1%} of the references are silent or too short and become the null condition"
+    if share == 1:
+        raise UserError(f"{found}; use other noise or longer files, or --encoder none for a model without reference")
     if share > MAX_NULL_SHARE:
-        print(
-            f"warning: {share:.1%} of the references are silent or too short and become the null condition, "
-            f"more than {MAX_NULL_SHARE:.0%}; check the noise files"
-        )
+        print(f"warning: {found}, more than {MAX_NULL_SHARE:.0%}; check the noise files")
 
 
 def run_folder(train: TrainConfig, model: ModelConfig) -> Path:
     """The folder of a resumed run, or a new one below log_dir."""
     if train.ckpt is not None:
         return Path(train.ckpt).parent.parent
+    if "LOCAL_RANK" in os.environ and _FOLDER in os.environ:
+        return Path(os.environ[_FOLDER])
     stem = f"{datetime.now():%Y%m%d-%H%M%S}_{model.sde}_{model.encoder}"
     try:
         for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
             folder = Path(train.log_dir) / (stem + suffix)
             if not folder.exists():
                 (folder / "checkpoints").mkdir(parents=True)
+                if train.devices > 1:
+                    os.environ[_FOLDER] = str(folder)
                 return folder
     except OSError as error:
         raise UserError(f"{train.log_dir}: cannot be written ({error.strerror}); choose another --log_dir") from None
     raise UserError(f"{train.log_dir}: is full of runs of this second; try again")
 
 
+@rank_zero_only
 def save_settings(folder: Path, *parts: Any) -> None:
     """config.yaml: every setting as resolved, and the commit of the code."""
     values: dict[str, Any] = {}
@@ -81,24 +119,30 @@ def save_settings(folder: Path, *parts: Any) -> None:
 
 
 def settings_beside(ckpt: Path) -> Path:
-    """The config.yaml of the run that wrote a checkpoint."""
+    """The config.yaml of the run that wrote a checkpoint. Raises `UserError` unless training can go on from it."""
+    content = checkpoints.read(ckpt)
+    average = content.get("average")
+    whole = "optimizer_states" in content and isinstance(average, dict) and "weights" in average
+    if not whole or not isinstance(content.get("model_settings"), dict):
+        raise UserError(f"{ckpt}: training can be resumed from checkpoints of train.py only; check --ckpt")
     path = ckpt.parent.parent / "config.yaml"
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
     return path
 
 
-def check_resumable(ckpt: Path, wanted: ModelConfig) -> None:
-    """Raise `UserError` unless the checkpoint is ours, whole, and of the model that is wanted."""
+def check_resumable(ckpt: Path, wanted: ModelConfig, train: TrainConfig) -> None:
+    """Raise `UserError` unless the checkpoint is of the model that is wanted and leaves steps to do."""
     content = checkpoints.read(ckpt)
-    if not checkpoints.is_ours(content) or "optimizer_states" not in content:
-        raise UserError(f"{ckpt}: training can be resumed from checkpoints of train.py only")
     stored = asdict(checkpoints.stored_settings(content)[0])
     for name, value in asdict(wanted).items():
         if stored[name] != value:
             raise UserError(
                 f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave --{name} out to resume"
             )
+    done = content["global_step"]
+    if 0 <= train.max_steps <= done:
+        raise UserError(f"{ckpt}: has done {done} of {train.max_steps} steps; give a larger --max_steps to go on")
 
 
 def make_trainer(train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet) -> pl.Trainer:
@@ -131,12 +175,16 @@ def make_trainer(train: TrainConfig, data: DataConfig, folder: Path, files: Vali
     )
 
 
+class _KeptCheckpoint(ModelCheckpoint):
+    """A class of its own, since Lightning tells callbacks apart by class and interval."""
+
+
 def _checkpoint_callbacks(train: TrainConfig, folder: Path, scored: bool) -> list[pl.Callback]:
     """last, every n steps, best PESQ, best SI-SDR."""
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     saved: list[pl.Callback] = [
         ModelCheckpoint(filename="last", every_n_train_steps=train.val_every_n_steps, **common),
-        ModelCheckpoint(
+        _KeptCheckpoint(
             filename="step_{step:07.0f}", every_n_train_steps=train.save_every_n_steps, save_top_k=-1, **common
         ),
     ]

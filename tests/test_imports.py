@@ -11,12 +11,13 @@ ROOT = Path(__file__).parent.parent
 
 # a module may import modules of lower floors, and of its own
 FLOORS = [
-    {"errors"},
+    {"errors", "bounds"},
     {"data", "metrics", "sde", "transform", "conditioning", "ema"},
     {"sampling", "losses", "precondition"},
     {"backbone", "encoders"},
     {"model"},
-    {"config", "cli", "build", "checkpoints", "runs", "ledger", "enhancement", "validation", "evaluation", "report"},
+    {"config", "cli", "build", "checkpoints", "runs", "validation"}
+    | {"jobs", "ledger", "enhancement", "evaluation", "report"},
 ]
 # rooms on one floor that must not know of each other
 STRANGERS = [

@@ -169,7 +169,7 @@ def test_a_sampler_that_does_not_fit_the_process_is_refused():
         ({"backbone": "ncsnpp"}, "use --backbone ncsnpp_v2"),
         ({"n_fft": 512}, "--n_fft"),
         ({"nf": 42}, "use 40 or 44"),
-        ({"cond_drop_prob": 1.5}, "no probability"),
+        ({"cond_drop_prob": 1.5}, "cond_drop_prob 1.5 is out of range"),
         ({**OUVE, "backbone": "ncsnpp", "c_skip": "edm"}, "fixed scaling"),
     ],
 )
