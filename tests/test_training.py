@@ -10,8 +10,8 @@ import yaml
 
 import train
 
-TINY = """--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0 --num_valid_items 4 --num_eval_files 1 --N 1 --warmup_steps 2 --lr 0.01 --device cpu
---lr_decay none""".split()
+TINY = """--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0
+--num_valid_items 4 --num_eval_files 1 --N 1 --warmup_steps 2 --lr 0.01 --device cpu --lr_decay none""".split()
 
 
 def run(monkeypatch, capsys, *arguments: str) -> Path:
