@@ -66,7 +66,7 @@ def evaluate(
     folders = ({} if noisy_dir is None else {NOISY: noisy_dir}) | dict(systems)
     if not folders:
         raise UserError("nothing to score: name at least one folder of enhanced or of noisy files")
-    clean = _keyed(clean_dir, "clean speech")
+    clean = audio.by_name(clean_dir, "clean speech")
     matched = {name: match(clean_dir, folder, name) for name, folder in folders.items()}
     noisy = matched.get(NOISY, {})
     tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
@@ -76,7 +76,7 @@ def evaluate(
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
     """The file of `folder` for every clean file, keyed by the clean file's path below `clean_dir` without suffix."""
-    clean, found = _keyed(clean_dir, "clean speech"), _keyed(folder, what)
+    clean, found = audio.by_name(clean_dir, "clean speech"), audio.by_name(folder, what)
     if clean.keys() != found.keys():  # a flat copy of a nested set still matches by name
         by_name = {Path(key).name: key for key in clean}
         if len(by_name) == len(clean) and len({Path(key).name for key in found}) == len(found):
@@ -190,17 +190,6 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def _keyed(folder: Path, what: str) -> dict[str, Path]:
-    """Audio files by their path below `folder` without suffix, sorted."""
-    keyed: dict[str, Path] = {}
-    for path in audio.find(folder, what):
-        key = path.relative_to(folder).with_suffix("").as_posix()
-        if key in keyed:
-            raise UserError(f"{path}: differs from {keyed[key].name} only in its suffix; keep one of the two")
-        keyed[key] = path
-    return keyed
 
 
 def _check_headers(tasks: list[_Task]) -> None:

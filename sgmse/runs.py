@@ -12,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import wandb
 import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -43,6 +42,8 @@ def device(wanted: str) -> str:
 def check_machine(train: TrainConfig) -> None:
     """Raise `UserError` for devices, a compiler or a W&B key that this machine does not have."""
     if train.logger == "wandb" and not train.nolog and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
+        import wandb
+
         try:
             wandb.login()
         except wandb.errors.UsageError as error:

@@ -75,6 +75,17 @@ def find(folder: str | Path, what: str = "audio") -> list[Path]:
     return sorted(found)
 
 
+def by_name(folder: Path, what: str) -> dict[str, Path]:
+    """All audio files below `folder`, sorted, keyed by their relative path without suffix."""
+    found: dict[str, Path] = {}
+    for path in find(folder, what):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{path}: differs from {found[name].name} only in its suffix; keep one of the two")
+        found[name] = path
+    return found
+
+
 def read(
     path: str | Path,
     sample_rate: int | None,

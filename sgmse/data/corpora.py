@@ -32,8 +32,8 @@ def embedded_dir() -> Path:
 def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
     """The pairs of `base_dir/split/{clean,noisy}` at any depth, matched by their relative path without suffix."""
     folder = Path(base_dir) / split
-    clean = _by_name(folder / "clean", f"clean speech ({split})")
-    noisy = _by_name(folder / "noisy", f"noisy speech ({split})")
+    clean = audio.by_name(folder / "clean", f"clean speech ({split})")
+    noisy = audio.by_name(folder / "noisy", f"noisy speech ({split})")
     unmatched = sorted(clean.keys() ^ noisy.keys())
     if unmatched:
         name = unmatched[0]
@@ -79,17 +79,6 @@ def _infos(folder: Path, what: str) -> list[AudioInfo]:
     if not usable:
         raise UserError(f"{folder}: all files are shorter than {MIN_S} s (for {what}); check the corpus")
     return usable
-
-
-def _by_name(folder: Path, what: str) -> dict[str, Path]:
-    """All audio files below `folder`, keyed by their relative path without suffix."""
-    found: dict[str, Path] = {}
-    for path in audio.find(folder, what):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{path}: {found[name].name} has the same name but for the suffix; remove one of them")
-        found[name] = path
-    return found
 
 
 def _pair(name: str, clean: AudioInfo, noisy: AudioInfo) -> Pair:
