@@ -31,7 +31,7 @@ test-slow: $(VENV)/installed-dev  ## the tests that take minutes
 
 quickstart: install  ## train, enhance, score and show a small model on the embedded corpus
 	$(BIN)/python train.py --config configs/cpu.yaml --config configs/quickstart.yaml
-	$(BIN)/python enhancement_noise_cond.py --enhanced_dir $(RUN)/reference
-	$(BIN)/python enhancement_noise_cond.py --guidance_scale 0 --enhanced_dir $(RUN)/no_reference
-	$(BIN)/python scripts/evaluate.py --enhanced_dir $(RUN)/no_reference $(RUN)/reference \
+	$(BIN)/python enhancement_noise_cond.py --enhanced_dir $(RUN)/with_reference
+	$(BIN)/python enhancement_noise_cond.py --guidance_scale 0 --enhanced_dir $(RUN)/without_reference
+	$(BIN)/python scripts/evaluate.py --enhanced_dir $(RUN)/without_reference $(RUN)/with_reference \
 		--csv $(RUN)/scores.csv --page $(RUN)/page --title "Quickstart: the embedded test set"

@@ -119,6 +119,6 @@ class CurvesOnDisk(pl.Callback):
                 writer.writeheader()
             writer.writerow(row)
         shown = [
-            f"{n} {row[n]:.3f}" for n in ("valid_loss", "cond_gap", *KEYS, "uncond/pesq", "noisy/pesq") if n in row
+            f"{n} {row[n]:.3g}" for n in ("valid_loss", "cond_gap", *KEYS, "uncond/pesq", "noisy/pesq") if n in row
         ]
         print(f"\nstep {trainer.global_step}: " + ", ".join(shown), file=sys.stderr, flush=True)

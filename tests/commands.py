@@ -53,6 +53,8 @@ def saved_run(folder: Path, **settings: object) -> Path:
     sampler, train = SamplerSettings(N=1), TrainConfig(max_steps=4, log_dir=str(folder.parent))
     model = tiny(train, sampler, **settings)
     content: dict[str, object] = {"state_dict": model.state_dict(), "optimizer_states": [], "global_step": 4}
+    assert model.average is not None
+    model.average.update(model)
     model.on_save_checkpoint(content)
     path = folder / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import soundfile
+import torch
 from commands import TINY, altered, call, refusal, saved_run
 from conftest import GOLDEN
 from small_corpora import save
@@ -129,15 +130,13 @@ IMPOSSIBLE = [
     ("--base_dir missing", "missing/train/clean: no such folder"),
     ("--speech_dir missing --noise_dir n", "missing: no such folder (for speech)"),
     ("--ckpt missing.ckpt", "missing.ckpt: no such checkpoint"),
-    ("--ckpt x --log_dir y", "missing"),
     ("--config missing.yaml", "missing.yaml: no such file"),
 ]
-IMPOSSIBLE.remove(("--ckpt x --log_dir y", "missing"))
 
 
 @pytest.mark.parametrize(("flags", "sentence"), IMPOSSIBLE)
 def test_impossible_settings_are_refused(train_refuses, flags, sentence):
-    assert sentence in train_refuses("--log_dir", "logs", *flags.split()).replace("'", "")
+    assert sentence in train_refuses("--log_dir", "logs", *flags.split())
 
 
 @pytest.mark.parametrize("flag", ["--log_dir", "--base_dir", "--ckpt"])
@@ -295,19 +294,14 @@ def test_an_empty_flag_of_enhancement_is_not_taken_for_the_default(refuses, flag
 
 
 def test_a_file_that_is_no_fitting_checkpoint_is_refused(refuses, ckpt, tmp_path):
-    other = altered(ckpt, tmp_path / "other.ckpt", model_settings={**tiny_settings(ckpt), "nf": 8})
+    settings = torch.load(ckpt, weights_only=True)["model_settings"]
+    other = altered(ckpt, tmp_path / "other.ckpt", model_settings={**settings, "nf": 8})
     (tmp_path / "text.ckpt").write_text("x")
     (tmp_path / "half.ckpt").write_bytes(ckpt.read_bytes()[:5000])
     assert "other.ckpt: does not fit the model" in refuses(ckpt=other)
     for path in (tmp_path / "text.ckpt", tmp_path / "half.ckpt", tmp_path):
         assert f"{path}: is no checkpoint" in refuses(ckpt=path)
     assert "no such checkpoint" in refuses(ckpt=tmp_path / "missing.ckpt")
-
-
-def tiny_settings(ckpt):
-    import torch
-
-    return torch.load(ckpt, weights_only=True)["model_settings"]
 
 
 def test_a_model_trained_without_dropping_has_no_null_to_guide_against_or_fall_back_on(refuses, undropped, tmp_path):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from commands import call, saved_run
+from commands import altered, call, saved_run
 from small_corpora import save
 
 import enhancement_noise_cond as enhancement
@@ -105,9 +105,8 @@ def test_stopping_in_the_middle_loses_only_the_file_at_work(enhance, testset, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(Runner, "_enhance", stopped)
-        patch.setattr(
-            sys, "argv", ["x", f"--ckpt={ckpt}", f"--test_dir={testset}", f"--enhanced_dir={tmp_path / 'out'}"]
-        )
+        flags = [f"--ckpt={ckpt}", f"--test_dir={testset}", f"--enhanced_dir={tmp_path / 'out'}"]
+        patch.setattr(sys, "argv", ["x", *flags])
         with pytest.raises(SystemExit) as stop:
             run(enhancement.main)
     assert stop.value.code == 130
@@ -215,6 +214,13 @@ def test_the_result_of_a_file_does_not_depend_on_the_others(enhance, testset, tm
     (testset / "noisy" / "0.wav").unlink()
     enhance(testset, "--sampler", "bridge_sde", "--N", 2, out="fewer")
     assert (samples(tmp_path / "out" / "2.wav") == samples(tmp_path / "fewer" / "2.wav")).all()
+
+
+def test_averaged_weights_are_used_where_there_are_any(enhance, testset, tmp_path, ckpt):
+    enhance(testset)
+    said = enhance(testset, ckpt=altered(ckpt, tmp_path / "raw.ckpt", average=None), out="raw")
+    assert "warning: the checkpoint holds no averaged weights; the raw ones are used" in said
+    assert (samples(tmp_path / "out" / "0.wav") != samples(tmp_path / "raw" / "0.wav")).any()
 
 
 def test_the_newest_checkpoint_is_taken_best_pesq_first_and_said(tmp_path, testset, capsys, monkeypatch):
