@@ -207,6 +207,15 @@ def test_a_broken_training_file_is_refused_before_training(train_refuses, tmp_pa
     assert sentence in refused
 
 
+@pytest.mark.parametrize("name", ["0.wav", "1.wav"])
+def test_files_that_only_validation_enhances_are_tried_too(train_refuses, tmp_path, name):
+    """One crop for the validation loss sees one of the two files only."""
+    broken(pairs(tmp_path / "corpus") / "valid" / "noisy" / name, "nan")
+    broken(tmp_path / "corpus" / "valid" / "clean" / name, str(RATE))
+    flags = ("--num_eval_files", 2, "--num_valid_items", 1, "--encoder", "none")
+    assert f"valid/noisy/{name}: holds NaN" in train_refuses("--base_dir", "corpus", *flags)
+
+
 def test_pairs_without_partner_are_refused(train_refuses, tmp_path):
     (pairs(tmp_path / "corpus") / "train" / "noisy" / "1.wav").rename(tmp_path / "corpus/train/noisy/x.wav")
     assert "corpus/train/clean/1.wav: has no partner" in train_refuses("--base_dir", "corpus")
@@ -221,11 +230,11 @@ def test_a_corpus_whose_references_are_all_silent_is_refused(train_refuses, tmp_
 
 @pytest.mark.parametrize("encoder", ["cnn", "none"])
 def test_silent_speech_is_refused_before_training(train_refuses, tmp_path, encoder):
-    for split in ("train", "valid"):
-        broken(tmp_path / "speech" / split / "x.wav", "silent")
-        save(tmp_path / "noise" / split / "x.wav", seconds=4.0, rate=RATE)
+    for name in ("noise/train/x.wav", "noise/valid/x.wav", "speech/valid/x.wav"):
+        save(tmp_path / name, seconds=4.0, rate=RATE)
+    broken(tmp_path / "speech" / "train" / "x.wav", "silent")
     refused = train_refuses("--speech_dir", "speech", "--noise_dir", "noise", "--encoder", encoder)
-    assert "x.wav: is silent" in refused
+    assert "speech/train/x.wav: is silent" in refused
 
 
 # ---- resuming ----
@@ -392,6 +401,12 @@ def test_results_never_fall_among_the_inputs(refuses, tmp_path, out):
     os.symlink(tmp_path / "noisy", tmp_path / "link")
     refused = refuses("--noise_ref_dir", tmp_path / "refs", "--enhanced_dir", f"{tmp_path}/{out}")
     assert "choose another --enhanced_dir" in refused
+
+
+def test_a_reference_among_earlier_results_is_not_overwritten(refuses, tmp_path):
+    reference = save(tmp_path / "out" / "a.wav", rate=RATE)
+    (tmp_path / "out" / "run.json").write_text('{"files": {}}')
+    assert "would fall among the input files" in refuses("--noise_ref", reference)
 
 
 def test_files_of_somebody_else_are_never_overwritten(refuses, tmp_path):

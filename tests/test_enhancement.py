@@ -223,6 +223,18 @@ def test_averaged_weights_are_used_where_there_are_any(enhance, testset, tmp_pat
     assert (samples(tmp_path / "out" / "0.wav") != samples(tmp_path / "raw" / "0.wav")).any()
 
 
+def test_every_file_draws_its_own_noise_from_the_seed_and_its_name(enhance, testset, tmp_path):
+    (testset / "noisy" / "1.wav").write_bytes((testset / "noisy" / "0.wav").read_bytes())
+    (testset / "ref" / "1.wav").write_bytes((testset / "ref" / "0.wav").read_bytes())
+    flags = ("--sampler", "bridge_sde", "--N", 2)
+    for out, seed in (("out", 0), ("again", 0), ("other", 1)):
+        enhance(testset, *flags, "--seed", seed, out=out)
+    first, again, other = (samples(tmp_path / out / "0.wav") for out in ("out", "again", "other"))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert (first != samples(tmp_path / "out" / "1.wav")).any()
+
+
 def test_the_newest_checkpoint_is_taken_best_pesq_first_and_said(tmp_path, testset, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved_run(tmp_path / "logs" / "20250101-000000_a")
