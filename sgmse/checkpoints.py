@@ -38,18 +38,21 @@ def load_model(path: Path) -> Loaded:
     """Rebuild the model of a checkpoint. Raises `UserError` for a file that is no checkpoint or does not fit."""
     content = read(path)
     try:
-        if is_ours(content):
-            return _load_ours(path, content)
-        return _load_published(path, content)
+        loaded = _load_ours(path, content) if is_ours(content) else _load_published(path, content)
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).strip("'\"").split())[:200]
         raise UserError(
             f"{path}: does not fit the model its settings describe ({reason}); use another --ckpt"
         ) from None
+    if not all(torch.isfinite(weight).all() for weight in loaded.model.state_dict().values()):
+        raise UserError(f"{path}: holds weights that are no numbers, its training diverged; use an earlier --ckpt")
+    return loaded
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint as plain data. Nothing from a pickle is run."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it, such as checkpoints/last.ckpt, with --ckpt")
     try:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)

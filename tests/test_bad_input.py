@@ -308,8 +308,9 @@ def test_a_file_that_is_no_fitting_checkpoint_is_refused(refuses, ckpt, tmp_path
     (tmp_path / "text.ckpt").write_text("x")
     (tmp_path / "half.ckpt").write_bytes(ckpt.read_bytes()[:5000])
     assert "other.ckpt: does not fit the model" in refuses(ckpt=other)
-    for path in (tmp_path / "text.ckpt", tmp_path / "half.ckpt", tmp_path):
+    for path in (tmp_path / "text.ckpt", tmp_path / "half.ckpt"):
         assert f"{path}: is no checkpoint" in refuses(ckpt=path)
+    assert f"{tmp_path}: is a folder" in refuses(ckpt=tmp_path)
     assert "no such checkpoint" in refuses(ckpt=tmp_path / "missing.ckpt")
 
 

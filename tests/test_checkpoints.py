@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import GOLDEN, as_complex, golden, relative_error
+from tiny import tiny
 
 from sgmse.checkpoints import load_model
 from sgmse.errors import UserError
@@ -82,3 +83,14 @@ def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="does not fit the model"):
         load_model(tmp_path / "other.ckpt")
+
+
+def test_a_folder_and_weights_that_are_no_numbers_are_refused(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        load_model(tmp_path)
+    model = tiny()
+    weights = model.state_dict()
+    weights["backbone.input_conv.bias"] = torch.full_like(weights["backbone.input_conv.bias"], torch.nan)
+    torch.save({"state_dict": weights, "model_settings": model.settings}, tmp_path / "diverged.ckpt")
+    with pytest.raises(UserError, match="diverged"):
+        load_model(tmp_path / "diverged.ckpt")
