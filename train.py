@@ -69,8 +69,9 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     parser = cli.make_parser(TRAIN_GROUPS, description=__doc__ or "")
     layers = cli.parse(parser, argv)
     ckpt = layers[-1].values["ckpt"]
-    if ckpt is not None:
-        layers = cli.parse(parser, argv, runs.settings_beside(Path(ckpt)))
+    stopped = None if ckpt is None else runs.stopped_run(Path(ckpt))
+    if stopped is not None:
+        layers = cli.parse(parser, argv, stopped.settings)
     elif len(layers) == 1:  # no --config
         device = runs.device(layers[0].values["device"])
         preset = CONFIGS / ("bridge.yaml" if device == "cuda" else "cpu.yaml")
@@ -83,8 +84,8 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         except UserError as error:
             raise UserError(f"{layer.source}: {error}" if layer.source else str(error)) from None
     values = layers[-1].values | _other_corpus_left_out(layers)
-    if ckpt is not None:
-        runs.check_resumable(Path(ckpt), cli.take(ModelConfig, values), cli.take(TrainConfig, values))
+    if stopped is not None:
+        runs.check_resumable(stopped, cli.take(ModelConfig, values), cli.take(TrainConfig, values))
     return values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,18 @@ def save_settings(folder: Path, *parts: Any) -> None:
     (folder / "config.yaml").write_text(text)
 
 
-def settings_beside(ckpt: Path) -> Path:
-    """The config.yaml of the run that wrote a checkpoint. Raises `UserError` unless training can go on from it."""
+@dataclass(frozen=True)
+class Stopped:
+    """A run that can go on: its checkpoint, its config.yaml, the model in it, and the steps it has done."""
+
+    ckpt: Path
+    settings: Path
+    model: ModelConfig
+    steps: int
+
+
+def stopped_run(ckpt: Path) -> Stopped:
+    """The run that wrote a checkpoint. Raises `UserError` unless training can go on from it."""
     content = checkpoints.read(ckpt)
     average = content.get("average")
     whole = "optimizer_states" in content and isinstance(average, dict) and "weights" in average
@@ -129,19 +139,17 @@ def settings_beside(ckpt: Path) -> Path:
     path = ckpt.parent.parent / "config.yaml"
     if not path.is_file():
         raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
-    return path
+    return Stopped(ckpt, path, checkpoints.stored_settings(content)[0], content["global_step"])
 
 
-def check_resumable(ckpt: Path, wanted: ModelConfig, train: TrainConfig) -> None:
-    """Raise `UserError` unless the checkpoint is of the model that is wanted and leaves steps to do."""
-    content = checkpoints.read(ckpt)
-    stored = asdict(checkpoints.stored_settings(content)[0])
+def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> None:
+    """Raise `UserError` unless the run is of the model that is wanted and has steps left to do."""
+    ckpt, stored, done = run.ckpt, asdict(run.model), run.steps
     for name, value in asdict(wanted).items():
         if stored[name] != value:
             raise UserError(
                 f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave --{name} out to resume"
             )
-    done = content["global_step"]
     if 0 <= train.max_steps <= done:
         raise UserError(f"{ckpt}: has done {done} of {train.max_steps} steps; give a larger --max_steps to go on")
 
