@@ -5,6 +5,9 @@ forward  the published 7-level network `ncsnpp`, one pass without gradient. Its 
          same batch and image size, in channels_last and the same precision. The two take turns, round by round.
 train    forward, backward, Adam and averaged weights of that network: three times the operations of its forward pass,
          by convention, over the same bare convolution (its forward pass). STFT, loading and Lightning are left out.
+attention  (not by default) cross-attention to a reference of 16 tokens at each nominal resolution in turn: seconds of a
+         pass and of a training step over those of the same conditioned network without it, taking turns, and the memory
+         that a training step takes more.
 loader   seconds of audio that one loader process prepares per second: speech and noise mixed, references cut.
 
 --published DIR, a checkout of sp-uhh/sgmse, has its backbone take turns with ours, in 32 bit: same input, same weights,
@@ -14,6 +17,7 @@ Memory is the peak of a process, libraries (about 0.8 GB) included; 32 bit on CU
 examples:
   python scripts/benchmark.py
   python scripts/benchmark.py --parts forward train --nf 32 --threads 1 --published ../published/sgmse
+  python scripts/benchmark.py --parts attention --nf 128 --num_frames 256 --batch_size 1
 """
 
 from __future__ import annotations
@@ -40,14 +44,16 @@ from scripts import measure, published_network  # noqa: E402
 from scripts.measure import Row  # noqa: E402
 from sgmse import runs  # noqa: E402
 from sgmse.backbone import published  # noqa: E402
-from sgmse.backbone.ncsnpp import check_nf  # noqa: E402
+from sgmse.backbone.layers import check_nf  # noqa: E402
+from sgmse.backbone.ncsnpp import nominal_resolutions  # noqa: E402
 from sgmse.build import build_datamodule, build_model  # noqa: E402
 from sgmse.config import DataConfig, ModelConfig  # noqa: E402
 from sgmse.data.loaders import collate  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 from sgmse.sampling import SamplerSettings  # noqa: E402
 
-PARTS = ("forward", "train", "loader")
+PARTS = ("forward", "train", "attention", "loader")
+DEFAULT_PARTS = ("forward", "train", "loader")
 TRAINING_FACTOR = 3  # operations of a training step, in forward passes
 WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # of the loader, which starts and decodes the noise files at first
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
@@ -55,7 +61,13 @@ MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process measures; `frames` STFT frames a crop, `published` the checkout to compare with, if any."""
+    """What one process measures.
+
+    Args:
+        frames: STFT frames of a crop.
+        published: the checkout to compare with, if any.
+        resolutions: nominal resolutions with cross-attention.
+    """
 
     part: str
     nf: int
@@ -66,6 +78,7 @@ class Job:
     threads: int
     rounds: int
     published: Path | None = None
+    resolutions: tuple[int, ...] = ()
     speech_dir: tuple[str, ...] = ()
     noise_dir: tuple[str, ...] = ()
 
@@ -75,12 +88,15 @@ def main() -> None:
     job, *_ = planned = list(jobs(arguments))
     name = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
     print(f"{name}, {job.threads} threads, torch {torch.__version__}; input of the network complex", end=" ")
-    print(f"{job.batch_size}×1×{measure.BINS}×{job.frames}\n\n{'':56}{'median':>10}{'min':>10}{'max':>10}", flush=True)
+    print(f"{job.batch_size}×1×{measure.BINS}×{job.frames}\n\n{'':66}{'median':>10}{'min':>10}{'max':>10}", flush=True)
     for job in planned:
         if job.part == "loader":
             show("loader", alone(loader, job))
             continue
         label = f"{job.part} nf {job.nf}" + (f" {job.precision}" if job.device == "cuda" else "")
+        if job.part == "attention":
+            show_attention(label, job)
+            continue
         show(label, alone(speed, job))
         if job.published is not None:
             show(label, alone(published_memory, job))
@@ -88,7 +104,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=DEFAULT_PARTS, help="what to measure")
     parser.add_argument("--nf", nargs="+", type=int, default=[128, 32], metavar="N", help="widths (default: 128 32)")
     parser.add_argument("--num_frames", type=int, default=256, metavar="N", help="STFT frames of a crop (%(default)s)")
     parser.add_argument("--batch_size", type=int, metavar="N", help="crops per pass or step (default: 1; CUDA: 8)")
@@ -136,7 +152,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
 def show(label: str, rows: list[Row]) -> None:
     for row in rows:
         numbers = "".join(f"{value:10.4g}" for value in (median(row.values), min(row.values), max(row.values)))
-        print(f"{label:26}{row.quantity:30}{numbers}  {row.note}".rstrip(), flush=True)
+        print(f"{label:36}{row.quantity:30}{numbers}  {row.note}".rstrip(), flush=True)
 
 
 def alone(part: Callable[[Job], list[Row]], job: Job) -> list[Row]:
@@ -179,6 +195,38 @@ def published_memory(job: Job) -> list[Row]:
     theirs = published_network.PublishedNCSNpp(job.published, job.nf, job.device).to(job.device)
     inputs = measure.network_inputs(job.batch_size, job.frames, job.device)
     return measure.memory_rows(measure.STEPS[job.part](theirs, inputs, job.precision), "published", job.device)
+
+
+def show_attention(label: str, job: Job) -> None:
+    """Time and memory of cross-attention, a line for each as soon as a resolution is measured."""
+    without = alone(attention_memory, job)
+    for resolution in nominal_resolutions(len(ModelConfig().ch_mult)):
+        job = replace(job, resolutions=(resolution,))
+        rows = alone(attention_speed, job) + measure.more(alone(attention_memory, job), without)
+        show(f"{label} at {resolution}", rows)
+
+
+def attention_speed(job: Job) -> list[Row]:
+    """Seconds with cross-attention over seconds without it."""
+    torch.set_num_threads(job.threads)
+    data = measure.conditioned_inputs(job.batch_size, job.frames, job.device)
+    calls = {}
+    for name, resolutions in (("with", job.resolutions), ("without", ())):
+        network = measure.conditioned_network(job.nf, resolutions).to(job.device)
+        calls |= {f"{kind} {name}": step(network, data, job.precision) for kind, step in measure.STEPS.items()}
+    seconds = measure.interleaved(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
+    return [
+        Row(f"{kind}, with / without", measure.ratios(seconds[f"{kind} with"], seconds[f"{kind} without"]))
+        for kind in measure.STEPS
+    ]
+
+
+def attention_memory(job: Job) -> list[Row]:
+    """Peaks of a training step, in a process that does nothing else."""
+    torch.set_num_threads(job.threads)
+    network = measure.conditioned_network(job.nf, job.resolutions).to(job.device)
+    data = measure.conditioned_inputs(job.batch_size, job.frames, job.device)
+    return measure.memory_rows(measure.training_step(network, data, job.precision), "train", job.device)
 
 
 def loader(job: Job) -> list[Row]:

@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
+from sgmse.conditioning import Condition
+from sgmse.config import ModelConfig
 from sgmse.ema import AveragedWeights
 
 Call = Callable[[], object]
+Inputs = tuple[Tensor | Condition, ...]
 BINS, BARE_CHANNELS = 256, 128
 MIB = 2**20
 
@@ -35,6 +39,22 @@ def network_inputs(crops: int, frames: int, device: str) -> tuple[Tensor, Tensor
     return x_t, y, torch.full((crops,), 0.5, device=device)
 
 
+def conditioned_inputs(crops: int, frames: int, device: str) -> Inputs:
+    """Those of the network, and for each crop the condition of a reference that fills all tokens."""
+    sizes = ModelConfig()
+    tokens = torch.randn(crops, sizes.num_tokens, sizes.cond_dim, device=device)
+    mask = torch.ones(crops, sizes.num_tokens, dtype=torch.bool, device=device)
+    condition = Condition(tokens.mean(dim=1), tokens, mask)
+    return (*network_inputs(crops, frames, device), condition)
+
+
+def conditioned_network(nf: int, resolutions: tuple[int, ...]) -> NCSNpp:
+    """The network at its usual size that knows of a reference, with cross-attention at these nominal resolutions."""
+    sizes = ModelConfig()
+    shape = (nf, tuple(sizes.ch_mult), sizes.num_res_blocks, sizes.frequency_fold, sizes.cond_dim)
+    return NCSNpp(VARIANTS[sizes.backbone], *shape, cross_attention_resolutions=resolutions)
+
+
 def bare_convolution(crops: int, frames: int, device: str) -> tuple[nn.Conv2d, tuple[Tensor]]:
     """A 3×3 convolution, and images of as many pixels as the network's input has bins and frames."""
     layer = nn.Conv2d(BARE_CHANNELS, BARE_CHANNELS, 3, padding=1, device=device)
@@ -43,7 +63,7 @@ def bare_convolution(crops: int, frames: int, device: str) -> tuple[nn.Conv2d, t
     return layer, (images.contiguous(memory_format=torch.channels_last),)
 
 
-def forward_pass(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Callable[[], Tensor]:
+def forward_pass(network: nn.Module, inputs: Inputs, precision: str) -> Callable[[], Tensor]:
     """One pass without gradient."""
 
     @torch.no_grad()
@@ -53,7 +73,7 @@ def forward_pass(network: nn.Module, inputs: tuple[Tensor, ...], precision: str)
     return call
 
 
-def training_step(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Call:
+def training_step(network: nn.Module, inputs: Inputs, precision: str) -> Call:
     """Forward, backward of the mean square of the complex output, Adam, averaged weights."""
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4)
     average = AveragedWeights(network, decay=0.999)
@@ -67,14 +87,16 @@ def training_step(network: nn.Module, inputs: tuple[Tensor, ...], precision: str
     return call
 
 
-STEPS: dict[str, Callable[[nn.Module, tuple[Tensor, ...], str], Call]] = {
+STEPS: dict[str, Callable[[nn.Module, Inputs, str], Call]] = {
     "forward": forward_pass,
     "train": training_step,
 }
 
 
-def _output(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Tensor:
-    with torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+def _output(network: nn.Module, inputs: Inputs, precision: str) -> Tensor:
+    first = inputs[0]
+    assert isinstance(first, Tensor)
+    with torch.autocast(first.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         return network(*inputs)
 
 
@@ -145,6 +167,14 @@ def memory_rows(call: Call, name: str, device: str) -> list[Row]:
     if device == "cuda":
         rows.append(Row(f"peak on device, {name}, MiB", [torch.cuda.max_memory_allocated() / MIB]))
     return rows
+
+
+def more(rows: list[Row], base: list[Row]) -> list[Row]:
+    """What each row has more than the same row of `base`, round by round."""
+    return [
+        Row(f"more {row.quantity}", [a - b for a, b in zip(row.values, other.values, strict=True)])
+        for row, other in zip(rows, base, strict=True)
+    ]
 
 
 def speed_rows(seconds: dict[str, list[float]], flops: float, bare_flops: float, crops: int, note: str) -> list[Row]:

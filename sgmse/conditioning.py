@@ -75,6 +75,25 @@ class LearnedNull(nn.Module):
         )
 
 
+POSITION_SPAN = 256  # length of an axis in the units of `sinusoids`: about one per frequency bin
+
+
+def centres(count: int, device: torch.device) -> Tensor:
+    """[count]: centres of as many equal parts of an axis, between 0 and `POSITION_SPAN` whatever their number."""
+    return (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * (POSITION_SPAN / count)
+
+
+def sinusoids(position: Tensor, dim: int) -> Tensor:
+    """Features of positions of any unit: [...] → [..., dim], sines then cosines (Vaswani et al. 2017, Sec. 3.5).
+
+    Their angular frequencies fall geometrically from 1 to about 1/10000 radian per unit.
+    """
+    half = (dim + 1) // 2
+    steps = torch.arange(half, device=position.device, dtype=torch.float32) / half
+    angles = position[..., None].float() * 10000.0**-steps
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :dim]
+
+
 def keep_mask(batch_size: int, drop_prob: float, generator: torch.Generator, device: torch.device) -> Tensor:
     """[B] bool: False for the items whose condition is dropped, each with probability `drop_prob`."""
     return torch.rand(batch_size, generator=generator, device=device) >= drop_prob

@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import as_complex, golden, relative_error
 
-from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp, check_nf
+from sgmse.backbone.layers import check_nf
+from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
 from sgmse.backbone.published import rename
 from sgmse.conditioning import Condition
 
@@ -69,6 +70,32 @@ def test_every_parameter_receives_a_gradient():
     x, y, t = inputs(8)
     network(x, y, t, Condition(torch.randn(2, 16))).abs().sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_one_seed_gives_the_same_weights_with_and_without_conditioning():
+    choices = [{}, {"condition_dim": 16}, {"condition_dim": 16, "cross_attention_resolutions": (256, 128)}]
+    networks = []
+    for choice in choices:
+        torch.manual_seed(7)
+        networks.append((small(**choice).state_dict(), torch.rand(3)))
+    (baseline, after), *conditioned = networks
+    for weights, after_conditioned in conditioned:
+        assert baseline.keys() < weights.keys()
+        assert all(torch.equal(weights[name], value) for name, value in baseline.items())
+        assert torch.equal(after_conditioned, after)
+
+
+def test_weights_of_attention_follow_the_seed_and_differ_between_places():
+    def queries(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        network = small(ch_mult=(1, 1), num_res_blocks=2, condition_dim=16, cross_attention_resolutions=(256, 128))
+        return [value for name, value in network.state_dict().items() if name.endswith("query.weight")]
+
+    first, again, other = queries(1), queries(1), queries(2)
+    assert len(first) == 2 * 2 + 2
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not any(torch.equal(first[i], first[j]) for i in range(6) for j in range(i))
 
 
 def test_an_nf_that_group_norm_cannot_divide_is_refused_with_its_neighbours():

@@ -68,6 +68,11 @@ def test_audio_rate_counts_the_audio_between_arrivals() -> None:
     assert measure.audio_rates([10.0, 11.0, 12.0, 13.0, 16.0, 99.0], batch_s=8.0, batches=2) == [8.0, 4.0]
 
 
+def test_more_is_the_difference_round_by_round() -> None:
+    (row,) = measure.more([measure.Row("MiB", [5.0, 7.0])], [measure.Row("MiB", [4.0, 4.0])])
+    assert row == ("more MiB", [1.0, 3.0], "")
+
+
 class Complex(nn.Module):
     """One weight times x_t, as complex as the network's output."""
 
@@ -111,6 +116,18 @@ def test_the_loader_is_measured_round_by_round() -> None:
     rate, memory = benchmark.loader(benchmark.Job("loader", 0, "cpu", "32", 1, frames=64, threads=1, rounds=2))
     assert len(rate.values) == 2
     assert min(*rate.values, *memory.values) > 0
+
+
+def test_attention_is_compared_with_the_network_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "MIN_SECONDS", 0.0)
+    job = benchmark.Job("attention", 8, "cpu", "32", 1, frames=64, threads=1, rounds=2, resolutions=(64,))
+    assert [n for n, _ in measure.conditioned_network(8, ()).named_modules() if "cross" in n] == []
+    assert "down.2.cross_attentions.0" in dict(measure.conditioned_network(8, (64,)).named_modules())
+    forward, train = benchmark.attention_speed(job)
+    assert [forward.quantity, train.quantity] == ["forward, with / without", "train, with / without"]
+    assert len(forward.values) == len(train.values) == 2
+    assert min(*forward.values, *train.values) > 0
+    assert benchmark.attention_memory(job)[0].values[0] > 0
 
 
 def test_the_command_prints_its_table() -> None:

@@ -6,10 +6,14 @@ Feature maps are real [B, C, H, W] with H frequency and W time, in `channels_las
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sgmse.conditioning import Condition
 
 RESCALE = 1 / math.sqrt(2)  # keeps the variance of a sum of two branches
 
@@ -21,6 +25,36 @@ def num_groups(channels: int) -> int:
 
 def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(num_groups(channels), channels, eps=1e-6)
+
+
+def check_nf(nf: int, ch_mult: tuple[int, ...]) -> None:
+    """Raise ValueError, naming the nearest valid values, unless every GroupNorm of the network divides its channels."""
+    if _nf_is_valid(nf, ch_mult):
+        return
+    below = next((n for n in range(nf - 1, 3, -1) if _nf_is_valid(n, ch_mult)), None)
+    above = next(n for n in range(max(nf, 3) + 1, nf + 1000) if _nf_is_valid(n, ch_mult))
+    nearest = " or ".join(str(n) for n in (below, above) if n is not None)
+    raise ValueError(
+        f"nf={nf} does not divide into the groups of GroupNorm with ch_mult={list(ch_mult)}; use {nearest}"
+    )
+
+
+def _nf_is_valid(nf: int, ch_mult: tuple[int, ...]) -> bool:
+    multiples = {1, *ch_mult}
+    multiples |= {a + b for a in multiples for b in multiples}
+    return all(nf * m >= 4 and (nf * m) % num_groups(nf * m) == 0 for m in multiples)
+
+
+@contextmanager
+def side_stream() -> Iterator[None]:
+    """Random weights drawn inside depend on the seed, but those drawn after it do not depend on them.
+
+    So the parts that a conditioned network has more than the baseline leave the weights of both alike.
+    """
+    with torch.random.fork_rng(devices=[]):
+        seed = torch.randint(2**62, (), device="cpu").item()
+        torch.default_generator.manual_seed(int(seed))  # torch.manual_seed would reach the devices' streams as well
+        yield
 
 
 def init_weight(layer: nn.Module, scale: float = 1.0) -> None:
@@ -91,7 +125,7 @@ class ResidualBlock(nn.Module):
     Args:
         resample: "up", "down" or None.
         embedding_dim: size of the (activated) time embedding.
-        condition_dim: size of the condition vector; its projection starts at zero, so the block starts without it.
+        condition_dim: size of the condition's vector; its projection starts at zero, so the block starts without it.
     """
 
     def __init__(
@@ -110,19 +144,20 @@ class ResidualBlock(nn.Module):
         self.time_proj = linear(embedding_dim, out_channels)
         self.condition_proj: nn.Linear | None = None
         if condition_dim is not None:
-            self.condition_proj = nn.Linear(condition_dim, out_channels, bias=False)
+            with side_stream():
+                self.condition_proj = nn.Linear(condition_dim, out_channels, bias=False)
             nn.init.zeros_(self.condition_proj.weight)
         reshaped = in_channels != out_channels or resample is not None
         self.shortcut = conv(in_channels, out_channels, kernel_size=1) if reshaped else None
 
-    def forward(self, x: Tensor, embedding: Tensor, condition: Tensor | None) -> Tensor:
-        """x [B, C, H, W], embedding [B, E], condition [B, D] or None → [B, C', H', W']."""
+    def forward(self, x: Tensor, embedding: Tensor, condition: Condition | None) -> Tensor:
+        """x [B, C, H, W], embedding [B, E], condition of vector [B, D] or None → [B, C', H', W']."""
         h = activated(self.norm_in(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         shift = self.time_proj(embedding)
         if condition is not None and self.condition_proj is not None:
-            shift = shift + self.condition_proj(condition)
+            shift = shift + self.condition_proj(condition.vector)
         h = self.conv_in(h).add_(shift[:, :, None, None])  # in place: no backward pass needs a convolution's output
         h = self.conv_out(activated(self.norm_out(h)))
         if self.shortcut is not None:

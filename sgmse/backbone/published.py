@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sgmse.backbone.layers import ResidualBlock, SelfAttention, TimeEmbedding, ToPyramid
-from sgmse.backbone.ncsnpp import DownLevel, Middle, NCSNpp, UpLevel
+from sgmse.backbone.levels import DownLevel, Middle, UpLevel
+from sgmse.backbone.ncsnpp import NCSNpp
 
 _RESIDUAL = {
     "norm_in": "GroupNorm_0",
