@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 ENCODERS = {
     "cnn": "sgmse.encoders.cnn:CNNNoiseEncoder",
+    "sequence": "sgmse.encoders.sequence:SequenceNoiseEncoder",
+    "clap": "sgmse.encoders.clap:CLAPNoiseEncoder",
+    "panns": "sgmse.encoders.panns:PANNsNoiseEncoder",
 }
 
 
@@ -22,3 +25,18 @@ def encoder_class(name: str) -> type[NoiseEncoder]:
     module, attribute = ENCODERS[name].split(":")
     found: type[NoiseEncoder] = getattr(import_module(module), attribute)
     return found
+
+
+def encoder_table() -> str:
+    """What to know about each encoder, for `--help`."""
+    lines = ["encoders (--encoder NAME):"]
+    for name in ENCODERS:
+        card = encoder_class(name).card
+        weights = "pretrained, frozen or not" if card.pretrained else "trained along"
+        tokens = "tokens for cross-attention" if card.gives_tokens else "no tokens"
+        lines += [
+            f"  {name:9} {card.good_for}",
+            f"  {'':9} hears {card.input_rate}; {card.embedding}; {tokens}",
+            f"  {'':9} {card.parameters} parameters, {weights}; weights: {card.weights}; licence: {card.licence}",
+        ]
+    return "\n".join(lines)

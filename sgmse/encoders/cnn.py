@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmse.conditioning import Condition
-from sgmse.encoders.base import NoiseEncoder
+from sgmse.encoders.base import EncoderCard, NoiseEncoder
+from sgmse.encoders.trunk import apply_convs, features, stride_two_convs
 from sgmse.transform import SpectrogramTransform
 
 NUM_BANDS = 4
-LOG_FLOOR = 1e-4  # of the compressed magnitude; far below the quietest noise of interest
 
 
 class CNNNoiseEncoder(NoiseEncoder):
@@ -30,38 +28,33 @@ class CNNNoiseEncoder(NoiseEncoder):
         channels: channels of the first convolution; each further one doubles them.
     """
 
+    card = EncoderCard(
+        input_rate="the model's",
+        embedding="512 (cond_dim), from 4 frequency bands averaged over time",
+        parameters="1.2 M",
+        weights="trained from scratch with the model",
+        licence="MIT",
+        good_for="the first choice: small, fast, keeps the level",
+        gives_tokens=False,
+        pretrained=False,
+    )
+
     def __init__(self, transform: SpectrogramTransform, dim: int, channels: int) -> None:
         super().__init__()
         self.transform, self.dim = transform, dim
         widths = [3, channels, 2 * channels, 4 * channels, 8 * channels]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        self.convs = stride_two_convs(widths)
         self.hidden, self.out = nn.Linear(widths[-1] * NUM_BANDS, dim), nn.Linear(dim, dim)
-        for layer in self.convs:
-            assert isinstance(layer, nn.Conv2d)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], transform: SpectrogramTransform) -> CNNNoiseEncoder:
+    def from_settings(
+        cls, settings: Mapping[str, Any], transform: SpectrogramTransform, load_pretrained: bool = True
+    ) -> CNNNoiseEncoder:
         return cls(transform, settings["cond_dim"], settings["encoder_channels"])
 
     def forward(self, reference: Tensor, length: Tensor) -> Condition:
         """Reference [B, M], length [B] → vector [B, dim]."""
-        shortfall = self.transform.n_fft - reference.shape[-1]
-        spectrogram = self.transform(F.pad(reference, (0, max(shortfall, 0)))).squeeze(1)
-        magnitude = (spectrogram.abs() + LOG_FLOOR).log()
-        features = torch.stack([magnitude, spectrogram.real, spectrogram.imag], dim=1)
-        # frames that lie wholly inside the reference: the others would see its padding
-        frames = ((length - self.transform.n_fft // 2) // self.transform.hop_length + 1).clamp_min(1)
-        h = features * _valid(frames, features)
-        for layer in self.convs:
-            frames = (frames + 1) // 2
-            h = F.silu(layer(h))
-            h = h * _valid(frames, h)
+        h, frames = apply_convs(self.convs, *features(self.transform, reference, length))
         total = F.adaptive_avg_pool2d(h, (NUM_BANDS, 1)).squeeze(-1) * h.shape[-1]  # zeros beyond the end: a sum
         mean = total / frames[:, None, None].to(total.dtype)
         return Condition(self.out(F.silu(self.hidden(mean.flatten(1)))))
-
-
-def _valid(frames: Tensor, like: Tensor) -> Tensor:
-    """[B, 1, 1, T] of `like` [B, C, F, T]: 1 up to the last frame of each item, 0 beyond."""
-    return (torch.arange(like.shape[-1], device=like.device) < frames[:, None])[:, None, None, :].to(like.dtype)

@@ -1,0 +1,104 @@
+"""Fetch the published weights of a pretrained noise encoder: clap (LAION) or panns (Kong et al.).
+
+The file goes where training and enhancement look for it: encoders/ in $SGMSE_CACHE, else in $XDG_CACHE_HOME/sgmse,
+else in ~/.cache/sgmse. A stopped download goes on where it stopped. What arrives is checked against a hash before it
+gets its name: for panns the published md5; for clap, of which none is published, the sha256 that Hugging Face serves.
+
+examples:
+  python scripts/fetch_encoder.py clap
+  python scripts/fetch_encoder.py panns --out weights/Cnn14_mAP=0.431.pth
+      for a machine without internet: copy the file there and name it with --encoder_checkpoint
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import urllib.error
+import urllib.request
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from sgmse.data.download import fetch, file_digest  # noqa: E402
+from sgmse.encoders import encoder_class  # noqa: E402
+from sgmse.encoders.weights import PUBLISHED, PublishedWeights  # noqa: E402
+from sgmse.errors import UserError, run  # noqa: E402
+
+LINKED_HASH = "X-Linked-ETag"  # of the file behind a redirect, as Hugging Face serves it
+TIMEOUT_S = 30.0
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    published = PUBLISHED[arguments.encoder]
+    path = arguments.out or published.default_path()
+    if path.is_dir():
+        raise UserError(f"--out {path}: is a folder; name a file in it, such as {path / published.file}")
+    if path.exists():
+        check_present(path, published)
+    else:
+        url = arguments.url or published.url
+        if not url.startswith(("https://", "http://")):
+            raise UserError(f"--url {url}: is no web address; start it with https://")
+        digest = published.digest or served_digest(url)
+        if digest is None:
+            print(f"{url} serves no hash: only the size is checked.")
+        fetch(url, path, digest, published.size)
+        print(f"{path}: sha256 {file_digest(path)}")
+    licence = encoder_class(published.encoder).card.licence
+    named = "" if path == published.default_path() else f" --encoder_checkpoint {path}"
+    print(f"Licence: {licence}. Use it with --encoder {published.encoder}{named}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("encoder", choices=sorted(PUBLISHED), help="whose weights")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to put the file (default: the cache folder)")
+    parser.add_argument("--url", metavar="URL", help="another address of the same file (default: the published one)")
+    return parser.parse_args()
+
+
+def check_present(path: Path, published: PublishedWeights) -> None:
+    """Say that the file is there already. Raises `UserError` when its hash is not the published one."""
+    if published.digest is not None:
+        algorithm, _, expected = published.digest.partition(":")
+        found = file_digest(path, algorithm)
+        if found != expected:
+            raise UserError(f"{path}: is there, but has the {algorithm} {found} instead of {expected}; delete it first")
+    print(f"{path}: is there already (sha256 {file_digest(path)}); delete it to fetch it again")
+
+
+class _UntilHash(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not beyond one that tells the hash of the file."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        return None if LINKED_HASH in headers else super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def served_digest(url: str) -> str | None:
+    """ "sha256:..." where the server tells it, else None. Raises `UserError` when it cannot be reached."""
+    opener = urllib.request.build_opener(_UntilHash)
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "sgmse"})
+    try:
+        with opener.open(request, timeout=TIMEOUT_S) as response:
+            headers = response.headers
+    except urllib.error.HTTPError as answer:  # a redirect that is not followed counts as one
+        headers = answer.headers
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"{url} cannot be reached ({reason}); check the connection, or fetch the file elsewhere and copy it"
+        ) from None
+    found = (headers.get(LINKED_HASH) or "").strip('W/"').lower()
+    return f"sha256:{found}" if re.fullmatch("[0-9a-f]{64}", found) else None
+
+
+if __name__ == "__main__":
+    run(main)

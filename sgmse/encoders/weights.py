@@ -1,0 +1,115 @@
+"""Published weights of pretrained encoders: which files, where they are looked for, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sgmse.data.download import file_digest
+from sgmse.errors import UserError
+
+RANDOM = "random"  # as --encoder_checkpoint: untrained weights, always the same
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A published file.
+
+    Args:
+        encoder: the name it has as --encoder.
+        file: its name. url: where it is published.
+        digest: "md5:..." as published, or None where the server tells it with the file.
+        size: in bytes, or None where it is not published.
+    """
+
+    encoder: str
+    file: str
+    url: str
+    digest: str | None = None
+    size: int | None = None
+
+    @property
+    def fetch_command(self) -> str:
+        return f"python scripts/fetch_encoder.py {self.encoder}"
+
+    def default_path(self) -> Path:
+        """Where `scripts/fetch_encoder.py` puts the file."""
+        return cache_folder() / "encoders" / self.file
+
+
+CLAP = PublishedWeights(
+    encoder="clap",
+    file="630k-audioset-best.pt",
+    url="https://huggingface.co/lukewys/laion_clap/resolve/main/630k-audioset-best.pt",
+)
+PANNS = PublishedWeights(
+    encoder="panns",
+    file="Cnn14_mAP=0.431.pth",
+    url="https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
+    digest="md5:541141fa2ee191a88f24a3219fff024e",
+    size=327428481,
+)
+PUBLISHED = {published.encoder: published for published in (CLAP, PANNS)}
+
+
+def cache_folder() -> Path:
+    """$SGMSE_CACHE, else sgmse/ in $XDG_CACHE_HOME, else in ~/.cache."""
+    if chosen := os.environ.get("SGMSE_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgmse"
+
+
+def locate(published: PublishedWeights, checkpoint: str | None) -> Path:
+    """The weight file: `checkpoint` if given, else in the cache folder. Raises `UserError` when it is not there."""
+    if checkpoint is not None:
+        if not Path(checkpoint).is_file():
+            raise UserError(
+                f"--encoder_checkpoint {checkpoint}: no such file; give the path of {published.file}, or run "
+                f"`{published.fetch_command}` and leave the flag out"
+            )
+        return Path(checkpoint)
+    path = published.default_path()
+    if not path.is_file():
+        raise UserError(
+            f"--encoder {published.encoder} needs its weights, but {published.file} is not in {path.parent}; run "
+            f"`{published.fetch_command}`, or name the file with --encoder_checkpoint"
+        )
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a weight file as plain data; no code of its pickle is run. Raises whatever `torch.load` does."""
+    with torch.serialization.safe_globals(_numpy_scalars()):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if not isinstance(content, dict):
+        raise TypeError(f"it holds a {type(content).__name__}")
+    return content
+
+
+def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> UserError:
+    """What to say about a file that does not hold the weights."""
+    try:
+        found = f"sha256 {file_digest(path)}"
+        if published.digest is not None:
+            found += f", md5 {file_digest(path, 'md5')} where {published.digest.removeprefix('md5:')} is published"
+    except OSError as unreadable:
+        return UserError(f"{path}: cannot be read ({unreadable.strerror}); check its permissions")
+    reason = " ".join(str(error).strip("'\"").split())[:120]
+    return UserError(
+        f"{path}: does not hold the weights of --encoder {published.encoder} ({type(error).__name__}: {reason}; "
+        f"{found}); delete it and run `{published.fetch_command}`"
+    )
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled numpy scalar names, under the module paths of numpy 1 and 2."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    paths = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [*((scalar, path) for path in paths), (np.dtype, "numpy.dtype"), *dtypes]
