@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import published_layouts
 import pytest
 from small_corpora import RATE, save, small_pairs
 
-from sgmse.data.corpora import paired_files, split_files
+from sgmse.data import manifest
+from sgmse.data.corpora import clips, paired_files, split_files
+from sgmse.data.manifest import Entry
 from sgmse.errors import UserError
 
 
@@ -79,3 +82,66 @@ def test_pairs_of_unequal_length_or_rate_are_named(tmp_path: Path, seconds: floa
     save(tmp_path / "train/noisy/x.wav", seconds, rate)
     with pytest.raises(UserError, match=rf"x\.wav: h.*{message}"):
         paired_files(tmp_path, "train")
+
+
+def _with_manifest(folder: Path) -> Path:
+    """A folder whose manifest names one file of it for training, one elsewhere for validation, and not a third."""
+    paths = [save(folder / "a.wav"), save(folder.parent / "elsewhere/b.wav")]
+    save(folder / "train" / "unnamed.wav")
+    entries = [Entry(path, ("rain",), path.stem, split) for path, split in zip(paths, ("train", "valid"), strict=True)]
+    manifest.write(folder, manifest.measure(entries, folder))
+    return folder
+
+
+def test_a_manifest_decides_which_files_belong_to_a_split(tmp_path: Path) -> None:
+    folder = _with_manifest(tmp_path / "noise")
+    assert [info.path for info in split_files([folder], "train", "noise")] == [folder / "a.wav"]
+    assert [info.path for info in split_files([folder], "valid", "noise")] == [tmp_path / "elsewhere/b.wav"]
+    with pytest.raises(UserError, match="no noise for the split 'test'"):
+        split_files([folder], "test", "noise")
+
+
+def test_a_file_that_the_manifest_names_and_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = _with_manifest(tmp_path / "noise")
+    (folder / "a.wav").unlink()
+    assert len(split_files([folder], "valid", "noise")) == 1
+    with pytest.raises(UserError, match=r"manifest\.csv: names .*a\.wav, which cannot be found"):
+        split_files([folder], "train", "noise")
+    with pytest.raises(UserError, match=r"manifest\.csv: names .*a\.wav, which cannot be found"):
+        clips(folder)
+
+
+def test_pairs_are_no_noise(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds pairs of clean and noisy speech, not noise; use it with --base_dir"):
+        split_files([small_pairs(tmp_path)], "train", "noise")
+
+
+def test_clips_of_an_esc50_tree_carry_class_recording_and_split(tmp_path: Path) -> None:
+    found = clips(published_layouts.esc50(tmp_path))
+    assert [(clip.kind, clip.source, clip.split, clip.fold) for clip in found[-3:]] == [
+        ("dog", "5001", "test", 5),
+        ("dog", "5001", "test", 5),
+        ("rain", "5002", "test", 5),
+    ]
+    assert found[0].seconds == 0.2
+
+
+def test_clips_of_a_manifest_are_its_rows(tmp_path: Path) -> None:
+    folder = _with_manifest(tmp_path / "noise")
+    assert clips(folder) == manifest.read(folder / "manifest.csv")
+
+
+def test_clips_of_a_plain_folder_are_classed_by_folder_or_by_the_letters_of_their_name(tmp_path: Path) -> None:
+    for name in ("rain/x1", "hum-white_02", "n17", "test/n4", "valid/wind/1", "007"):
+        save(tmp_path / f"{name}.wav")
+    found = {clip.source: (clip.kind, clip.split) for clip in clips(tmp_path)}
+    assert found == {
+        "rain/x1": ("rain", "train"),
+        "hum-white_02": ("hum-white", "train"),
+        "n17": ("noise", "train"),
+        "test/n4": ("noise", "test"),
+        "valid/wind/1": ("wind", "valid"),
+        "007": ("noise", "train"),
+    }
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        clips(tmp_path / "nowhere")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sgmse.data import audio
+from sgmse.data import audio, layouts, manifest
 from sgmse.data.audio import AudioInfo
+from sgmse.data.manifest import MANIFEST, SPLITS, Clip, Entry
 from sgmse.errors import UserError
 
 MIN_S = 0.1
-_SPLITS = ("train", "valid", "test")
 _log = logging.getLogger(__name__)
 
 
@@ -32,15 +33,7 @@ def embedded_dir() -> Path:
 def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
     """The pairs of `base_dir/split/{clean,noisy}` at any depth, matched by their relative path without suffix."""
     folder = Path(base_dir) / split
-    clean = audio.by_name(folder / "clean", f"clean speech ({split})")
-    noisy = audio.by_name(folder / "noisy", f"noisy speech ({split})")
-    unmatched = sorted(clean.keys() ^ noisy.keys())
-    if unmatched:
-        name = unmatched[0]
-        present, absent = (clean[name], "noisy") if name in clean else (noisy[name], "clean")
-        others = f" (and {len(unmatched) - 1} more files)" if len(unmatched) > 1 else ""
-        raise UserError(f"{present}: has no partner in {folder / absent}{others}; names must agree in both folders")
-    pairs = [_pair(name, audio.info(clean[name]), audio.info(noisy[name])) for name in sorted(clean)]
+    pairs = matched_pairs(folder / "clean", folder / "noisy", f" ({split})")
     usable = [pair for pair in pairs if pair.clean.seconds >= MIN_S]
     _report_skipped(len(pairs) - len(usable), len(pairs), folder)
     if not usable:
@@ -48,35 +41,91 @@ def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
     return usable
 
 
+def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:
+    """The pairs of two folders; a file without partner, or a pair of unequal rate or length, is a `UserError`."""
+    clean = audio.by_name(clean_dir, f"clean speech{what}")
+    noisy = audio.by_name(noisy_dir, f"noisy speech{what}")
+    unmatched = sorted(clean.keys() ^ noisy.keys())
+    if unmatched:
+        name = unmatched[0]
+        present, absent = (clean[name], noisy_dir) if name in clean else (noisy[name], clean_dir)
+        others = f" (and {len(unmatched) - 1} more files)" if len(unmatched) > 1 else ""
+        raise UserError(f"{present}: has no partner in {absent}{others}; names must agree in both folders")
+    return [_pair(name, audio.info(clean[name]), audio.info(noisy[name])) for name in sorted(clean)]
+
+
 def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[AudioInfo]:
     """The files of one split ("train" or "valid") of one or more corpora of `what` ("speech" or "noise").
 
-    A folder that holds sub-folders train, valid or test gives the one that is asked for and nothing else; a folder
-    without them is all training data.
+    A folder with a manifest.csv gives the rows of that split; a folder that holds sub-folders train, valid or test
+    the one that is asked for and nothing else; any other folder is all training data.
     """
-    sources = [source for folder in folders for source in _sources(Path(folder), split, what)]
-    if not sources:
+    sources = [(Path(folder), _paths(Path(folder), split, what)) for folder in folders]
+    if not any(paths for _, paths in sources):
         named = ", ".join(str(folder) for folder in folders) or f"no {what} folder given"
         raise UserError(
             f"{named}: no {what} for the split '{split}'; at least one {what} folder needs the sub-folders train/ "
             f"and valid/ with different recordings in each (a folder without them is used for training only)"
         )
-    return [info for source in sources for info in _infos(source, f"{what}, {split}")]
+    return [info for folder, paths in sources for info in _infos(paths, folder, what)]
 
 
-def _sources(folder: Path, split: str, what: str) -> Iterable[Path]:
+def clips(folder: str | Path) -> list[Clip]:
+    """Every clip of a noise corpus with its class and the recording it comes from, to build test sets.
+
+    Read from manifest.csv, else from the metadata of an ESC-50 tree; else the class of a file is the name of its
+    folder or, directly in `folder`, the letters that its name begins with, and the file is its own source ("noise" for
+    the class where there are none or one letter, and for the folders train, valid and test, which are splits).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder (for noise); check the path")
+    if (folder / MANIFEST).is_file():
+        found = manifest.read(folder / MANIFEST)
+        manifest.require_files(folder / MANIFEST, found)
+        return found
+    if (folder / "meta" / "esc50.csv").is_file():
+        entries = layouts.esc50(folder)
+    else:
+        entries = [_plain_entry(folder, path) for path in audio.find(folder, "noise")]
+    infos = [audio.info(entry.path) for entry in entries]
+    return [
+        Clip(entry.path, entry.kinds[0], entry.source, entry.split, info.sample_rate, info.seconds, fold=entry.fold)
+        for entry, info in zip(entries, infos, strict=True)
+    ]
+
+
+def _plain_entry(folder: Path, path: Path) -> Entry:
+    parents = path.relative_to(folder).parts[:-1]
+    split = next((name for name in parents if name in SPLITS), "train")
+    kinds = [name for name in parents if name not in SPLITS]
+    letters = re.match(r"[^\W\d_]*(-[^\W\d_]+)*", path.stem)
+    kind = kinds[-1] if kinds else letters[0] if letters and len(letters[0]) > 1 else "noise"
+    return Entry(path, (kind,), path.relative_to(folder).with_suffix("").as_posix(), split)
+
+
+def _paths(folder: Path, split: str, what: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (for {what}); check the path")
-    if any((folder / name).is_dir() for name in _SPLITS):
-        return [folder / split] if (folder / split).is_dir() else []
-    return [folder] if split == "train" else []
+    if (folder / split / "clean").is_dir() and (folder / split / "noisy").is_dir():
+        raise UserError(
+            f"{folder}: holds pairs of clean and noisy speech, not {what}; use it with --base_dir, or name "
+            f"{folder / split / 'clean'} as speech"
+        )
+    if (folder / MANIFEST).is_file():
+        rows = [clip for clip in manifest.read(folder / MANIFEST) if clip.split == split]
+        manifest.require_files(folder / MANIFEST, rows)
+        return [clip.path for clip in rows]
+    if any((folder / name).is_dir() for name in SPLITS):
+        return audio.find(folder / split, f"{what}, {split}") if (folder / split).is_dir() else []
+    return audio.find(folder, f"{what}, {split}") if split == "train" else []
 
 
-def _infos(folder: Path, what: str) -> list[AudioInfo]:
-    infos = [audio.info(path) for path in audio.find(folder, what)]
+def _infos(paths: Sequence[Path], folder: Path, what: str) -> list[AudioInfo]:
+    infos = [audio.info(path) for path in paths]
     usable = [info for info in infos if info.seconds >= MIN_S]
     _report_skipped(len(infos) - len(usable), len(infos), folder)
-    if not usable:
+    if infos and not usable:
         raise UserError(f"{folder}: all files are shorter than {MIN_S} s (for {what}); check the corpus")
     return usable
 

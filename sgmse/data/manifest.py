@@ -1,0 +1,189 @@
+"""manifest.csv: which clips a corpus holds, of what kind they are, what they were cut from, and their split."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sgmse.data import audio
+from sgmse.data.download import file_digest
+from sgmse.errors import UserError
+
+MANIFEST = "manifest.csv"
+SPLITS = ("train", "valid", "test")
+COLUMNS = ("path", "kind", "source", "split", "fold", "sample_rate", "seconds", "sha256")
+_State = tuple[str, int, int]
+_Facts = tuple[int, float, str]
+_JOURNAL = ".manifest.part"  # what an interrupted measurement has done
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as a corpus' own metadata describe it. `kinds`: every class that it belongs to, the one to name first."""
+
+    path: Path
+    kinds: tuple[str, ...]
+    source: str
+    split: str
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A row of a manifest. `source` is the recording that the clip was cut from; `sha256` is that of the file's bytes.
+
+    `sha256` is empty for clips of a folder without manifest: they are hashed when somebody asks.
+    """
+
+    path: Path
+    kind: str
+    source: str
+    split: str
+    sample_rate: int
+    seconds: float
+    sha256: str = ""
+    fold: int | None = None
+
+
+def write(folder: Path, clips: Sequence[Clip]) -> Path:
+    """Write `folder`/manifest.csv whole or not at all; paths below `folder` become relative to it."""
+    root = Path(os.path.abspath(folder))
+    path, temporary = folder / MANIFEST, folder / f".{MANIFEST}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for clip in clips:
+                full = Path(os.path.abspath(clip.path))
+                name = full.relative_to(root) if full.is_relative_to(root) else full
+                fold = "" if clip.fold is None else clip.fold
+                numbers = [clip.sample_rate, f"{clip.seconds:.3f}"]
+                writer.writerow([name.as_posix(), clip.kind, clip.source, clip.split, fold, *numbers, clip.sha256])
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and the disk") from error
+    return path
+
+
+def read(path: Path) -> list[Clip]:
+    """The rows of a manifest, with paths made absolute. Raises `UserError` for other columns, values or splits."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+            if missing:
+                raise UserError(
+                    f"{path}: is no manifest of a corpus, the column {missing[0]} is missing; make it with "
+                    f"scripts/prepare.py, with the columns {', '.join(COLUMNS)}"
+                )
+            clips = [_clip(path, reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a CSV file; make it anew with scripts/prepare.py") from error
+    if not clips:
+        raise UserError(f"{path}: holds no row; make it anew with scripts/prepare.py")
+    return clips
+
+
+def require_files(path: Path, clips: Iterable[Clip]) -> None:
+    """Raise `UserError` when files that the manifest `path` names are gone."""
+    absent = [clip.path for clip in clips if not clip.path.is_file()]
+    if absent:
+        others = f" and {len(absent) - 1} more files" if len(absent) > 1 else ""
+        raise UserError(
+            f"{path}: names {absent[0]}{others}, which cannot be found; bring the audio back or make the manifest anew "
+            f"with scripts/prepare.py"
+        )
+
+
+def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
+    """Read the header and hash the bytes of every entry, with a progress bar.
+
+    What is done is kept in `folder` until `finish`, so that an interrupted measurement goes on where it stopped.
+    """
+    journal = folder / _JOURNAL
+    known = _read_journal(journal)
+    clips = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(journal, "a", encoding="utf-8") as file:
+            for entry in tqdm(entries, desc="Hashing", unit="file"):
+                state = _state(entry.path)
+                if state not in known:
+                    info = audio.info(entry.path)
+                    known[state] = (info.sample_rate, info.seconds, file_digest(entry.path))
+                    file.write("\n" + json.dumps([state, known[state]]))  # the line before may have been cut
+                rate, seconds, digest = known[state]
+                clips.append(
+                    Clip(entry.path, entry.kinds[0], entry.source, entry.split, rate, seconds, digest, entry.fold)
+                )
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); check --out and the disk") from error
+    return clips
+
+
+def finish(folder: Path) -> None:
+    """Forget what `measure` kept, once the manifest is written."""
+    (folder / _JOURNAL).unlink(missing_ok=True)
+
+
+def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
+    """Pairs of clips in different splits whose files hold the same bytes; the first of each is the earlier one."""
+    return _across_splits(clips, lambda clip: clip.sha256 or file_digest(clip.path))
+
+
+def shared_sources(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
+    """One pair of clips in different splits for every recording that both splits hold cuts of."""
+    first: dict[tuple[str, frozenset[str]], tuple[Clip, Clip]] = {}
+    for a, b in _across_splits(clips, lambda clip: clip.source):
+        first.setdefault((a.source, frozenset((a.split, b.split))), (a, b))
+    return list(first.values())
+
+
+def _across_splits(clips: Sequence[Clip], key: Callable[[Clip], str]) -> list[tuple[Clip, Clip]]:
+    groups: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        groups[key(clip)].append(clip)
+    groups = {name: group for name, group in groups.items() if len({clip.split for clip in group}) > 1}
+    return [
+        (a, b) for group in groups.values() for i, a in enumerate(group) for b in group[i + 1 :] if a.split != b.split
+    ]
+
+
+def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:
+    try:
+        fold = int(row["fold"]) if row["fold"] else None
+        if row["split"] not in SPLITS:
+            raise ValueError(f"the split '{row['split']}' is none of {', '.join(SPLITS)}")
+        full = Path(os.path.abspath(path.parent / row["path"]))
+        rate, seconds = int(row["sample_rate"]), float(row["seconds"])
+        return Clip(full, row["kind"], row["source"], row["split"], rate, seconds, row["sha256"], fold)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: line {line} is damaged ({error}); make it anew with scripts/prepare.py") from error
+
+
+def _state(path: Path) -> _State:
+    """What tells that a file is still the one that was measured: path, size and time."""
+    if not path.is_file():
+        return str(path), 0, 0  # reading its header says in a sentence what is wrong
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def _read_journal(journal: Path) -> dict[_State, _Facts]:
+    known: dict[_State, _Facts] = {}
+    if journal.is_file():
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            try:
+                state, facts = json.loads(line)
+            except ValueError:
+                continue  # cut by the interruption
+            known[tuple(state)] = tuple(facts)
+    return known

@@ -1,0 +1,230 @@
+"""VoiceBank-DEMAND (Valentini-Botinhao 2017): 28 training speakers, two of them held out for validation; 824 tests."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from sgmse.data import audio, manifest
+from sgmse.data.corpora import Pair, matched_pairs
+from sgmse.data.download import Archive, obtain, unpack
+from sgmse.data.manifest import Entry
+from sgmse.errors import UserError
+
+PAGE = "https://datashare.ed.ac.uk/handle/10283/2791"
+LICENCE = "CC BY 4.0"
+VALID_SPEAKERS = ("p226", "p287")
+PAIRS = {"train": 11572, "test": 824}  # published numbers of pairs; train includes validation
+NOISY_PESQ, PESQ_TOLERANCE = 1.97, 0.01  # wide-band PESQ of the unprocessed test set at 16 kHz, as papers report it
+
+_ITEM = "https://datashare.ed.ac.uk/server/api/core/bitstreams/{}/content"
+ARCHIVES = tuple(
+    Archive(_ITEM.format(item), f"{name}.zip", f"md5:{md5}")
+    for name, item, md5 in (
+        ("clean_testset_wav", "dec213d3-bf57-4777-9663-c24bdce92d5e", "34eb1c0ba7ef667e9b966866c542fc16"),
+        ("noisy_testset_wav", "13c1bfbf-14a6-41db-9b41-8f7310f01ad5", "fb1b86caa31e8ba5b506c0c64da9aab5"),
+        ("logfiles", "11185dc8-9cf1-405b-b858-35bd6a04aedd", "0d16f5b6afe12d64238d1e4a0e6ff6e8"),
+        ("clean_trainset_28spk_wav", "245452b6-6235-44b6-a6f9-e7eb19797769", "d2d5a45ec32f8fcbf201bde0447e20ba"),
+        ("noisy_trainset_28spk_wav", "ecb5a102-bb00-46d3-8af5-40c79823b837", "1fca9e8bafb8cd069f6653c6d92f9e9c"),
+    )
+)
+_LOGS = {"train": "log_trainset_28spk.txt", "test": "log_testset.txt"}
+_FOLDERS = {"train": "trainset_28spk_wav", "test": "testset_wav"}
+_INCOMPLETE = ".incomplete"
+_RATE_FILE = "sample_rate"
+_PEAK = 0.999
+
+
+class Condition(NamedTuple):
+    """What a log says of a noisy file."""
+
+    kind: str
+    snr_db: float
+
+
+def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
+    """Write `out`/{train,valid,test}/{clean,noisy}, `out`/test/ref and the manifests, as FLAC at `sample_rate`.
+
+    `source` holds the published folders or zip files; None downloads them below `out`. Splits are built in
+    `out`/.incomplete and appear whole; what an interrupted call has done is kept, and nothing is left to do for a
+    folder that is whole.
+    """
+    _check_rate(out, sample_rate)
+    if all((out / name).exists() for name in (*manifest.SPLITS, manifest.MANIFEST)):
+        return
+    folders = _located(source, out)
+    pairs = {split: _pairs(folders, split) for split in PAIRS}
+    conditions = {split: _conditions(folders["logfiles"], split, pairs[split]) for split in PAIRS}
+    references = choose_references(conditions["test"])
+    parts = {
+        "train": [pair for pair in pairs["train"] if speaker(pair.name) not in VALID_SPEAKERS],
+        "valid": [pair for pair in pairs["train"] if speaker(pair.name) in VALID_SPEAKERS],
+        "test": pairs["test"],
+    }
+    building = _building(out, sample_rate)
+    for split, chosen in parts.items():
+        if not (out / split).exists():
+            _write_pairs(building / split, chosen, sample_rate, split)
+            if split == "test":
+                _write_references(building / split, references, sample_rate)
+                _write_test_manifest(building / split, conditions["test"], references)
+            os.replace(building / split, out / split)
+    known = conditions["train"] | conditions["test"]
+    entries = [
+        Entry(out / split / "noisy" / f"{pair.name}.flac", (known[pair.name].kind,), speaker(pair.name), split)
+        for split, chosen in parts.items()
+        for pair in chosen
+    ]
+    manifest.write(out, manifest.measure(entries, out))
+    manifest.finish(out)
+    shutil.rmtree(building)
+
+
+def speaker(name: str) -> str:
+    """The speaker of a file, e.g. p226 of p226_001."""
+    return name.partition("_")[0]
+
+
+def choose_references(conditions: Mapping[str, Condition]) -> dict[str, str]:
+    """For every test file another one of the same noise type and with another sentence, whose noise is its reference.
+
+    Every file serves about once; the choice is random but always the same, so SNRs of the two are unrelated.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(conditions):
+        groups[conditions[name].kind].append(name)
+    chosen = {}
+    for kind, names in sorted(groups.items()):
+        order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
+        for i, name in enumerate(order):
+            others = [other for other in order[i + 1 :] + order[:i] if _sentence(other) != _sentence(name)]
+            if not others:
+                raise UserError(f"{name}: no other test file has the noise '{kind}' and another sentence to refer to")
+            chosen[name] = others[0]
+    return dict(sorted(chosen.items()))
+
+
+def _sentence(name: str) -> str:
+    return name.partition("_")[2]
+
+
+def _located(source: Path | None, out: Path) -> dict[str, Path]:
+    """The folder of every archive: in `source`, unpacked from a zip there, or downloaded."""
+    downloads = out / "download"
+    if source is None:
+        return {archive.stem: obtain([archive], downloads) / archive.stem for archive in ARCHIVES}
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder (for VoiceBank-DEMAND); check --source")
+    folders = {archive.stem: source / archive.stem for archive in ARCHIVES}
+    if (source / _LOGS["test"]).is_file():
+        folders["logfiles"] = source  # people unpack logfiles.zip beside the others
+    absent = [name for name, folder in folders.items() if not folder.is_dir() and not (source / f"{name}.zip").exists()]
+    if absent:
+        found = ", ".join(sorted(path.name for path in source.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"{source}: is not laid out as VoiceBank-DEMAND: expected {absent[0]}/ or {absent[0]}.zip; found {found}"
+        )
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            unpack(source / f"{name}.zip", downloads / name)
+            folders[name] = downloads / name
+    return folders
+
+
+def _pairs(folders: Mapping[str, Path], split: str) -> list[Pair]:
+    """The pairs of a split, checked for number, length and, in training, the speakers to hold out."""
+    clean, noisy = (folders[f"{kind}_{_FOLDERS[split]}"] for kind in ("clean", "noisy"))
+    pairs = [pair._replace(name=Path(pair.name).name) for pair in matched_pairs(clean, noisy)]
+    if len(pairs) != PAIRS[split]:
+        raise UserError(
+            f"{noisy}: holds {len(pairs)} pairs, but VoiceBank-DEMAND has {PAIRS[split]} ({split}); unpack it again"
+        )
+    missing = set(VALID_SPEAKERS) - {speaker(pair.name) for pair in pairs}
+    if split == "train" and missing:
+        raise UserError(f"{noisy}: holds no file of speaker {min(missing)}, who is needed for validation")
+    return pairs
+
+
+def _conditions(folder: Path, split: str, pairs: Sequence[Pair]) -> dict[str, Condition]:
+    """What the log of a split says of its files: lines of name, noise type and SNR in dB."""
+    path = next(iter(sorted(folder.rglob(_LOGS[split]))), folder / _LOGS[split])
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; it comes with logfiles.zip and names the noise types")
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            name, kind, snr_db = words[:3]
+            found[name.removesuffix(".wav")] = Condition(kind, float(snr_db))
+        except ValueError:
+            raise UserError(f"{path}: line {number} is not 'name noise SNR'; download logfiles.zip again") from None
+    unknown = sorted({pair.name for pair in pairs} - found.keys())
+    if unknown:
+        raise UserError(f"{path}: lacks {unknown[0]} and {len(unknown) - 1} more of the files; download it again")
+    return {pair.name: found[pair.name] for pair in pairs}
+
+
+def _check_rate(out: Path, sample_rate: int) -> None:
+    """Raise `UserError` when `out` holds splits at another rate."""
+    for folder in (out / split for split in manifest.SPLITS if (out / split).is_dir()):
+        found = audio.info(audio.find(folder)[0]).sample_rate
+        if found != sample_rate:
+            raise UserError(f"{folder}: exists at {found} Hz; name another --out or --sample_rate {found}")
+
+
+def _building(out: Path, sample_rate: int) -> Path:
+    """The folder where splits are built, emptied when it was begun at another rate."""
+    folder = out / _INCOMPLETE
+    note = folder / _RATE_FILE
+    if folder.is_dir() and (not note.is_file() or note.read_text() != str(sample_rate)):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(str(sample_rate))
+    return folder
+
+
+def _write_pairs(folder: Path, pairs: Sequence[Pair], sample_rate: int, split: str) -> None:
+    """Resample pairs; a pair whose noisy file would clip is attenuated as a whole, so that noisy - clean stays true."""
+    for pair in tqdm(pairs, desc=f"Resampling {split}", unit="pair"):
+        clean_path, noisy_path = (folder / kind / f"{pair.name}.flac" for kind in ("clean", "noisy"))
+        if clean_path.exists() and noisy_path.exists():
+            continue
+        clean, noisy = (audio.read(info.path, sample_rate) for info in (pair.clean, pair.noisy))
+        peak = max(float(np.abs(clean).max()), float(np.abs(noisy).max()))
+        gain = np.float32(_PEAK / peak if peak > 1 else 1.0)
+        audio.write(clean_path, gain * clean, sample_rate)
+        audio.write(noisy_path, gain * noisy, sample_rate)
+
+
+def _write_references(folder: Path, references: Mapping[str, str], sample_rate: int) -> None:
+    """ref/NAME: the noise (noisy - clean) of the file chosen for NAME."""
+    for name, other in tqdm(references.items(), desc="References", unit="file"):
+        path = folder / "ref" / f"{name}.flac"
+        if not path.exists():
+            clean, noisy = (audio.read(folder / kind / f"{other}.flac", sample_rate) for kind in ("clean", "noisy"))
+            audio.write(path, noisy - clean, sample_rate)
+
+
+def _write_test_manifest(folder: Path, conditions: Mapping[str, Condition], references: Mapping[str, str]) -> None:
+    """manifest.csv of a test set: id, kind, source (of its noise), snr_db, ref_source and lengths in seconds."""
+    with open(folder / manifest.MANIFEST, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "kind", "source", "snr_db", "ref_source", "seconds", "ref_seconds"])
+        for name, other in references.items():
+            seconds = [f"{audio.info(folder / part / f'{name}.flac').seconds:.3f}" for part in ("noisy", "ref")]
+            writer.writerow([name, conditions[name].kind, name, f"{conditions[name].snr_db:g}", other, *seconds])
+
+
+def pairs_per_split(out: Path) -> Counter[str]:
+    """How many pairs each split of a prepared folder holds."""
+    return Counter(clip.split for clip in manifest.read(out / manifest.MANIFEST))

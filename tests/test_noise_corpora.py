@@ -1,0 +1,192 @@
+"""Facts about published noise corpora: classes, recordings, splits that share nothing, and wrong layouts."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import published_layouts
+import pytest
+from file_server import serving
+
+from sgmse.data import corpora, layouts, manifest
+from sgmse.data.download import Archive
+from sgmse.data.manifest import Clip, shared_sources
+from sgmse.data.noise_corpora import NOISE_CORPORA, prepare
+from sgmse.errors import UserError
+
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "esc50": published_layouts.esc50,
+    "urbansound8k": published_layouts.urbansound8k,
+    "wham": published_layouts.wham,
+    "audioset": published_layouts.audioset,
+    "demand": published_layouts.demand,
+}
+
+
+def prepared(name: str, folder: Path, **selection: list) -> list[Clip]:
+    return prepare(NOISE_CORPORA[name], LAYOUTS[name](folder / name), folder / "out", **selection)
+
+
+def splits(clips: list[Clip]) -> Counter[str]:
+    return Counter(clip.split for clip in clips)
+
+
+@pytest.mark.parametrize("name", ["esc50", "urbansound8k", "audioset", "demand"])
+def test_no_recording_is_in_two_splits(tmp_path: Path, name: str) -> None:
+    clips = prepared(name, tmp_path)
+    assert shared_sources(clips) == []
+    assert set(splits(clips)) == (set(manifest.SPLITS) if name != "audioset" else {"train", "valid"})
+
+
+def test_esc50_keeps_folds_classes_and_recordings(tmp_path: Path) -> None:
+    clips = prepared("esc50", tmp_path)
+    assert splits(clips) == {"train": 9, "valid": 3, "test": 3}
+    assert {(clip.fold, clip.split) for clip in clips} == set(enumerate(["train"] * 3 + ["valid", "test"], 1))
+    assert (clips[0].path.name, clips[0].kind, clips[0].source) == ("1-1001-A-0.wav", "dog", "1001")
+    assert (clips[0].sample_rate, clips[0].seconds, len(clips[0].sha256)) == (44100, 0.2, 64)
+    assert len({clip.source for clip in clips}) == 10
+
+
+def test_urbansound_slices_of_a_recording_in_two_splits_stay_in_the_test_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = prepared("urbansound8k", tmp_path)
+    assert splits(clips) == {"train": 13, "valid": 2, "test": 5}
+    assert {clip.split for clip in clips if clip.source == "1"} == {"test"}
+    assert "2 of 22 clips have recordings that another split has too: they are left out" in capsys.readouterr().out
+    assert {clip.sample_rate for clip in clips} == {22050, 11025}
+    assert [clip.source for clip in prepared("urbansound8k", tmp_path, folds=[1])] == ["11"]  # whatever is selected
+
+
+def test_wham_keeps_its_own_splits_and_says_what_they_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = prepared("wham", tmp_path)
+    assert splits(clips) == {"train": 2, "valid": 2, "test": 2}
+    assert {(clip.kind, clip.source) for clip in clips if clip.split == "train"} == {
+        ("loc00", "file000"),
+        ("loc01", "file_tr"),
+    }
+    assert "1 of 6 clips have recordings that another split has too: they stay" in capsys.readouterr().out
+
+
+def test_wham_without_metadata_takes_each_clip_as_a_recording(tmp_path: Path) -> None:
+    root = published_layouts.wham(tmp_path / "wham_noise", metadata=False)
+    clips = prepare(NOISE_CORPORA["wham"], root, tmp_path / "out")
+    assert {clip.kind for clip in clips} == {"noise"}
+    assert len({clip.source for clip in clips}) == 6
+
+
+def test_demand_takes_one_channel_of_each_environment_at_the_lower_rate(tmp_path: Path) -> None:
+    clips = prepared("demand", tmp_path)
+    assert [(clip.source, clip.kind, clip.split) for clip in clips] == [
+        ("DKITCHEN", "domestic", "train"),
+        ("NPARK", "nature", "valid"),
+        ("TBUS", "transportation", "test"),
+    ]
+    assert {(clip.path.name, clip.sample_rate) for clip in clips} == {("ch01.wav", 16000)}
+
+
+def test_demand_splits_hold_each_environment_once() -> None:
+    names = [name for part in layouts.DEMAND_SPLITS.values() for name in part]
+    assert len(names) == len(set(names)) == 18
+    assert {archive.stem.split("_")[0] for archive in NOISE_CORPORA["demand"].archives} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("eval_segments.csv", {"test"}),
+        ("unbalanced_train_segments.csv", {"train", "valid"}),
+        ("mine.csv", {"train", "valid", "test"}),
+    ],
+)
+def test_audioset_splits_follow_the_csv_or_else_the_youtube_id(tmp_path: Path, table: str, expected: set[str]) -> None:
+    root = published_layouts.audioset(tmp_path / "clips", table)
+    clips = prepare(NOISE_CORPORA["audioset"], root, tmp_path / "out")
+    assert set(splits(clips)) == expected
+    assert len({clip.source for clip in clips}) == len(clips) == 40
+    assert prepare(NOISE_CORPORA["audioset"], root, tmp_path / "out") == clips
+
+
+def test_an_audioset_clip_is_known_by_its_rarest_label_and_excluded_by_any(tmp_path: Path) -> None:
+    clips = prepared("audioset", tmp_path)
+    assert Counter(clip.kind for clip in clips) == {"Animal": 30, "Dog": 5, "Speech": 5}
+    without = prepared("audioset", tmp_path, exclude_classes=["Speech"])
+    assert Counter(clip.kind for clip in without) == {"Animal": 30, "Dog": 5}
+    assert len(prepared("audioset", tmp_path, classes=["Animal"], exclude_classes=["Dog", "Speech"])) == 30
+
+
+def test_classes_and_folds_select(tmp_path: Path) -> None:
+    clips = prepared("esc50", tmp_path, classes=["dog"], folds=[1, 5])
+    assert {(clip.kind, clip.fold) for clip in clips} == {("dog", 1), ("dog", 5)}
+    assert {clip.kind for clip in prepared("esc50", tmp_path, exclude_classes=["dog"])} == {"rain"}
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"classes": ["dogs"]}, r"--classes dogs: no such class here; there are 2, e\.g\. dog$"),
+        ({"exclude_classes": ["x"]}, r"--exclude_classes x: no such class here; there are 2, e\.g\. dog, rain"),
+        ({"folds": [6]}, r"--folds 6: no such fold; there are 1, 2, 3, 4, 5"),
+        ({"classes": ["dog"], "exclude_classes": ["dog"]}, "nothing is left of the corpus"),
+    ],
+)
+def test_a_class_or_fold_that_does_not_exist_is_named(tmp_path: Path, selection: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared("esc50", tmp_path, **selection)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("esc50", "ESC-50: expected audio, meta/esc50.csv"),
+        ("urbansound8k", "UrbanSound8K: expected audio/fold1, metadata/UrbanSound8K.csv"),
+        ("wham", "WHAM! noise: expected tr, cv, tt"),
+        ("audioset", "AudioSet: expected clips and a CSV file"),
+        ("demand", "DEMAND: expected a folder per environment"),
+    ],
+)
+def test_a_folder_of_another_layout_is_refused(tmp_path: Path, name: str, expected: str) -> None:
+    corpus = NOISE_CORPORA[name]
+    published_layouts.write(tmp_path / "other" / "readme.txt", "")
+    with pytest.raises(UserError, match=rf"other: is not laid out as {expected}.*; found readme\.txt"):
+        prepare(corpus, tmp_path / "other", tmp_path / "out")
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        prepare(corpus, tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_missing_file_of_the_metadata_is_named(tmp_path: Path) -> None:
+    root = published_layouts.esc50(tmp_path / "esc50")
+    (root / "audio" / "2-2001-A-0.wav").unlink()
+    with pytest.raises(UserError, match=r"2-2001-A-0\.wav: missing, though the metadata of ESC-50 name 15 files"):
+        prepare(NOISE_CORPORA["esc50"], root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [("fold", "part", "column fold"), (",3,", ",x,", "fold 'x'")])
+def test_damaged_metadata_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    root = published_layouts.esc50(tmp_path / "esc50")
+    table = root / "meta" / "esc50.csv"
+    table.write_text(table.read_text().replace(before, after))
+    with pytest.raises(UserError, match=rf"esc50\.csv: .*{message}"):
+        prepare(NOISE_CORPORA["esc50"], root, tmp_path / "out")
+
+
+def test_audioset_has_to_be_collected_first(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="AudioSet cannot be downloaded from here"):
+        prepare(NOISE_CORPORA["audioset"], None, tmp_path)
+
+
+def test_a_download_is_unpacked_below_the_folder_and_named_relative_to_it(tmp_path: Path) -> None:
+    published_layouts.esc50(tmp_path / "pack" / "ESC-50-master")
+    content = Path(shutil.make_archive(str(tmp_path / "esc"), "zip", tmp_path / "pack")).read_bytes()
+    with serving(content) as server:
+        corpus = replace(NOISE_CORPORA["esc50"], archives=(Archive(server.url, "ESC-50-master.zip"),))
+        prepare(corpus, None, tmp_path / "out")
+        prepare(corpus, None, tmp_path / "out", classes=["rain"])
+        assert len(server.asked) == 1
+    assert (tmp_path / "out" / "manifest.csv").read_text().splitlines()[1].startswith("download/ESC-50-master/audio/1-")
+    assert len(corpora.split_files([tmp_path / "out"], "train", "noise")) == 3

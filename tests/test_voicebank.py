@@ -1,0 +1,201 @@
+"""Facts about VoiceBank-DEMAND: held-out speakers, references from other files, whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import published_layouts
+import pytest
+
+from sgmse.data import audio, manifest, voicebank
+from sgmse.data.corpora import paired_files
+from sgmse.data.voicebank import Condition, choose_references, prepare
+from sgmse.errors import UserError
+
+RATE = 16000
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(voicebank, "PAIRS", {"train": 8, "test": 6})
+    return published_layouts.voicebank(tmp_path / "published")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_speakers_are_held_out_and_everything_is_resampled(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(source, out, RATE)
+    found = {split: paired_files(out, split) for split in manifest.SPLITS}
+    speakers = {split: {voicebank.speaker(pair.name) for pair in pairs} for split, pairs in found.items()}
+    assert speakers == {"train": {"p225", "p300"}, "valid": {"p226", "p287"}, "test": {"p232", "p257"}}
+    assert [len(pairs) for pairs in found.values()] == [4, 4, 6]
+    assert {pair.noisy.sample_rate for pairs in found.values() for pair in pairs} == {RATE}
+    pair = found["valid"][0]
+    expected = audio.read(source / "noisy_trainset_28spk_wav" / f"{pair.name}.wav", RATE)
+    np.testing.assert_allclose(audio.read(pair.noisy.path, RATE), expected, atol=2**-15)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.csv", "test", "train", "valid"]
+
+
+def test_the_manifest_names_speaker_noise_and_split_of_every_noisy_file(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "out", RATE)
+    clips = manifest.read(tmp_path / "out" / "manifest.csv")
+    assert len(clips) == 14
+    assert manifest.shared_sources(clips) == []
+    assert {(clip.source, clip.kind) for clip in clips if clip.split == "valid"} == {
+        (speaker, kind) for speaker in ("p226", "p287") for kind in ("ssn", "metro")
+    }
+    assert voicebank.pairs_per_split(tmp_path / "out") == {"train": 4, "valid": 4, "test": 6}
+
+
+def test_references_are_the_noise_of_another_test_file_of_the_same_type(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "out", RATE)
+    test = tmp_path / "out" / "test"
+    with open(test / "manifest.csv", newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {path.stem for path in (test / "noisy").iterdir()}
+    for name, row in rows.items():
+        other = rows[row["ref_source"]]
+        assert other["kind"] == row["kind"]
+        assert other["id"].split("_")[1] != name.split("_")[1]
+        clean, noisy = (audio.read(test / part / f"{other['id']}.flac", RATE) for part in ("clean", "noisy"))
+        reference = audio.read(test / "ref" / f"{name}.flac", RATE)
+        np.testing.assert_allclose(reference, noisy - clean, atol=2**-15)
+        assert float(row["ref_seconds"]) == pytest.approx(len(reference) / RATE, abs=1e-3)
+    assert rows["p232_002"]["snr_db"] == "12.5"
+
+
+def test_every_file_serves_about_once_as_reference() -> None:
+    names = [f"p{speaker}_{number:03d}" for speaker in (232, 257) for number in range(100)]
+    conditions = {name: Condition(("bus", "cafe")[i % 2], 2.5) for i, name in enumerate(names)}
+    chosen = choose_references(conditions)
+    assert chosen == choose_references(dict(reversed(conditions.items())))
+    used = list(chosen.values())
+    assert max(used.count(name) for name in names) <= 2
+    assert len(set(used)) > 0.95 * len(names)
+
+
+def test_a_noise_type_with_one_sentence_alone_has_no_reference() -> None:
+    conditions = {"p232_001": Condition("bus", 2.5), "p257_001": Condition("bus", 7.5)}
+    with pytest.raises(UserError, match=r"p\d+_001: no other test file has the noise 'bus'"):
+        choose_references(conditions)
+
+
+@pytest.mark.parametrize("stop_at", [3, 20, 30, 33])
+def test_an_interrupted_build_never_looks_whole_and_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    prepare(source, tmp_path / "whole", RATE)
+    out, written, write = tmp_path / "out", [], audio.write
+
+    def counted(path: Path, waveform: np.ndarray, sample_rate: int) -> float:
+        if len(written) == stop_at:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        return write(path, waveform, sample_rate)
+
+    monkeypatch.setattr(voicebank.audio, "write", counted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, out, RATE)
+    for split, number in (("train", 4), ("valid", 4), ("test", 6)):
+        assert not (out / split).exists() or len(paired_files(out, split)) == number
+    assert not (out / "manifest.csv").exists()
+    monkeypatch.setattr(voicebank.audio, "write", lambda *a: (written.append(""), write(*a))[1])
+    prepare(source, out, RATE)
+    assert len(written) <= 34 + 1  # of a pair that was cut the clean file is written again
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_a_build_begun_at_another_rate_is_not_mixed_in(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "out", RATE)
+    with pytest.raises(UserError, match=r"train: exists at 16000 Hz; name another --out or --sample_rate 16000"):
+        prepare(source, tmp_path / "out", 8000)
+
+
+def test_a_folder_that_is_whole_needs_its_source_no_more(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "out", RATE)
+    before = files(tmp_path / "out")
+    shutil.rmtree(source)
+    prepare(source, tmp_path / "out", RATE)
+    assert files(tmp_path / "out") == before
+
+
+def test_a_half_build_at_another_rate_is_begun_anew(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "whole", 8000)
+    published_layouts.write(tmp_path / "out/.incomplete/sample_rate", str(RATE))
+    published_layouts.save(tmp_path / "out/.incomplete/train/clean/p225_001.flac", 0.1, RATE)
+    prepare(source, tmp_path / "out", 8000)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_zip_files_are_unpacked_and_logs_may_lie_beside(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "whole", RATE)
+    shutil.make_archive(str(source / "noisy_testset_wav"), "zip", source, "noisy_testset_wav")
+    shutil.rmtree(source / "noisy_testset_wav")
+    for log in (source / "logfiles").iterdir():
+        shutil.move(log, source / log.name)
+    (source / "logfiles").rmdir()
+    prepare(source, tmp_path / "out", RATE)
+    shutil.rmtree(tmp_path / "out" / "download")
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_a_pair_that_would_clip_is_attenuated_as_a_whole(source: Path, tmp_path: Path) -> None:
+    loud = np.sin(2 * np.pi * 0.005 * np.arange(12000))
+    for kind, factor in (("clean", 0.8), ("noisy", 0.999)):
+        square = factor * np.sign(loud)  # its edges ring beyond 1 when it is resampled
+        published_layouts.save(source / f"{kind}_testset_wav/p232_001.wav", rate=48000, samples=square)
+    prepare(source, tmp_path / "out", RATE)
+    clean, noisy = (audio.read(tmp_path / f"out/test/{part}/p232_001.flac", RATE) for part in ("clean", "noisy"))
+    assert 0.99 < np.abs(noisy).max() <= 1
+    np.testing.assert_allclose(noisy, clean * 0.999 / 0.8, atol=2**-14)
+
+
+def test_the_published_counts_are_demanded(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voicebank, "PAIRS", {"train": 8, "test": 824})
+    with pytest.raises(UserError, match=r"noisy_testset_wav: holds 6 pairs, but VoiceBank-DEMAND has 824 \(test\)"):
+        prepare(source, tmp_path / "out", RATE)
+
+
+def test_another_layout_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
+    shutil.rmtree(source / "clean_trainset_28spk_wav")
+    with pytest.raises(UserError, match=r"expected clean_trainset_28spk_wav/ or clean_trainset_28spk_wav\.zip; found"):
+        prepare(source, tmp_path / "out", RATE)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        prepare(tmp_path / "nowhere", tmp_path / "out", RATE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_of_unequal_length_are_named(source: Path, tmp_path: Path) -> None:
+    published_layouts.save(source / "noisy_testset_wav/p257_001.wav", 0.2, 48000)
+    with pytest.raises(UserError, match=r"p257_001\.wav: holds 9600 samples but its clean file 13440"):
+        prepare(source, tmp_path / "out", RATE)
+
+
+def test_speakers_that_are_needed_for_validation_are_missed(source: Path, tmp_path: Path) -> None:
+    for part in ("clean", "noisy"):
+        for number in (1, 2):
+            folder = source / f"{part}_trainset_28spk_wav"
+            (folder / f"p287_00{number}.wav").rename(folder / f"p301_00{number}.wav")
+    with pytest.raises(UserError, match="holds no file of speaker p287"):
+        prepare(source, tmp_path / "out", RATE)
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (published_layouts.TEST_LOG.replace("p232_003 bus 7.5\n", ""), "lacks p232_003 and 0 more"),
+        (published_layouts.TEST_LOG.replace("7.5", "loud", 1), "line 1 is not 'name noise SNR'"),
+        (None, r"log_testset\.txt: is missing"),
+    ],
+)
+def test_a_log_that_lacks_what_is_needed_is_named(source: Path, tmp_path: Path, log: str | None, message: str) -> None:
+    path = source / "logfiles" / "log_testset.txt"
+    path.unlink() if log is None else path.write_text(log)
+    with pytest.raises(UserError, match=message):
+        prepare(source, tmp_path / "out", RATE)
