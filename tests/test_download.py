@@ -72,6 +72,16 @@ def test_wrong_bytes_never_get_the_name_and_are_not_resumed(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_shorter_file_than_promised_is_deleted_and_can_be_fetched_again(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    with serving(b"error page") as server:
+        with pytest.raises(UserError, match="has 10 bytes instead of 5000 and was deleted"):
+            fetch(server.url, path, size=5000)
+        server.content = bytes(5000)
+        fetch(server.url, path, size=5000)
+    assert path.read_bytes() == bytes(5000)
+
+
 def test_a_file_that_is_there_is_checked_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(CONTENT)

@@ -134,13 +134,16 @@ def _receive(url: str, part: Path, path: Path, size: int | None) -> None:
         raise
     with response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
-        _append(response, part, path, done if resumed else 0)
+        _append(response, part, path, done if resumed else 0, size)
 
 
-def _append(response: HTTPResponse, part: Path, path: Path, done: int) -> None:
-    """Write the body of `response` behind the first `done` bytes of `part`, with a progress bar."""
+def _append(response: HTTPResponse, part: Path, path: Path, done: int, size: int | None) -> None:
+    """Write the body of `response` behind the first `done` bytes of `part`, with a progress bar.
+
+    `size` is what the whole file should have, for servers that do not say how much they send.
+    """
     length = response.headers.get("Content-Length")
-    total = done + int(length) if length else None
+    total = done + int(length) if length else size
     with (
         open(part, "ab" if done else "wb") as file,
         tqdm(desc=path.name, initial=done, total=total, unit="B", unit_scale=True) as bar,
@@ -155,8 +158,6 @@ def _append(response: HTTPResponse, part: Path, path: Path, done: int) -> None:
 
 def _check(url: str, part: Path, path: Path, digest: str | None, size: int | None) -> None:
     """Compare what arrived with what was promised; what cannot be resumed is deleted."""
-    if size is not None and part.stat().st_size < size:
-        raise ConnectionError(f"{size - part.stat().st_size} of {size} bytes are missing")
     wrong = _mismatch(part, digest, size)
     if wrong:
         part.unlink()
