@@ -8,6 +8,8 @@ train    forward, backward, Adam and averaged weights of that network: three tim
 attention  (not by default) cross-attention to a reference of 16 tokens at each nominal resolution in turn: seconds of a
          pass and of a training step over those of the same conditioned network without it, taking turns, and the memory
          that a training step takes more.
+encoders (not by default) parameters of every noise encoder, its forward pass for a batch of 8 references of 1 s, and
+         the share that its forward and backward pass take of a training step of the preset that fits the device.
 loader   seconds of audio that one loader process prepares per second: speech and noise mixed, references cut.
 
 --published DIR, a checkout of sp-uhh/sgmse, has its backbone take turns with ours, in 32 bit: same input, same weights,
@@ -40,7 +42,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from scripts import measure, published_network  # noqa: E402
+from scripts import measure, measure_encoders, published_network  # noqa: E402
 from scripts.measure import Row  # noqa: E402
 from sgmse import runs  # noqa: E402
 from sgmse.backbone import published  # noqa: E402
@@ -52,10 +54,11 @@ from sgmse.data.loaders import collate  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 from sgmse.sampling import SamplerSettings  # noqa: E402
 
-PARTS = ("forward", "train", "attention", "loader")
+PARTS = ("forward", "train", "attention", "encoders", "loader")
 DEFAULT_PARTS = ("forward", "train", "loader")
 TRAINING_FACTOR = 3  # operations of a training step, in forward passes
 WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # of the loader, which starts and decodes the noise files at first
+ENCODED = 8  # references in a batch
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
 
 
@@ -67,6 +70,7 @@ class Job:
         frames: STFT frames of a crop.
         published: the checkout to compare with, if any.
         resolutions: nominal resolutions with cross-attention.
+        encoder: one of `measure_encoders.variants`.
     """
 
     part: str
@@ -79,6 +83,7 @@ class Job:
     rounds: int
     published: Path | None = None
     resolutions: tuple[int, ...] = ()
+    encoder: str = ""
     speech_dir: tuple[str, ...] = ()
     noise_dir: tuple[str, ...] = ()
 
@@ -92,6 +97,10 @@ def main() -> None:
     for job in planned:
         if job.part == "loader":
             show("loader", alone(loader, job))
+            continue
+        if job.part == "encoders":
+            for encoder in measure_encoders.variants():
+                show(encoder, alone(encoders, replace(job, encoder=encoder)))
             continue
         label = f"{job.part} nf {job.nf}" + (f" {job.precision}" if job.device == "cuda" else "")
         if job.part == "attention":
@@ -140,6 +149,9 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
     batch_size = arguments.batch_size or (8 if device == "cuda" else 1)
     job = Job("", 0, device, "32", batch_size, arguments.num_frames, threads, arguments.rounds)
     for part in arguments.parts:
+        if part == "encoders":
+            yield replace(job, part=part, batch_size=ENCODED if not arguments.quick else 2)
+            continue
         if part == "loader":
             yield replace(job, part=part, speech_dir=(*arguments.speech_dir,), noise_dir=(*arguments.noise_dir,))
             continue
@@ -227,6 +239,13 @@ def attention_memory(job: Job) -> list[Row]:
     network = measure.conditioned_network(job.nf, job.resolutions).to(job.device)
     data = measure.conditioned_inputs(job.batch_size, job.frames, job.device)
     return measure.memory_rows(measure.training_step(network, data, job.precision), "train", job.device)
+
+
+def encoders(job: Job) -> list[Row]:
+    torch.set_num_threads(job.threads)
+    preset = ROOT / "configs" / ("bridge.yaml" if job.device == "cuda" else "cpu.yaml")
+    settings = measure_encoders.variants()[job.encoder]
+    return measure_encoders.rows(settings, preset, job.batch_size, job.rounds, job.device)
 
 
 def loader(job: Job) -> list[Row]:
