@@ -10,7 +10,8 @@ attention  (not by default) cross-attention to a reference of 16 tokens at each 
          that a training step takes more.
 encoders (not by default) parameters of every noise encoder, its forward pass for a batch of 8 references of 1 s, and
          the share that its forward and backward pass take of a training step of the preset that fits the device.
-loader   seconds of audio that one loader process prepares per second: speech and noise mixed, references cut.
+loader   seconds of audio that one loader process prepares per second: speech and noise mixed, references cut; plain,
+         and with every augmentation, computed noise and other talkers switched on.
 
 --published DIR, a checkout of sp-uhh/sgmse, has its backbone take turns with ours, in 32 bit: same input, same weights,
 same optimiser and averaging; above 1, ours is faster. On CUDA its resampling is the compiled extension if that builds.
@@ -35,6 +36,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -58,6 +60,11 @@ PARTS = ("forward", "train", "attention", "encoders", "loader")
 DEFAULT_PARTS = ("forward", "train", "loader")
 TRAINING_FACTOR = 3  # operations of a training step, in forward passes
 WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # of the loader, which starts and decodes the noise files at first
+VARIATION: dict[str, Any] = {
+    "noise_augment": ["mix=0.5", "stretch=0.3", "pitch=0.3", "concatenate=0.3", "equalise=0.5", "gain=0.5"],
+    **dict.fromkeys(("synthetic_share", "babble_share", "talker_share", "mismatched_share"), 0.2),
+    "reference_gain_db": 3.0,
+}
 ENCODED = 8  # references in a batch
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
 
@@ -249,18 +256,25 @@ def encoders(job: Job) -> list[Row]:
 
 
 def loader(job: Job) -> list[Row]:
-    """Seconds of audio that one loader process prepares per second, and its peak memory."""
-    data = DataConfig(speech_dir=[*job.speech_dir], noise_dir=[*job.noise_dir], num_frames=job.frames)
+    """Seconds of audio that one loader process prepares per second, plain and with every variation on; its memory."""
+    plain = DataConfig(speech_dir=[*job.speech_dir], noise_dir=[*job.noise_dir], num_frames=job.frames)
+    note = ", ".join(job.speech_dir + job.noise_dir) or "embedded corpus"
+    rows = []
+    for kind, data in (("plain", plain), ("all variation", replace(plain, **VARIATION))):
+        rows += [
+            Row(f"{kind}, audio s per s", loading_rates(data, job.rounds), note),
+            Row(f"{kind}, peak memory, MiB", [measure.peak_mib(resource.RUSAGE_CHILDREN)]),
+        ]
+    return rows
+
+
+def loading_rates(data: DataConfig, rounds: int) -> list[float]:
     train = build_datamodule(data, ModelConfig(), seed=0).train
-    keys = range((WARM_UP_BATCHES + job.rounds * BATCHES_PER_ROUND) * data.batch_size)
+    keys = range((WARM_UP_BATCHES + rounds * BATCHES_PER_ROUND) * data.batch_size)
     batches = DataLoader(train, data.batch_size, sampler=keys, num_workers=1, collate_fn=collate)
     arrivals = [time.perf_counter() for _ in batches]
     batch_s = data.batch_size * train.settings.crop_length / train.sample_rate
-    rates = measure.audio_rates(arrivals[WARM_UP_BATCHES - 1 :], batch_s, BATCHES_PER_ROUND)
-    return [
-        Row("seconds of audio per second", rates, ", ".join(job.speech_dir + job.noise_dir) or "embedded corpus"),
-        Row("peak memory, MiB", [measure.peak_mib(resource.RUSAGE_CHILDREN)]),
-    ]
+    return measure.audio_rates(arrivals[WARM_UP_BATCHES - 1 :], batch_s, BATCHES_PER_ROUND)
 
 
 if __name__ == "__main__":

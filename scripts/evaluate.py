@@ -2,8 +2,9 @@
 
 Files are matched by name, at equal rate and length; metrics are computed at 16 kHz. Printed are the mean over files
 with its 95 % interval (bootstrap over files) and the paired differences, which are the ones to trust when systems are
-compared. --csv keeps every file's scores, together with the settings that the enhancement left in run.json, and
---page writes a folder to look at and listen to.
+compared. Where noise references are known (from the enhancement's run.json, or --ref_dir), the leak score tells whether
+they share samples with the noise that they helped to remove. --csv keeps every file's scores, together with the
+settings that the enhancement left in run.json, and --page writes a folder to look at and listen to.
 
 examples:
   python scripts/evaluate.py
@@ -25,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 import pandas as pd  # noqa: E402
 
-from sgmse import evaluation  # noqa: E402
+from sgmse import evaluation, leakage  # noqa: E402
 from sgmse.data import audio  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 
@@ -39,6 +40,12 @@ def main() -> None:
     frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs)
     evaluation.print_table(evaluation.summary(frame))
     print_differences(frame)
+    if arguments.noisy_dir is not None:
+        frame = leakage.with_leaks(
+            frame, systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir, arguments.jobs
+        )
+        for number, line in enumerate(leakage.sentences(frame, systems)):
+            print(line if number else f"\n{line}")
     frame = evaluation.with_settings(frame, systems)
     if arguments.csv is not None:
         evaluation.write_csv(frame, arguments.csv)
@@ -67,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clean_dir", type=Path, metavar="DIR", help="clean speech (default: the embedded test set)")
     parser.add_argument("--noisy_dir", type=Path, metavar="DIR", help="unprocessed files: first row, SI-SIR and SI-SAR")
     parser.add_argument("--enhanced_dir", type=Path, metavar="DIR", nargs="+", help="one folder per system")
-    parser.add_argument("--ref_dir", type=Path, metavar="DIR", help="noise references, to show on the page")
+    parser.add_argument("--ref_dir", type=Path, metavar="DIR", help="noise references: leak score, page")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of every file")
     parser.add_argument("--page", type=Path, metavar="DIR", help="write index.html with spectrograms and players")
     parser.add_argument("--max_items", type=int, default=6, metavar="N", help="files shown on the page (%(default)s)")

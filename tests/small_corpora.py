@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 
 from sgmse.data.corpora import split_files
-from sgmse.data.dataset import DynamicMixing, ItemSettings
+from sgmse.data.dataset import ItemSettings
+from sgmse.data.mixtures import DynamicMixing
 
 RATE = 8000
 CROP = 8000

@@ -13,9 +13,11 @@ import torch
 from small_corpora import CROP, RATE, SETTINGS, save, small_mixing, small_pairs
 from torch.utils.data import DataLoader
 
+from sgmse.data.clips import DecodedFiles
 from sgmse.data.corpora import paired_files, split_files
-from sgmse.data.dataset import DecodedFiles, DynamicMixing, ItemSettings, Paired, ValidationSet, null_share, shuffled
+from sgmse.data.dataset import ItemSettings, Paired, ValidationSet, mixing_report, shuffled
 from sgmse.data.loaders import collate
+from sgmse.data.mixtures import DynamicMixing
 from sgmse.errors import UserError
 
 
@@ -121,7 +123,7 @@ def test_without_references_the_mixtures_stay_the_same(mixing: DynamicMixing) ->
     for key in range(6):
         assert torch.equal(mixing[key]["noisy"], without[key]["noisy"])
         assert without[key]["reference_length"] == 0 == len(without[key]["reference"])
-    assert null_share(without, 5) == 0
+    assert mixing_report(without, 5).null_share == 0
 
 
 def test_pairs_without_references_keep_their_whole_crop(pairs: Paired) -> None:
@@ -150,7 +152,7 @@ def test_a_silent_noise_file_is_replaced_and_reported_once(
     save(tmp_path / "noise/silent.wav", samples=np.zeros(2 * RATE))
     dataset = DynamicMixing(mixing.speech, split_files([tmp_path / "noise"], "train", "noise"), SETTINGS)
     with caplog.at_level(logging.WARNING):
-        assert null_share(dataset, 12) == 0
+        assert mixing_report(dataset, 12).null_share == 0
     assert caplog.text.count("silent.wav: is silent") == 1
 
 
@@ -182,7 +184,7 @@ def test_nan_values_are_named(mixing: DynamicMixing, tmp_path: Path) -> None:
 def test_null_references_are_counted(mixing: DynamicMixing, tmp_path: Path) -> None:
     save(tmp_path / "noise/click.wav", 0.3)  # too short to share: one noise of four
     dataset = DynamicMixing(mixing.speech, split_files([tmp_path / "noise"], "train", "noise"), SETTINGS)
-    assert null_share(dataset, 40) == pytest.approx(0.25)
+    assert mixing_report(dataset, 40).null_share == pytest.approx(0.25)
 
 
 def test_decoded_files_stay_within_their_budget(tmp_path: Path) -> None:

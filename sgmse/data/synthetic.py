@@ -1,8 +1,9 @@
 """Synthetic noise: small pure functions `(num_samples, sample_rate, rng) -> float32 [N]`, all of one RMS level.
 
-Stationary: `white`, `pink`, `brown`, `hum`, `resonances`. Changing over time: `siren`, `pulses`, `modulated`, `chirps`.
-Each docstring names the parameters that are drawn per call. The level is a common RMS, not a common peak: `pulses` may
-peak at fifteen times its RMS.
+Stationary: `white`, `pink`, `brown`, `hum`, `resonances`, `pulse_train`. Changing over time: `siren`, `pulses`,
+`modulated`, `chirps`, and with vibrato `drone` and `warble`. Every kind has any length; babble is in `talkers`, for it
+needs speech. Each docstring names the parameters that are drawn per call; the files of the embedded corpus come from
+these draws. The level is a common RMS, not a common peak: `pulses` may peak at fifteen times its RMS.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.signal import lfilter, oaconvolve
 
 Waveform = NDArray[np.float32]
 NoiseFunction = Callable[[int, int, np.random.Generator], Waveform]
@@ -56,7 +57,24 @@ def hum(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Wavefor
     Drawn: fundamental 45-130 Hz; 10-40 harmonics, falling as 1/k^p with p in 0.3-1.2 and +-6 dB each; phases; a slow
     swell of up to 20 % at 0.2-1 Hz.
     """
+    return _hum(np.arange(num_samples) / sample_rate, sample_rate, rng)
+
+
+def drone(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """`hum` with vibrato [N]: engines and fans that do not run evenly. Drawn: as for `hum` and `vibrato`."""
+    return _hum(np.cumsum(vibrato(num_samples, sample_rate, rng)) / sample_rate, sample_rate, rng)
+
+
+def vibrato(num_samples: int, sample_rate: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Factors [N] on a pitch, around 1. Drawn: rate 3-9 Hz, depth 0.2-1.5 semitones to either side, phase."""
+    rate, semitones = rng.uniform(3, 9), rng.uniform(0.2, 1.5)
     time = np.arange(num_samples) / sample_rate
+    return 2 ** (semitones / 12 * np.sin(2 * np.pi * rate * time + rng.uniform(0, 2 * np.pi)))
+
+
+def _hum(time: NDArray[np.float64], sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """`hum` [N] at the points in `time` [N], in seconds; time that wavers makes the pitch waver."""
+    num_samples = len(time)
     fundamental, decay = rng.uniform(45, 130), rng.uniform(0.3, 1.2)
     orders = np.arange(1, rng.integers(10, 41))
     orders = orders[orders * fundamental < 0.45 * sample_rate]
@@ -75,11 +93,22 @@ def siren(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Wavef
     Drawn: lowest pitch 400-700 Hz; range 0.6-1.4 octaves; period 0.5-2 s; glide or two-tone (the sine is pushed
     towards a square by a factor of 1-8); overtones at -6 to -20 dB; start of the cycle.
     """
+    return _siren(np.ones(num_samples), sample_rate, rng)
+
+
+def warble(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """`siren` with vibrato [N]. Drawn: as for `siren` and `vibrato`."""
+    return _siren(vibrato(num_samples, sample_rate, rng), sample_rate, rng)
+
+
+def _siren(pitch: NDArray[np.float64], sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """`siren` [N] whose pitch is multiplied by `pitch` [N]."""
+    num_samples = len(pitch)
     time = np.arange(num_samples) / sample_rate
     lowest, octaves, period = rng.uniform(400, 700), rng.uniform(0.6, 1.4), rng.uniform(0.5, 2.0)
     push = rng.uniform(1, 8)
     cycle = np.tanh(push * np.sin(2 * np.pi * (time / period + rng.uniform()))) / np.tanh(push)
-    angle = 2 * np.pi * np.cumsum(lowest * 2 ** (octaves * (cycle + 1) / 2)) / sample_rate
+    angle = 2 * np.pi * np.cumsum(pitch * lowest * 2 ** (octaves * (cycle + 1) / 2)) / sample_rate
     gains = [1.0, *10 ** (rng.uniform(-20, -6, 3) / 20)]
     return with_rms(sum((g * np.sin((k + 1) * angle) for k, g in enumerate(gains)), start=np.zeros(num_samples)))
 
@@ -98,6 +127,28 @@ def pulses(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Wave
         click = np.exp(-time / (decay * rng.uniform(0.8, 1.2)))
         click *= np.sin(2 * np.pi * frequency * rng.uniform(0.8, 1.2) * time) + 0.3 * rng.standard_normal(len(time))
         signal[start : start + len(time)] += 10 ** (rng.uniform(-4, 4) / 20) * click
+    return with_rms(with_rms(signal) + 0.05 * pink(num_samples, sample_rate, rng))
+
+
+def pulse_train(num_samples: int, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """One ringing pulse repeated at nearly equal times [N] over a faint pink floor 26 dB below: clocks, drills, motors.
+
+    Drawn: rate 2-60 per second (even in octaves); one resonance 200-4000 Hz with decay 3-20 ms; jitter of the times
+    up to 3 % of the period; gain of each pulse +-1 dB; the first time.
+    """
+    period = 0.5 * 30 ** -rng.uniform()
+    frequency, decay = rng.uniform(200, 4000), rng.uniform(0.003, 0.020)
+    time = np.arange(int(8 * decay * sample_rate)) / sample_rate
+    pulse = np.exp(-time / decay) * np.sin(2 * np.pi * frequency * time)
+    number = int(num_samples / sample_rate / period) + 1
+    jitter = rng.uniform(0, 0.03) * rng.uniform(-1, 1, number)
+    starts = ((np.arange(number) + rng.uniform() + jitter) * period * sample_rate).astype(int)
+    inside = (starts >= 0) & (starts < num_samples)
+    impulses = np.zeros(num_samples)
+    impulses[starts[inside]] = 10 ** (rng.uniform(-1, 1, number)[inside] / 20)
+    if not inside.any():
+        impulses[0] = 1.0
+    signal = oaconvolve(impulses, pulse)[:num_samples]
     return with_rms(with_rms(signal) + 0.05 * pink(num_samples, sample_rate, rng))
 
 
@@ -149,8 +200,11 @@ SYNTHETIC_NOISES: dict[str, NoiseFunction] = {
     "pink": pink,
     "brown": brown,
     "hum": hum,
+    "drone": drone,
     "siren": siren,
+    "warble": warble,
     "pulses": pulses,
+    "pulse_train": pulse_train,
     "modulated": modulated,
     "chirps": chirps,
     "resonances": resonances,

@@ -1,0 +1,141 @@
+"""Draw what a model is fed: a sheet of spectrograms with mixture, noise and noise references, one row per item.
+
+Each row has one colour scale, so that the level of a reference can be compared with that of the noise.
+
+examples:
+  python scripts/show_noise.py sets/esc50 --out sheet.png
+      items of a test set, with the references under every protocol that it holds
+  python scripts/show_noise.py --config logs/RUN/config.yaml
+      what the training of that run draws, with its augmentation (without --config: the defaults)
+  python scripts/show_noise.py --speech_dir SPEECH --noise_dir NOISE --num 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+from matplotlib import image  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from sgmse import cli, report  # noqa: E402
+from sgmse.build import build_datamodule  # noqa: E402
+from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig, check_data  # noqa: E402
+from sgmse.data import audio  # noqa: E402
+from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows  # noqa: E402
+from sgmse.errors import UserError, run  # noqa: E402
+
+Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
+_MARGIN = 255  # white, where a row holds fewer panels
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument that does not fit is one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def main() -> None:
+    """Draw the sheet."""
+    arguments = parse_arguments()
+    if arguments.set is not None:
+        rows, rate = set_rows(arguments.set, arguments.num)
+    else:
+        rows, rate = training_rows(arguments)
+    write_sheet(rows, rate, arguments.out)
+    print(f"{arguments.out}: {len(rows)} items")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", type=Path, nargs="?", metavar="SET", help="folder of a test set")
+    parser.add_argument("--speech_dir", nargs="+", default=[], metavar="DIR", help="speech, as for train.py")
+    parser.add_argument("--noise_dir", nargs="+", default=[], metavar="DIR", help="noise, as for train.py")
+    parser.add_argument("--config", nargs="+", default=[], metavar="FILE", help="settings, as for train.py")
+    parser.add_argument("--num", type=int, default=4, metavar="N", help="items (default: 4)")
+    parser.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="FILE.png", help="default: sheet.png")
+    arguments = parser.parse_args()
+    if arguments.num < 1:
+        raise UserError(f"--num {arguments.num}: 1 or more is needed")
+    if arguments.out.suffix.lower() != ".png":
+        raise UserError(f"--out {arguments.out}: the sheet is a PNG file; let the name end in .png")
+    if arguments.set is not None and (arguments.speech_dir or arguments.noise_dir or arguments.config):
+        raise UserError("a test set holds its own speech and noise; leave --speech_dir, --noise_dir and --config out")
+    return arguments
+
+
+def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
+    """Items spread evenly over a test set, and its rate."""
+    items = read_rows(folder)
+    folders = {protocol: folder / folder_of(protocol) for protocol in PROTOCOLS}
+    references = {name: audio.by_name(path, name) for name, path in folders.items() if path.is_dir()}
+    noisy, clean = (audio.by_name(folder / name, f"{name} speech") for name in ("noisy", "clean"))
+    rows: list[Row] = []
+    for place in np.unique(np.linspace(0, len(items) - 1, min(num, len(items))).round().astype(int)):
+        name = items[place]["id"]
+        for found in (noisy, clean, *references.values()):
+            if name not in found:
+                raise UserError(f"{folder}: {name} of the manifest lacks a file; build the set anew")
+        rate = audio.info(noisy[name]).sample_rate
+        mixture, target = audio.read(noisy[name], rate), audio.read(clean[name], rate)
+        title = f"{name.rpartition('_')[2]} {items[place].get('kind', '')} {items[place].get('snr_db', '?')} dB"
+        shown = {title: mixture, "noise": mixture - target}
+        rows.append(shown | {protocol: audio.read(found[name], rate) for protocol, found in references.items()})
+    return rows, rate
+
+
+def training_rows(arguments: argparse.Namespace) -> tuple[list[Row], int]:
+    """The first items that training would draw, and their rate."""
+    parser = cli.make_parser(TRAIN_GROUPS, "")
+    argv = [word for name in arguments.config for word in ("--config", name)]
+    for flag in ("speech_dir", "noise_dir"):
+        argv += [word for name in getattr(arguments, flag) for word in (f"--{flag}", name)]
+    values = cli.parse(parser, argv)[-1].values
+    if arguments.speech_dir or arguments.noise_dir:
+        values["base_dir"] = None
+    model, data = cli.take(ModelConfig, values), cli.take(DataConfig, values)
+    check_data(data, model)
+    module = build_datamodule(data, model, cli.take(TrainConfig, values).seed)
+    rows: list[Row] = []
+    for key in range(arguments.num):
+        item = {name: tensor.numpy() for name, tensor in module.train[key].items()}
+        shown = {f"item {key}: mixture": item["noisy"], "noise": item["noisy"] - item["clean"]}
+        reference = item["reference"][: int(item["reference_length"])]
+        rows.append(shown | ({"reference": reference} if len(reference) else {}))
+    return rows, model.sample_rate
+
+
+def write_sheet(rows: list[Row], rate: int, path: Path) -> None:
+    """One picture with a row of spectrograms per item; it appears whole or not at all."""
+    pictures = [drawn(report.side_by_side(row, rate)) for row in rows]
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=_MARGIN) for p in pictures]
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.imsave(temporary, np.vstack(padded), format="png")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    """The picture of a figure, 8-bit RGBA [H, W, 4]."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    buffer.seek(0)
+    return (image.imread(buffer) * 255).round().astype(np.uint8)
+
+
+if __name__ == "__main__":
+    run(main)
