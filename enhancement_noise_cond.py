@@ -6,6 +6,10 @@
       SET/noisy with the references of SET/ref
   python enhancement_noise_cond.py --ckpt CKPT --test_dir NOISY --noise_ref fan.wav --guidance_scale 1.5
       one noise recording for every file
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir NOISY --guidance_scale 1.5
+      no recording: the reference is estimated from each noisy file alone
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir SET --enhanced_dir OUT --reference mismatched
+      the references of other items of the set: a model that does as well with these does not use its reference
 
 wav, flac, ogg and mp3 at any rate, with any number of channels. Folder tree, names, rate, channels and length are kept.
 OUT/run.json keeps the settings. Files done with the same settings are skipped, so a stopped run goes on; with other

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,9 @@ _DRAWS = 4000
 _SEED = 0
 
 Setting = str | int | float | bool | None
+_PER_FILE = ("files", "references")  # in run.json: what concerns single files, not the run
+Task = TypeVar("Task")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def evaluate(
     noisy = matched.get(NOISY, {})
     tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
     _check_headers(tasks)
-    return pd.DataFrame(list(_scored(tasks, jobs or _cores())), columns=list(COLUMNS))
+    return pd.DataFrame(list(in_processes(_score, tasks, jobs, "scoring")), columns=list(COLUMNS))
 
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
@@ -154,16 +158,22 @@ def table_text(table: pd.DataFrame) -> TableText:
 
 def run_settings(folder: Path) -> dict[str, Setting]:
     """The settings that the enhancement command left in `folder`/run.json; empty without such a file."""
+    settings = {key: value for key, value in read_run(folder).items() if key not in _PER_FILE}
+    return {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in settings.items()}
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """`folder`/run.json as the enhancement command left it; empty without such a file."""
     path = folder / "run.json"
     if not path.is_file():
         return {}
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: is not valid JSON; remove it or enhance the files again") from error
-    if not isinstance(settings, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path}: must hold one JSON object; remove it or enhance the files again")
-    return {str(key): json.dumps(v) if isinstance(v, dict | list) else v for key, v in settings.items()}
+    return content
 
 
 def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFrame:
@@ -212,17 +222,17 @@ def _check_headers(tasks: list[_Task]) -> None:
         print(f"Files at {', '.join(map(str, rates))} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
 
 
-def _scored(tasks: list[_Task], jobs: int) -> Iterator[dict[str, object]]:
-    """Rows in the order of `tasks`, computed by `jobs` processes."""
-    jobs = min(jobs, len(tasks))
-    progress = partial(tqdm, total=len(tasks), desc="scoring", unit="file", disable=None)
-    if jobs == 1:
-        yield from progress(map(_score, tasks))
+def in_processes(function: Callable[[Task], Row], tasks: Sequence[Task], jobs: int | None, what: str) -> Iterator[Row]:
+    """`function` of each task, in the order of `tasks`, computed by `jobs` processes (None: one per core)."""
+    jobs = min(jobs or _cores(), len(tasks))
+    progress = partial(tqdm, total=len(tasks), desc=what, unit="file", disable=None)
+    if jobs <= 1:
+        yield from progress(map(function, tasks))
         return
     # Forking a process that holds threads or a CUDA context may hang, so workers start afresh.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         with _one_thread_each():
-            rows = pool.map(_score, tasks)
+            rows = pool.map(function, tasks)
         try:
             yield from progress(rows)
         except BrokenProcessPool as error:

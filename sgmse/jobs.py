@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sgmse.config import EnhanceConfig
 from sgmse.data import audio, corpora
 from sgmse.errors import UserError
-
-Protocol = Literal["none", "file", "folder", "oracle"]
+from sgmse.lookup import Lookup, Protocol, look_up
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file: where it is, where its noise reference is (None: the null), where its result goes."""
+    """One file: where it is, where its noise reference is (None: in no file), where its result goes."""
 
     noisy: Path
     reference: Path | None
@@ -34,8 +32,8 @@ class Plan:
 
 def check_asked(config: EnhanceConfig) -> None:
     """Raise `UserError` for flags that contradict each other."""
-    sources = {"noise_ref": config.noise_ref, "noise_ref_dir": config.noise_ref_dir}
-    given = [f"--{name}" for name, value in (sources | {"oracle_noise": config.oracle_noise}).items() if value]
+    sources = {name: getattr(config, name) for name in ("reference", "noise_ref", "noise_ref_dir", "oracle_noise")}
+    given = [f"--{name}" for name, value in sources.items() if value]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} each choose the reference; give one of them")
     if config.oracle_noise and config.clean_dir is None:
@@ -52,58 +50,13 @@ def make_plan(config: EnhanceConfig, out_dir: Path, conditioned: bool) -> Plan:
     noisy_dir = folder / "noisy" if (folder / "noisy").is_dir() else folder
     files = audio.find(noisy_dir, "noisy speech")
     names = [path.relative_to(noisy_dir) for path in files]
-    protocol, reference_dir = _protocol(config, noisy_dir) if conditioned else ("none", None)
-    references: list[Path | None] = [None] * len(files)
-    if protocol == "file":
-        references = [Path(str(config.noise_ref))] * len(files)
-    elif reference_dir is not None:
-        references = _partners(names, reference_dir, "clean speech" if protocol == "oracle" else "noise references")
-    jobs = [Job(f, r, out_dir / name) for f, r, name in zip(files, references, names, strict=True)]
+    found = look_up(config, noisy_dir, names) if conditioned else Lookup("none", None, [None] * len(files))
+    jobs = [Job(f, r, out_dir / name) for f, r, name in zip(files, found.files, names, strict=True)]
     if folder.resolve() == out_dir.resolve():
         raise UserError(f"{out_dir}: is --test_dir, whose files are the input; choose another --enhanced_dir")
-    plan = Plan(noisy_dir, reference_dir, protocol, jobs)
+    plan = Plan(noisy_dir, found.folder, found.protocol, jobs)
     _check_outputs(plan)
     return plan
-
-
-def _protocol(config: EnhanceConfig, noisy_dir: Path) -> tuple[Protocol, Path | None]:
-    """How references are found, and the folder to look in."""
-    if config.noise_ref is not None:
-        if Path(config.noise_ref).is_dir():
-            raise UserError(f"{config.noise_ref}: is a folder; use --noise_ref_dir for a recording per file")
-        return "file", None
-    if config.oracle_noise:
-        clean_dir = Path(str(config.clean_dir))
-        if clean_dir.resolve() == noisy_dir.resolve():
-            raise UserError(f"--clean_dir {clean_dir} is the folder of the noisy files; name that of the clean ones")
-        return "oracle", clean_dir
-    if config.noise_ref_dir is not None:
-        return "folder", Path(config.noise_ref_dir)
-    beside = noisy_dir.parent / "ref"
-    return ("folder", beside) if noisy_dir.name == "noisy" and beside.is_dir() else ("none", None)
-
-
-def _partners(names: list[Path], folder: Path, what: str) -> list[Path | None]:
-    """For each relative path the file of the same path without suffix, else of the same stem."""
-    by_path: dict[Path, list[Path]] = {}
-    by_stem: dict[str, list[Path]] = {}
-    for path in audio.find(folder, what):
-        by_path.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
-        by_stem.setdefault(path.stem, []).append(path)
-    partners: list[Path | None] = []
-    missing = []
-    for name in names:
-        found = by_path.get(name.with_suffix("")) or by_stem.get(name.stem) or []
-        if len(found) > 1:
-            raise UserError(f"{name}: both {found[0]} and {found[1]} could be its partner; remove or rename one")
-        partners += found
-        missing += [] if found else [name]
-    if missing:
-        raise UserError(
-            f"{folder}: {len(missing)} of {len(names)} noisy files have no partner there (for {what}), first "
-            f"{missing[0]}; partners have the same name"
-        )
-    return partners
 
 
 def _check_outputs(plan: Plan) -> None:

@@ -12,11 +12,11 @@ from sgmse.errors import UserError
 from sgmse.jobs import Job
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
-_MAY_DIFFER = ("checkpoint",)  # its path; its hash is what counts
+_MAY_DIFFER = ("checkpoint", "reference_dir")  # paths; the hash of the one, the references of the other count
 
 
 class Ledger:
-    """run.json in the output folder: the settings, and for each finished file what it was made from.
+    """run.json in the output folder: the settings, and for each finished file what it and its reference were made from.
 
     A file is done when it is there and its noisy file and reference still have the recorded sizes and times, under the
     same settings. Settings that differ start the ledger anew. Nothing is written before `start`.
@@ -29,7 +29,7 @@ class Ledger:
         self.changed = sorted(name for name in names if stored and stored.get(name) != settings[name])
         self.is_new = stored is None
         before = stored if stored and not self.changed else {"files": {}}
-        self.content: dict[str, Any] = {**before, **settings}
+        self.content: dict[str, Any] = {"references": {}, **before, **settings}
 
     def start(self, jobs: list[Job]) -> None:
         """Make the folder. Raises `UserError` where it cannot be written or holds files of somebody else."""
@@ -47,8 +47,10 @@ class Ledger:
     def is_done(self, job: Job) -> bool:
         return job.output.exists() and self.content["files"].get(self._name(job)) == _fingerprint(job)
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job, reference: str | None) -> None:
+        """Note that a file is done, and what its reference was: a path, or the way in which it was estimated."""
         self.content["files"][self._name(job)] = _fingerprint(job)
+        self.content["references"][self._name(job)] = reference
         self.write()
 
     def write(self, **totals: Any) -> None:

@@ -1,4 +1,4 @@
-"""The two commands called in this process, and small checkpoints for them."""
+"""The two commands called in this process, small checkpoints for them, and broken files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+from small_corpora import save
 from tiny import tiny
 
 from sgmse import runs
@@ -15,6 +18,8 @@ from sgmse.config import DataConfig, ModelConfig, TrainConfig
 from sgmse.errors import run
 from sgmse.sampling import SamplerSettings
 
+RATE = 16000
+SECOND = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1
 SIZE = "--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0"
 TINY = f"{SIZE} --num_valid_items 2 --num_eval_files 1 --N 1 --device cpu --max_steps 1 --val_every_n_steps 1".split()
 
@@ -69,3 +74,22 @@ def altered(ckpt: Path, to: Path, **changes: object) -> Path:
     content = torch.load(ckpt, weights_only=True) | changes
     torch.save({name: value for name, value in content.items() if value is not None}, to)
     return to
+
+
+def broken(path: Path, how: str) -> Path:
+    """Put at `path` a file that is broken in some way, or that holds so many samples of white noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("not audio")
+    elif how == "truncated":
+        save(path, samples=SECOND, rate=RATE)
+        path.write_bytes(path.read_bytes()[:20000])
+    elif how == "nan":
+        soundfile.write(path, np.full(RATE, np.nan, dtype=np.float32), RATE, subtype="FLOAT")
+    elif how == "silent":
+        save(path, samples=np.zeros(RATE), rate=RATE)
+    else:
+        save(path, samples=SECOND[: int(how)], rate=RATE)
+    return path

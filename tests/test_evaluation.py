@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import sgmse
-from sgmse import evaluation, metrics, report
-from sgmse.data import audio
+from sgmse import evaluation, leakage, metrics, report
+from sgmse.data import audio, leak
 from sgmse.errors import UserError
 
 TEST_SET = Path(sgmse.__file__).parent / "data" / "embedded" / "test"
@@ -195,9 +195,10 @@ def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_command_prints_tables_and_writes_the_csv(folders: Path) -> None:
     done = run_script(
         *("--clean_dir", folders / "clean", "--noisy_dir", folders / "noisy", "--enhanced_dir", folders / "half"),
-        *("--csv", folders / "scores.csv", "--jobs", "1"),
+        *("--csv", folders / "scores.csv", "--jobs", "1", "--ref_dir", folders / "ref"),
     )
     assert done.returncode == 0, done.stderr
+    assert "half: references: the reference folder's; leak: 0 of 3 share samples with their mixture" in done.stdout
     assert done.stdout.splitlines()[1].startswith("noisy")
     assert "half - noisy" in done.stdout
     assert len(pd.read_csv(folders / "scores.csv")) == 2 * FILES
@@ -209,3 +210,67 @@ def test_mistakes_on_the_command_line_are_one_sentence_with_exit_code_two(folder
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {folders / 'half'}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def enhanced(folders: Path, **run: object) -> Path:
+    """half/ with a run.json that names references: of the first file a stretch of its own noise."""
+    names = [path.stem for path in audio.find(folders / "clean")]
+    clean, noisy = (audio.read(folders / part / f"{names[0]}.flac", 16000) for part in ("clean", "noisy"))
+    audio.write(folders / "leaking" / f"{names[0]}.flac", (noisy - clean)[4000:16000], 16000)
+    references = {f"{name}.wav": str(folders / "ref" / f"{name}.flac") for name in names}
+    references[f"{names[0]}.wav"] = str(folders / "leaking" / f"{names[0]}.flac")
+    content = {"reference": "disjoint", "references": references, "files": {}, **run}
+    (folders / "half" / "run.json").write_text(json.dumps(content))
+    return folders / "half"
+
+
+def scored(folders: Path, **more: Path) -> pd.DataFrame:
+    rows = [(system, path.stem) for system in ("noisy", "half") for path in audio.find(folders / "clean")]
+    frame = pd.DataFrame(rows, columns=["system", "file"])
+    systems = {"half": folders / "half"}
+    return leakage.with_leaks(frame, systems, folders / "clean", folders / "noisy", jobs=1, **more)
+
+
+def test_the_leak_score_of_each_item_is_that_of_the_reference_it_was_enhanced_with(folders: Path) -> None:
+    enhanced(folders)
+    frame = scored(folders)
+    assert frame["leak"].isna().tolist() == [True] * FILES + [False] * FILES
+    assert frame["leak_shared"].tolist() == [None] * FILES + [True] + [False] * (FILES - 1)
+    name = frame["file"].iloc[-1]
+    clean, noisy, reference = (audio.read(folders / p / f"{name}.flac", 16000) for p in ("clean", "noisy", "ref"))
+    assert frame["leak"].iloc[-1] == pytest.approx(leak.score(reference, noisy - clean, 16000).peak, abs=1e-4)
+    (line,) = leakage.sentences(frame, {"half": folders / "half"})
+    first = frame["file"].iloc[0]
+    assert line.startswith("half: references: disjoint; leak: 1 of 3 share samples with their mixture (largest")
+    assert line.endswith(f": {first})")
+
+
+def test_a_reference_folder_serves_where_no_run_tells(folders: Path) -> None:
+    frame = scored(folders, ref_dir=folders / "ref")
+    assert frame["leak"].notna().all()
+    assert not any(frame["leak_shared"])
+    assert len(leakage.sentences(frame, {"half": folders / "half"})) == 2
+    assert scored(folders)["leak"].isna().all()
+
+
+@pytest.mark.parametrize("protocol", ["none", "self", "estimated"])
+def test_what_is_made_from_the_noisy_file_alone_has_no_leak_score(folders: Path, protocol: str) -> None:
+    enhanced(folders, reference=protocol, references={"000.wav": "gaps"})
+    frame = scored(folders, ref_dir=folders / "ref")
+    assert frame["leak"].isna().tolist() == [False] * FILES + [True] * FILES
+
+
+def test_the_oracle_leaks_by_definition_and_a_lost_reference_is_counted(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [path.stem for path in audio.find(folders / "clean")]
+    clean = {f"{name}.wav": str(folders / "clean" / f"{name}.flac") for name in names}
+    enhanced(folders, reference="oracle", references=clean | {f"{names[2]}.wav": "gone.flac"})
+    frame = scored(folders).iloc[FILES:]
+    assert frame["leak"].tolist()[:2] == [1, 1]
+    assert frame["leak"].isna().tolist() == [False, False, True]
+    assert "1 of its references are not there any more" in capsys.readouterr().out
+
+
+def test_what_concerns_single_files_is_no_column_of_the_run(folders: Path) -> None:
+    assert evaluation.run_settings(enhanced(folders)) == {"reference": "disjoint"}

@@ -13,11 +13,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "bounds"},
     {"data", "metrics", "sde", "transform", "conditioning", "ema"},
-    {"sampling", "losses", "precondition"},
+    {"sampling", "losses", "precondition", "optimisation"},
     {"backbone", "encoders"},
+    {"auxiliary"},
     {"model"},
     {"config", "cli", "build", "checkpoints", "runs", "validation"}
-    | {"jobs", "ledger", "enhancement", "evaluation", "report"},
+    | {"lookup", "jobs", "ledger", "enhancement", "evaluation", "leakage", "report", "doctor"},
 ]
 # rooms on one floor that must not know of each other
 STRANGERS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sgmse.data import references
-from sgmse.data.references import disjoint, oracle, paired_crop, residual_crop
+from sgmse.data.references import disjoint, oracle, paired_crop, partners, residual_crop
 
 RATE = 16000
 GUARD = 160
@@ -153,3 +153,43 @@ def test_a_pair_without_noise_gives_a_crop_and_no_reference() -> None:
     assert len(reference) == 0
     np.testing.assert_array_equal(crop_clean, crop_noisy)
     assert len(crop_clean) == RATE
+
+
+KINDS = ["dog", "dog", "dog", "rain", "rain", "rain"]
+SOURCES = ["a", "a", "b", "c", "d", "e"]
+
+
+def test_a_partner_of_the_same_class_is_never_of_the_same_source() -> None:
+    for seed in range(10):
+        chosen = partners(KINDS, SOURCES, "same_class", seed)
+        for item, other in enumerate(chosen):
+            assert other is not None
+            assert KINDS[item] == KINDS[other]
+            assert SOURCES[item] != SOURCES[other]
+
+
+def test_a_mismatched_partner_is_of_another_kind_and_each_is_used_equally_often() -> None:
+    kinds = [f"kind {i % 4}" for i in range(48)]
+    chosen = partners(kinds, [str(i) for i in range(48)], "mismatched", 0)
+    assert all(other is not None and kinds[item] != kinds[other] for item, other in enumerate(chosen))
+    assert max(chosen.count(i) for i in range(48)) <= 2
+    assert chosen == partners(kinds, [str(i) for i in range(48)], "mismatched", 0)
+    assert chosen != partners(kinds, [str(i) for i in range(48)], "mismatched", 1)
+
+
+def test_another_take_is_of_the_same_source_and_who_has_none_gets_none() -> None:
+    assert partners(KINDS, SOURCES, "other_take", 0) == [1, 0, None, None, None, None]
+    assert partners(["dog", "rain"], ["a", "b"], "same_class", 0) == [None, None]
+
+
+def test_a_mixture_of_two_noises_shares_neither_with_a_mismatched_partner() -> None:
+    kinds, sources = ["dog+rain", "rain", "bell"], ["a+b", "c", "d"]
+    assert partners(kinds, sources, "mismatched", 0)[0] == 2
+    assert partners(kinds, ["a+b", "c", "b"], "mismatched", 0)[0] is None
+
+
+def test_a_reference_that_was_cut_from_the_item_itself_is_not_its_partner() -> None:
+    """As in VoiceBank-DEMAND, where the reference of one file is the noise of another."""
+    names = ["x", "y", "z"]
+    chosen = partners(["bus"] * 3, names, "same_class", 0, reference_sources=["y", "z", "x"])
+    assert chosen == [1, 2, 0]

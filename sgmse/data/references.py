@@ -1,8 +1,13 @@
-"""Noise references, one function per protocol. A reference of length 0 means: there is none, use the null condition."""
+"""Noise references, one function per protocol. A reference of length 0 means: there is none, use the null condition.
+
+`disjoint` and `oracle` cut a reference from the item's own noise, `estimated` finds one in the noisy recording alone.
+`same_class`, `other_take` and `mismatched` say whether another item's reference may serve; `partners` chooses one.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +24,19 @@ _TRIES = 20
 
 NO_REFERENCE = np.zeros(0, dtype=np.float32)
 
+BorrowProtocol = Literal["same_class", "other_take", "mismatched"]
+
+
+class Origin(NamedTuple):
+    """Where an item's noise comes from: its kinds, its source recordings, and those that its reference was cut from.
+
+    A mixture of two noises has two of each.
+    """
+
+    kinds: frozenset[str]
+    sources: frozenset[str]
+    reference_sources: frozenset[str]
+
 
 class PairedCut(NamedTuple):
     """Where a file is cut, in samples: [start, start + length) for the training crop and for the reference."""
@@ -27,6 +45,52 @@ class PairedCut(NamedTuple):
     crop_length: int
     reference_start: int
     reference_length: int
+
+
+def same_class(item: Origin, other: Origin) -> bool:
+    """Noise of the same kind from other recordings."""
+    return item.kinds == other.kinds and not item.sources & (other.sources | other.reference_sources)
+
+
+def other_take(item: Origin, other: Origin) -> bool:
+    """The same source recording; that the two items are different takes of it is for the caller to know."""
+    return item.sources == other.sources == other.reference_sources
+
+
+def mismatched(item: Origin, other: Origin) -> bool:
+    """Noise of another kind, from other recordings."""
+    return not item.kinds & other.kinds and not item.sources & (other.sources | other.reference_sources)
+
+
+_FITS = {"same_class": same_class, "other_take": other_take, "mismatched": mismatched}
+
+
+def partners(
+    kinds: Sequence[str],
+    sources: Sequence[str],
+    protocol: BorrowProtocol,
+    seed: int,
+    reference_sources: Sequence[str] | None = None,
+) -> list[int | None]:
+    """For each item the number of the item whose reference it is given, each used about equally often; None: no fit.
+
+    `sources` tell what the items' noises were cut from and `reference_sources` their references, by default the same.
+    Several are joined by "+", as in "dog+rain".
+    """
+    columns = [
+        [frozenset(text.split("+")) for text in names] for names in (kinds, sources, reference_sources or sources)
+    ]
+    origins = [Origin(*row) for row in zip(*columns, strict=True)]
+    rng = np.random.default_rng(seed)
+    used = np.zeros(len(origins), dtype=int)
+    chosen: list[int | None] = [None] * len(origins)
+    for item in rng.permutation(len(origins)):
+        fitting = [i for i, other in enumerate(origins) if i != item and _FITS[protocol](origins[item], other)]
+        if fitting:
+            least = [i for i in fitting if used[i] == used[fitting].min()]
+            chosen[item] = int(rng.choice(least))
+            used[chosen[item]] += 1
+    return chosen
 
 
 def has_energy(segment: np.ndarray, clip_rms: float, floor_db: float = REFERENCE_FLOOR_DB) -> bool:
