@@ -27,14 +27,16 @@ from sgmse import cli, runs
 from sgmse.bounds import check_bounds
 from sgmse.build import build_datamodule, build_model
 from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig, check_data, check_typed
+from sgmse.encoders import encoder_table
 from sgmse.errors import UserError, run
 from sgmse.sampling import SamplerSettings
 
+IGNORED = ".*(num_workers|pin_memory|LeafSpec|log_every_n_steps|in eval mode at the start|exists and is not empty).*"
 CONFIGS = Path(__file__).parent / "configs"
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", ".*num_workers.*|.*pin_memory.*|.*LeafSpec.*|.*log_every_n_steps.*")
+    warnings.filterwarnings("ignore", IGNORED)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     values = read_settings(sys.argv[1:])
     model_config, sampler = cli.take(ModelConfig, values), cli.take(SamplerSettings, values)
@@ -42,7 +44,7 @@ def main() -> None:
     check_bounds(train)
     runs.check_machine(train)
     pl.seed_everything(train.seed, verbose=False)
-    model = build_model(model_config, sampler, train)
+    model = build_model(model_config, sampler, train, from_checkpoint=train.ckpt is not None)
     check_data(data, model_config)
     datamodule = build_datamodule(data, model_config, train.seed)
     runs.describe(model, data, datamodule)
@@ -66,7 +68,7 @@ def main() -> None:
 
 def read_settings(argv: list[str]) -> dict[str, Any]:
     """Flags over YAML files over the preset (when resuming: over the settings of that run)."""
-    parser = cli.make_parser(TRAIN_GROUPS, description=__doc__ or "")
+    parser = cli.make_parser(TRAIN_GROUPS, description=f"{__doc__}\n{encoder_table()}")
     layers = cli.parse(parser, argv)
     ckpt = layers[-1].values["ckpt"]
     stopped = None if ckpt is None else runs.stopped_run(Path(ckpt))

@@ -5,31 +5,42 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+from torch import nn
+
+from sgmse.auxiliary import AuxiliaryLosses
 from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
 from sgmse.conditioning import LearnedNull, ZeroNull
 from sgmse.config import DataConfig, ModelConfig, TrainConfig, check_model
-from sgmse.data import corpora
-from sgmse.data.dataset import DynamicMixing, ItemSettings, KeyedDataset, Paired, ValidationSet
+from sgmse.data import augment, corpora
+from sgmse.data.dataset import ItemSettings, KeyedDataset, Paired, ValidationSet
 from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.encoders import encoder_class
+from sgmse.encoders.base import NoiseEncoder
 from sgmse.errors import UserError
 from sgmse.losses import Objective
-from sgmse.model import NoiseCondScoreModel, Optimisation, Parts
+from sgmse.model import NoiseCondScoreModel, Parts
+from sgmse.optimisation import Optimisation
 from sgmse.precondition import Preconditioner
 from sgmse.sampling import SamplerSettings, sampler_name
 from sgmse.sde import OUVE, SBVE, SDE
 from sgmse.transform import SpectrogramTransform
 
 
-def build_model(config: ModelConfig, sampler: SamplerSettings, train: TrainConfig | None = None) -> NoiseCondScoreModel:
-    """The model; trainable when `train` is given. Raises `UserError` for values that do not work together."""
+def build_model(
+    config: ModelConfig, sampler: SamplerSettings, train: TrainConfig | None = None, from_checkpoint: bool = False
+) -> NoiseCondScoreModel:
+    """The model; trainable when `train` is given. Raises `UserError` for values that do not work together.
+
+    `from_checkpoint`: a checkpoint is loaded into it next, so that weights which that holds are read from nowhere else.
+    """
     check_model(config, sampler)
     sde: SDE = (
         OUVE(config.theta, config.sigma_min, config.sigma_max) if config.sde == "ouve" else SBVE(config.k, config.c)
     )
     try:
         sampler_name(sampler, sde)
-        parts = _build_parts(config, sde)
+        parts = _build_parts(config, sde, load_pretrained=config.freeze_encoder or not from_checkpoint)
     except ValueError as error:
         raise UserError(f"{error}") from None
     try:
@@ -45,10 +56,10 @@ def build_model(config: ModelConfig, sampler: SamplerSettings, train: TrainConfi
         raise UserError(f"--pesq_weight needs torch-pesq ({error}); run `pip install torch-pesq`") from None
 
 
-def _build_parts(config: ModelConfig, sde: SDE) -> Parts:
+def _build_parts(config: ModelConfig, sde: SDE, load_pretrained: bool) -> Parts:
     transform = SpectrogramTransform(config.n_fft, config.hop_length, config.spec_factor, config.spec_abs_exponent)
     conditioned = config.encoder != "none"
-    null = ZeroNull() if config.null_condition == "zero" else LearnedNull(config.cond_dim)
+    weights = (config.infonce_weight, config.band_level_weight) if conditioned else (0.0, 0.0)
     fixed_scaling = config.backbone != "ncsnpp_v2"  # SGMSE+'s own networks predict −score
     return Parts(
         transform=transform,
@@ -71,11 +82,21 @@ def _build_parts(config: ModelConfig, sde: SDE) -> Parts:
             config.num_res_blocks,
             config.frequency_fold,
             config.cond_dim if conditioned else None,
+            tuple(config.cross_attention_resolutions),
         ),
-        encoder=encoder_class(config.encoder).from_settings(asdict(config), transform) if conditioned else None,
-        null=null if conditioned else None,
+        encoder=_encoder(config, transform, load_pretrained) if conditioned else None,
+        null=_null(config) if conditioned else None,
+        auxiliary=AuxiliaryLosses(config.cond_dim, config.sample_rate, *weights) if any(weights) else None,
         pad_mode="zero" if config.backbone == "ncsnpp" else "reflect",
     )
+
+
+def _null(config: ModelConfig) -> nn.Module:
+    return ZeroNull() if config.null_condition == "zero" else LearnedNull(config.cond_dim)
+
+
+def _encoder(config: ModelConfig, transform: SpectrogramTransform, load_pretrained: bool) -> NoiseEncoder:
+    return encoder_class(config.encoder).from_settings(asdict(config), transform, load_pretrained)
 
 
 def _optimisation(train: TrainConfig) -> Optimisation:
@@ -83,6 +104,7 @@ def _optimisation(train: TrainConfig) -> Optimisation:
         raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")
     return Optimisation(
         lr=train.lr,
+        encoder_lr_factor=train.encoder_lr_factor,
         warmup_steps=train.warmup_steps,
         decay_steps=train.max_steps if train.lr_decay == "cosine" else 0,
         ema_decay=train.ema_decay,
@@ -118,4 +140,19 @@ def _dataset(split: str, data: DataConfig, settings: ItemSettings) -> KeyedDatas
     embedded: dict[str, Any] = {kind: [str(corpora.embedded_dir() / kind)] for kind in ("speech", "noise")}
     speech = corpora.split_files(data.speech_dir or embedded["speech"], split, "speech")
     noise = corpora.split_files(data.noise_dir or embedded["noise"], split, "noise")
-    return DynamicMixing(speech, noise, settings, *data.mix_snr_db)
+    low, high = data.mix_snr_db
+    return DynamicMixing(speech, noise, settings, low, high, _variation(data) if split == "train" else None)
+
+
+def _variation(data: DataConfig) -> Variation:
+    """What is for training only: validation stays with plain mixtures, so that options can be compared by it."""
+    return Variation(
+        augmentation=augment.parse(data.noise_augment),
+        synthetic_share=data.synthetic_share,
+        babble_share=data.babble_share,
+        talker_share=data.talker_share,
+        mismatched_share=data.mismatched_share,
+        reference_gain_db=data.reference_gain_db,
+        rirs=tuple(corpora.split_files(data.rir_dir, "train", "room impulse response")) if data.rir_dir else (),
+        rir_share=data.rir_share,
+    )

@@ -34,11 +34,14 @@ class Loaded:
     sha256: str
 
 
-def load_model(path: Path) -> Loaded:
-    """Rebuild the model of a checkpoint. Raises `UserError` for a file that is no checkpoint or does not fit."""
+def load_model(path: Path, encoder_checkpoint: str | None = None) -> Loaded:
+    """Rebuild the model of a checkpoint. Raises `UserError` for a file that is no checkpoint or does not fit.
+
+    `encoder_checkpoint`: where the weights of a frozen encoder are, if neither where they were in training nor cached.
+    """
     content = read(path)
     try:
-        loaded = _load_ours(path, content) if is_ours(content) else _load_published(path, content)
+        loaded = _load_ours(path, content, encoder_checkpoint) if is_ours(content) else _load_published(path, content)
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).strip("'\"").split())[:200]
         raise UserError(
@@ -77,8 +80,16 @@ def stored_settings(content: dict[str, Any]) -> tuple[ModelConfig, SamplerSettin
     return _pick(ModelConfig, stored), _pick(SamplerSettings, stored)
 
 
-def _load_ours(path: Path, content: dict[str, Any]) -> Loaded:
-    model = build_model(*stored_settings(content))
+def _load_ours(path: Path, content: dict[str, Any], encoder_checkpoint: str | None) -> Loaded:
+    config, sampler = stored_settings(content)
+    stored = config.encoder_checkpoint
+    if encoder_checkpoint is not None or (stored not in (None, "random") and not Path(str(stored)).exists()):
+        config = dataclasses.replace(config, encoder_checkpoint=encoder_checkpoint)
+    model = build_model(config, sampler, from_checkpoint=True)
+    try:
+        model.check_encoder(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     weights = dict(content["state_dict"])
     averaged = "average" in content
     if averaged:

@@ -91,7 +91,7 @@ def _add_flags(parser: Parser, cls: type, optional: bool) -> None:
         parser.hints[f.name] = hint
         options: dict[str, Any] = {"help": helps[f.name], "default": None if optional else default}
         if hint is bool:
-            options["action"] = ActionYesNo if optional else "store_true"
+            options["action"] = ActionYesNo(no_prefix="no-") if optional or default else "store_true"
         elif typing.get_origin(hint) is list:
             options |= {"nargs": "+", "type": typing.get_args(hint)[0], "metavar": f.name.upper()}
         else:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from sgmse.bounds import Bounds, Interval, check_bounds
-from sgmse.encoders import ENCODERS
+from sgmse.data import augment
+from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.errors import UserError
 from sgmse.losses import LossWeighting, ObjectiveName
 from sgmse.precondition import InputScaling, OutputScaling, SkipScaling
@@ -19,6 +20,7 @@ Limit = Annotated[int, Bounds(-1)]
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 Positive = Annotated[float, Bounds(0, excluded=(0,))]
 NotNegative = Annotated[float, Bounds(0)]
+Share = Annotated[float, Bounds(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,26 @@ class ModelConfig:
     cond_dim: Count = 512
     """size of the condition vector"""
     encoder_channels: Count = 32
-    """channels of the first convolution of the cnn encoder"""
+    """channels of the first convolution of the cnn and sequence encoders"""
+    encoder_checkpoint: str | None = None
+    """weights of the clap or panns encoder; random: untrained ones, for trying things out. Default: the file that
+    scripts/fetch_encoder.py keeps in the cache folder"""
+    freeze_encoder: bool = True
+    """keep the pretrained weights of clap or panns as they are; --no-freeze_encoder trains them along"""
+    num_tokens: Count = 16
+    """time steps of the sequence encoder's tokens"""
+    token_bands: Count = 1
+    """frequency bands with a token of their own in the sequence encoder; 1: one token per time step"""
+    cross_attention_resolutions: list[int] = field(default_factory=list)
+    """nominal resolutions (256 / 2^level) at which the network attends to the tokens of the reference, e.g. 64 32 16"""
     null_condition: Literal["zero", "learned"] = "zero"
     """what stands for "no reference" """
     cond_drop_prob: Annotated[float, Bounds(0, 1)] = 0.1
     """share of training items whose reference is dropped; 0 leaves no null condition to guide against"""
+    infonce_weight: NotNegative = 0.0
+    """weight of the contrast between the two halves of each reference and those of other noises (InfoNCE)"""
+    band_level_weight: NotNegative = 0.0
+    """weight of the error in predicting the band levels of the mixture's noise from the reference"""
 
     def resolved_objective(self) -> ObjectiveName:
         if self.objective != "auto":
@@ -121,6 +138,24 @@ class DataConfig:
     """shortest and longest noise reference in seconds"""
     num_frames: Annotated[int, Bounds(2)] = 256
     """STFT frames of a training crop"""
+    noise_augment: list[str] = field(default_factory=list)
+    """transforms of noise and reference alike in dynamic mixing, for training only, with their probabilities, e.g.
+    mix=0.3 stretch=0.2; kinds: mix, stretch, pitch, concatenate, equalise, gain"""
+    synthetic_share: Share = 0.0
+    """share of the training mixtures of dynamic mixing whose noise is computed: colours, hum, sirens, pulses, chirps
+    and more, the kinds of the embedded test set among them"""
+    babble_share: Share = 0.0
+    """share of the training mixtures of dynamic mixing whose noise is babble of 3-8 other talkers of --speech_dir"""
+    talker_share: Share = 0.0
+    """share of the training mixtures of dynamic mixing whose noise is one other talker of --speech_dir"""
+    mismatched_share: Share = 0.0
+    """share of the training mixtures of dynamic mixing whose reference is another noise, at the right one's level"""
+    reference_gain_db: Annotated[float, Bounds(0, 30)] = 0.0
+    """training references of dynamic mixing are up to this many dB louder or softer than their noise"""
+    rir_dir: list[str] = field(default_factory=list)
+    """room impulse responses for the training speech of dynamic mixing, for --rir_share; repeatable"""
+    rir_share: Share = 0.0
+    """share of the training mixtures of dynamic mixing whose speech, the target too, is reverberant; needs --rir_dir"""
     batch_size: Count = 8
     """training crops per device and step"""
     num_workers: CountOrZero = 4
@@ -137,6 +172,8 @@ class TrainConfig:
 
     lr: Positive = 1e-4
     """learning rate of Adam"""
+    encoder_lr_factor: Positive = 0.1
+    """factor on lr for the pretrained weights of an encoder that is not frozen"""
     warmup_steps: CountOrZero = 500
     """steps over which the learning rate grows to lr"""
     lr_decay: Literal["none", "cosine"] = "none"
@@ -191,10 +228,15 @@ class EnhanceConfig:
     """checkpoint, ours or one of sp-uhh/sgmse. Default: the newest below logs/, best PESQ first"""
     guidance_scale: float = 1.0
     """w in u + w (c − u): 0 ignores the reference, 1 uses it, more follows it harder (two passes per evaluation)"""
+    reference: Literal["disjoint", "same_class", "other_take", "mismatched", "estimated", "self", "none"] | None = None
+    """where references come from. Of a test set: disjoint (ref/ beside noisy/), same_class, other_take, mismatched
+    (ref_NAME/; without it those of other items, by the kinds in manifest.csv). From each noisy file alone: estimated
+    (stretches without speech, else spectral minima), self (what a first pass without reference takes away; twice the
+    cost). none: the null condition. Default: disjoint if there is ref/, else estimated"""
     noise_ref: str | None = None
     """one noise recording for all files"""
     noise_ref_dir: str | None = None
-    """a noise recording per file: same relative path or stem. Default: ref/ beside noisy/, if there"""
+    """a noise recording per file: same relative path or stem"""
     oracle_noise: bool = False
     """use the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs --clean_dir"""
     clean_dir: str | None = None
@@ -228,6 +270,11 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         scaled = (config.network_scaling, config.c_in, config.c_out, config.c_skip)
         if scaled != ("auto", "1", "1", "0") and scaled != ("none", "1", "1", "0"):
             raise UserError(f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 to choose another")
+    if config.cross_attention_resolutions and config.encoder not in _GIVE_TOKENS:
+        raise UserError(
+            f"--cross_attention_resolutions attends to the tokens of a reference, and --encoder {config.encoder} gives "
+            f"none; use --encoder {' or '.join(_GIVE_TOKENS)}"
+        )
     if config.hop_length > config.n_fft // 2:
         raise UserError(f"--hop_length {config.hop_length} leaves gaps; use n_fft / 2 = {config.n_fft // 2} or less")
     bins, multiple = config.n_fft // 2 + 1, config.frequency_fold * 2 ** (len(config.ch_mult) - 1)
@@ -252,14 +299,44 @@ def check_data(data: DataConfig, model: ModelConfig) -> None:
     check_bounds(data)
     if bool(data.speech_dir) != bool(data.noise_dir):
         raise UserError("dynamic mixing needs both --speech_dir and --noise_dir; add the missing one")
+    _check_variation(data)
     shortest = model.n_fft // 2 // model.hop_length + 2
     if data.num_frames < shortest:
         raise UserError(f"--num_frames {data.num_frames} is shorter than one STFT window; use {shortest} or more")
 
 
+def _check_variation(data: DataConfig) -> None:
+    """Raise `UserError` for settings of dynamic mixing that cannot work, or that a corpus of pairs has no use for."""
+    augment.parse(data.noise_augment)
+    if data.base_dir is not None:
+        for name in _DYNAMIC_MIXING:
+            if getattr(data, name):
+                raise UserError(f"--{name} is for dynamic mixing, but --base_dir is a corpus of pairs; leave one out")
+    shares = data.synthetic_share + data.babble_share + data.talker_share
+    if shares > 1 + 1e-9:
+        raise UserError(
+            f"--synthetic_share, --babble_share and --talker_share add up to {shares:g}; they must not exceed 1"
+        )
+    if bool(data.rir_dir) != bool(data.rir_share):
+        raise UserError("reverberant speech needs both --rir_dir and a --rir_share above 0; add the missing one")
+
+
+_DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
+_DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
 _BY_SDE = {"ouve": {"theta", "sigma_min", "sigma_max"}, "sbve": {"k", "c"}}
 _BY_OBJECTIVE = {"data_prediction": {"l1_weight", "pesq_weight"}, "denoiser": {"loss_weighting"}}
-_NEEDS_ENCODER = ("cond_drop_prob", "null_condition", "cond_dim", "encoder_channels")
+_NEEDS_ENCODER = ("cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight")
+_PRETRAINED = tuple(name for name in ENCODERS if encoder_class(name).card.pretrained)
+_GIVE_TOKENS = tuple(name for name in ENCODERS if encoder_class(name).card.gives_tokens)
+_OF_SOME_ENCODERS = {
+    "encoder_channels": ("cnn", "sequence"),
+    "num_tokens": ("sequence",),
+    "token_bands": ("sequence",),
+    "encoder_checkpoint": _PRETRAINED,
+    "freeze_encoder": _PRETRAINED,
+    "encoder_lr_factor": _PRETRAINED,
+    "cross_attention_resolutions": _GIVE_TOKENS,
+}
 
 
 def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, train: TrainConfig) -> None:
@@ -267,6 +344,12 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
     if model.encoder == "none" and "encoder" in typed:
         for name in typed.intersection(_NEEDS_ENCODER):
             raise UserError(f"--encoder none takes no reference, so --{name} has no meaning; leave one of them out")
+    for name, encoders in _OF_SOME_ENCODERS.items():
+        if name in typed and model.encoder not in encoders:
+            fitting = " or ".join(encoders)
+            raise UserError(f"--{name} belongs to --encoder {fitting}, but it is {model.encoder} here; leave it out")
+    if "encoder_lr_factor" in typed and model.freeze_encoder:
+        raise UserError("--encoder_lr_factor has no meaning for a frozen encoder; add --no-freeze_encoder")
     choices = (("sde", model.sde, _BY_SDE), ("objective", model.resolved_objective(), _BY_OBJECTIVE))
     for choice, chosen, settings in choices:
         for other, names in settings.items():

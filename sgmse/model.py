@@ -13,12 +13,15 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from sgmse import losses
+from sgmse.auxiliary import AuxiliaryLosses
 from sgmse.backbone.ncsnpp import NCSNpp
 from sgmse.conditioning import Condition, guided, keep_mask, passes_per_evaluation
 from sgmse.data.loaders import mismatched
 from sgmse.ema import AveragedWeights
 from sgmse.encoders.base import NoiseEncoder
+from sgmse.errors import UserError
 from sgmse.losses import Objective
+from sgmse.optimisation import Optimisation, adam
 from sgmse.precondition import Preconditioner
 from sgmse.sampling import Noise, SamplerSettings, gaussian, sample
 from sgmse.sde import SDE, per_item
@@ -41,25 +44,8 @@ class Parts:
     backbone: NCSNpp
     encoder: NoiseEncoder | None
     null: nn.Module | None
+    auxiliary: AuxiliaryLosses | None
     pad_mode: PadMode
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How the weights are trained.
-
-    Args:
-        lr: learning rate of Adam, reached after `warmup_steps` steps of linear growth.
-        decay_steps: steps over which a cosine then brings it to zero, or 0 for a constant rate.
-        ema_decay: of the averaged weights.
-        seed: drives diffusion times, noise and dropping.
-    """
-
-    lr: float
-    warmup_steps: int
-    decay_steps: int
-    ema_decay: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +85,7 @@ class NoiseCondScoreModel(pl.LightningModule):
         self.transform, self.sde, self.preconditioner = parts.transform, parts.sde, parts.preconditioner
         self.objective, self.pad_mode = parts.objective, parts.pad_mode
         self.backbone, self.encoder, self.null = parts.backbone, parts.encoder, parts.null
+        self.auxiliary = parts.auxiliary
         self.settings, self.sampler = settings, sampler
         self.t_eps, self.cond_drop_prob, self.optimisation = t_eps, cond_drop_prob, optimisation
         self.average = AveragedWeights(self, optimisation.ema_decay) if optimisation is not None else None
@@ -115,10 +102,11 @@ class NoiseCondScoreModel(pl.LightningModule):
         micro_step = batch_idx % self.trainer.accumulate_grad_batches
         step = (self.global_step, micro_step, self.global_rank)
         condition = self.encode(batch["reference"], batch["reference_length"])
+        auxiliary = self._auxiliary(batch, condition)
         condition = self._drop(condition, self._generator(*step, 1))
         loss, t = self.loss(batch, condition, self._generator(*step))  # the baseline draws the same times and noise
         self._log_training(loss, t, batch)
-        return loss.mean()
+        return loss.mean() + auxiliary
 
     def encode(self, reference: Tensor, length: Tensor) -> Condition | None:
         """References [B, M] with their lengths [B] → condition; items of length 0 get the null."""
@@ -132,6 +120,14 @@ class NoiseCondScoreModel(pl.LightningModule):
             return condition
         keep = keep_mask(len(condition.vector), self.cond_drop_prob, generator, self.device)
         return condition.where(keep, self.null(condition))
+
+    def _auxiliary(self, batch: Batch, condition: Condition | None) -> Tensor | float:
+        """The sum of the auxiliary losses []; each is logged."""
+        if self.auxiliary is None or self.encoder is None or condition is None:
+            return 0.0
+        values = self.auxiliary(batch, condition, self.encoder)
+        self.log_dict({f"train_{name}": value for name, value in values.items()}, batch_size=len(batch["clean"]))
+        return torch.stack(list(values.values())).sum()
 
     def loss(self, batch: Batch, condition: Condition | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Perturb, predict, compare: losses [B] at random diffusion times [B]."""
@@ -231,16 +227,8 @@ class NoiseCondScoreModel(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.optimisation is not None
-        o = self.optimisation
-        optimizer = torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=o.lr)
-
-        def factor(step: int) -> float:
-            warm_up = min(1.0, (step + 1) / max(1, o.warmup_steps))
-            decay = 0.5 * (1 + np.cos(np.pi * min(1.0, step / o.decay_steps))) if o.decay_steps else 1.0
-            return float(warm_up * decay)
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        pretrained = [] if self.encoder is None else self.encoder.pretrained_parameters()
+        return adam(self.optimisation, self.parameters(), pretrained)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -253,10 +241,23 @@ class NoiseCondScoreModel(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_settings"] = self.settings
+        checkpoint["encoder_identity"] = None if self.encoder is None else self.encoder.identity
         if self.average is not None:
             checkpoint["average"] = self.average.state_dict()
 
+    def check_encoder(self, checkpoint: dict[str, Any]) -> None:
+        """Raise `UserError` when the frozen encoder has other weights than the checkpoint was trained with."""
+        if self.encoder is None or not self.settings["freeze_encoder"]:
+            return
+        trained, present = checkpoint.get("encoder_identity"), self.encoder.identity
+        if trained != present:
+            raise UserError(
+                f"trained with {self.settings['encoder']} weights of hash {trained}, but those found have {present}; "
+                "name the right file with --encoder_checkpoint"
+            )
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_encoder(checkpoint)
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
 

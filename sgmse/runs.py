@@ -19,8 +19,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse import checkpoints
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
-from sgmse.data.dataset import ValidationSet, null_share
+from sgmse.data.dataset import ValidationSet, mixing_report
 from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.encoders.weights import RANDOM
 from sgmse.errors import UserError
 from sgmse.model import LOG_EVERY, NoiseCondScoreModel
 from sgmse.validation import CurvesOnDisk, EnhancementValidation
@@ -67,6 +68,11 @@ def describe(model: NoiseCondScoreModel, data: DataConfig, module: NoiseCondData
     print(f"      {len(module.train)} training and {len(module.valid)} validation files")
     count = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print("model: " + ", ".join(f"{name} {millions:.2f} M" for name, millions in count.items() if millions))
+    if model.encoder is not None and model.encoder.identity is not None:
+        name, fate = model.settings["encoder"], "frozen" if model.settings["freeze_encoder"] else "trained along"
+        print(f"encoder: {name}, weights of hash {model.encoder.identity}, {fate}")
+        if model.encoder.identity == RANDOM:
+            print(f"warning: the {name} encoder has random weights; what comes out says nothing about {name}")
 
 
 @rank_zero_only
@@ -80,12 +86,14 @@ def try_data(module: NoiseCondDataModule) -> None:
     for index in range(len(module.valid_files)):
         module.valid_files[index]
     module.train[0]
-    share = null_share(module.train)
-    found = f"{share:.1%} of the references are silent or too short and become the null condition"
-    if share == 1:
+    report = mixing_report(module.train)
+    found = f"{report.null_share:.1%} of the references are silent or too short and become the null condition"
+    if report.null_share == 1:
         raise UserError(f"{found}; use other noise or longer files, or --encoder none for a model without reference")
-    if share > MAX_NULL_SHARE:
+    if report.null_share > MAX_NULL_SHARE:
         print(f"warning: {found}, more than {MAX_NULL_SHARE:.0%}; check the noise files")
+    if report.looped_share > 0:
+        print(f"      {report.looped_share:.0%} of the mixtures loop a noise shorter than the speech, with cross-fades")
 
 
 def run_folder(train: TrainConfig, model: ModelConfig) -> Path:
@@ -146,7 +154,7 @@ def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> No
     """Raise `UserError` unless the run is of the model that is wanted and has steps left to do."""
     ckpt, stored, done = run.ckpt, asdict(run.model), run.steps
     for name, value in asdict(wanted).items():
-        if stored[name] != value:
+        if stored[name] != value and name != "encoder_checkpoint":  # the file may move; its hash must not change
             raise UserError(
                 f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave --{name} out to resume"
             )
