@@ -26,7 +26,8 @@ import pytorch_lightning as pl
 from sgmse import cli, runs
 from sgmse.bounds import check_bounds
 from sgmse.build import build_datamodule, build_model
-from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig, check_data, check_typed
+from sgmse.checks import check_data, check_typed
+from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.encoders import encoder_table
 from sgmse.errors import UserError, run
 from sgmse.sampling import SamplerSettings

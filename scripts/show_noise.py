@@ -28,7 +28,8 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from sgmse import cli, report  # noqa: E402
 from sgmse.build import build_datamodule  # noqa: E402
-from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig, check_data  # noqa: E402
+from sgmse.checks import check_data  # noqa: E402
+from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 from sgmse.data import audio  # noqa: E402
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402

@@ -9,8 +9,9 @@ from torch import nn
 
 from sgmse.auxiliary import AuxiliaryLosses
 from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
+from sgmse.checks import check_model
 from sgmse.conditioning import LearnedNull, ZeroNull
-from sgmse.config import DataConfig, ModelConfig, TrainConfig, check_model
+from sgmse.config import DataConfig, ModelConfig, TrainConfig
 from sgmse.data import augment, corpora
 from sgmse.data.dataset import ItemSettings, KeyedDataset, Paired, ValidationSet
 from sgmse.data.loaders import NoiseCondDataModule

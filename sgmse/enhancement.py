@@ -18,7 +18,8 @@ from tqdm import tqdm
 from sgmse import checkpoints, runs
 from sgmse.bounds import check_bounds
 from sgmse.checkpoints import Loaded
-from sgmse.config import EnhanceConfig, check_sampler
+from sgmse.checks import check_sampler
+from sgmse.config import EnhanceConfig
 from sgmse.data import audio
 from sgmse.data.estimated import estimated
 from sgmse.errors import UserError
@@ -35,7 +36,7 @@ def enhance_folder(config: EnhanceConfig, sampler: dict[str, Any]) -> None:
     check_asked(config)
     device = torch.device(runs.device(config.device))
     path = Path(config.ckpt) if config.ckpt else runs.newest_checkpoint(Path("logs"))
-    loaded = checkpoints.load_model(path)
+    loaded = checkpoints.load_model(path, config.encoder_checkpoint)
     model = loaded.model.to(device)
     settings = _sampler_settings(config, sampler, loaded)
     out_dir = Path(config.enhanced_dir or Path("enhanced") / _run_name(path))
@@ -46,6 +47,7 @@ def enhance_folder(config: EnhanceConfig, sampler: dict[str, Any]) -> None:
         "checkpoint_sha256": loaded.sha256,
         "averaged_weights": loaded.averaged,
         "encoder": model.settings["encoder"],
+        "encoder_weights": None if model.encoder is None else model.encoder.identity,
         "reference": plan.protocol,
         "reference_dir": None if plan.reference_dir is None else str(plan.reference_dir.resolve()),
         "guidance_scale": config.guidance_scale,

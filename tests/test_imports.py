@@ -17,7 +17,7 @@ FLOORS = [
     {"backbone", "encoders"},
     {"auxiliary"},
     {"model"},
-    {"config", "cli", "build", "checkpoints", "runs", "validation"}
+    {"config", "checks", "cli", "build", "checkpoints", "runs", "validation"}
     | {"lookup", "jobs", "ledger", "enhancement", "evaluation", "leakage", "report", "doctor"},
 ]
 # rooms on one floor that must not know of each other

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from sgmse import cli
 from sgmse.build import build_datamodule
-from sgmse.config import DataConfig, ModelConfig, check_data
+from sgmse.checks import check_data
+from sgmse.config import DataConfig, ModelConfig
 from sgmse.data import audio, clips
 from sgmse.data.augment import Augmentation
 from sgmse.data.clips import Clips, Wanted
