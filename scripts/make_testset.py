@@ -169,9 +169,8 @@ def compare(arguments: argparse.Namespace, speech: Sequence[AudioInfo], clips: S
                     f"{len(candidates)} {what} files for the test set; {remedy}"
                 )
             if found:
-                print(
-                    f"warning: {len(found)} of {len(candidates)} {what} files served validation, first {found[0][0].path}"
-                )
+                first = found[0][0].path
+                print(f"warning: {len(found)} of {len(candidates)} {what} files served validation, first {first}")
 
 
 def report(out: Path, told: dict) -> None:

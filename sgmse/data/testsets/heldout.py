@@ -1,0 +1,107 @@
+"""Test recordings must not have been trained on: what a training used, and what of a test set is among it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from sgmse.data import audio, corpora, manifest
+from sgmse.data.download import file_digest
+from sgmse.data.manifest import Clip
+from sgmse.errors import UserError
+
+
+@dataclass
+class Trained:
+    """Files of one split of a training: by path, hash and source, and by size where they were never hashed.
+
+    Sources are only those that a corpus' metadata name: the name of a file says nothing about other folders.
+    """
+
+    paths: set[Path] = field(default_factory=set)
+    digests: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+    by_size: dict[int, list[Path]] = field(default_factory=dict)
+
+
+def names_sources(folder: Path) -> bool:
+    """Whether metadata of the corpus say from which recording its clips were cut."""
+    return (folder / manifest.MANIFEST).is_file() or (folder / "meta" / "esc50.csv").is_file()
+
+
+def used_by(files: Iterable[Path], split: str) -> Trained:
+    """What a run has in one split: each file is a manifest.csv of scripts/prepare.py or the config.yaml of a run."""
+    seen = Trained()
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; name a manifest.csv or a run's config.yaml with --train_manifest")
+        if file.suffix.lower() in (".yaml", ".yml"):
+            _add_run(seen, file, split)
+        else:
+            _add_clips(seen, [clip for clip in manifest.read(file) if clip.split == split], sources=True)
+    return seen
+
+
+def used_clips(folder: Path) -> list[Clip]:
+    """The clips that a run with this --speech_dir or --noise_dir uses, with the split that they serve."""
+    clips = corpora.clips(folder)
+    if (folder / manifest.MANIFEST).is_file() or any((folder / name).is_dir() for name in manifest.SPLITS):
+        return [clip for clip in clips if clip.split != "test"]
+    return [replace(clip, split="train") for clip in clips]
+
+
+def overlap(clips: Sequence[Clip], named_sources: bool, seen: Trained, what: str) -> list[tuple[Clip, str]]:
+    """The clips that are among those seen, each with how that is known. `what` names them beside the progress bar."""
+    return [(clip, why) for clip in tqdm(clips, desc=f"Comparing {what}") if (why := _why(clip, named_sources, seen))]
+
+
+def _why(clip: Clip, named_source: bool, seen: Trained) -> str:
+    """How a clip is known to be among what was trained on; empty when it is not."""
+    if clip.path.resolve() in seen.paths:
+        return "the same file"
+    if named_source and clip.source in seen.sources:
+        return f"the same source recording {clip.source}"
+    twins = seen.by_size.get(clip.path.stat().st_size, [])
+    if seen.digests or twins:
+        digest = clip.sha256 or file_digest(clip.path)
+        if digest in seen.digests or any(digest == file_digest(twin) for twin in twins):
+            return "a file of the same content"
+    return ""
+
+
+def _add_run(seen: Trained, file: Path, split: str) -> None:
+    """The folders that a run's config.yaml names; relative ones are looked up from here, as training did."""
+    try:
+        settings = yaml.safe_load(file.read_text())
+        folders = [Path(name) for key in ("speech_dir", "noise_dir") for name in settings.get(key) or []]
+        base = settings.get("base_dir")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
+        raise UserError(f"{file}: is no config.yaml of a run; check --train_manifest") from None
+    if base is not None:
+        if (Path(base) / split / "clean").is_dir():
+            _add_clips(seen, corpora.clips(Path(base) / split / "clean"), sources=False)
+    elif not folders:
+        folders = [corpora.embedded_dir() / kind for kind in ("speech", "noise")]
+    for folder in folders:
+        clips = [clip for clip in used_clips(folder) if clip.split == split]
+        _add_clips(seen, clips, sources=names_sources(folder))
+
+
+def _add_clips(seen: Trained, clips: Sequence[Clip], sources: bool) -> None:
+    for clip in clips:
+        seen.paths.add(clip.path.resolve())
+        if sources:
+            seen.sources.add(clip.source)
+        if clip.sha256:
+            seen.digests.add(clip.sha256)
+        elif clip.path.is_file():
+            seen.by_size.setdefault(clip.path.stat().st_size, []).append(clip.path)
+
+
+def speech_clips(paths: Sequence[audio.AudioInfo]) -> list[Clip]:
+    """Speech files as clips without class, so that they are compared like noises."""
+    return [Clip(info.path, "speech", info.path.stem, "test", info.sample_rate, info.seconds) for info in paths]

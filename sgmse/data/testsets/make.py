@@ -1,0 +1,194 @@
+"""From a draw of the plan to the audio of one item: a pure function of the plan and the item's number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sgmse.data import audio, leak, references
+from sgmse.data.download import file_digest
+from sgmse.data.manifest import Clip
+from sgmse.data.mixing import SILENCE_RMS, is_silent, rms, trim_silence
+from sgmse.data.testsets import items
+from sgmse.data.testsets.items import Cut, Noise
+from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, shown
+from sgmse.errors import UserError
+
+MAX_SPEECH_S = 10.0  # of longer files a stretch is taken
+_TRIES = 20
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """The signals of an item and its row of the manifest.
+
+    parts: unit-level references of its parts, from which other items take theirs. gain: what brings such a reference
+    to the level it would have in this item.
+    """
+
+    clean: np.ndarray
+    noise: np.ndarray
+    references: dict[str, np.ndarray]
+    parts: list[np.ndarray]
+    gain: float
+    row: Row
+
+
+class _Part(NamedTuple):
+    """A cut of one clip, with the offset of the part that was read in its file."""
+
+    clip: Clip
+    cut: Cut
+    offset: int
+
+
+def make_item(plan: Plan, draw: Draw) -> Item:
+    """Read and mix one item. A silent file, a clip that leaves no reference, and one whose reference turns out to
+    share samples with the noise all the same (its author pasted them twice) give way to others of the same class."""
+    shared = None
+    for attempt in range(_TRIES):
+        rng = np.random.default_rng((plan.recipe.seed, ITEM_STREAM, draw.index, attempt))
+        clips = draw.clips if attempt == 0 else _others(plan, draw, rng)
+        item = _attempt(plan, draw, clips, attempt, rng)
+        if item is not None and not item.row["leak_shared"]:
+            return item
+        shared = shared or item
+    if shared is not None:
+        return shared
+    kinds = " and ".join(dict.fromkeys(f"'{clip.kind}'" for clip in draw.clips))
+    raise UserError(
+        f"{draw.clips[0].path}: leaves no sounding reference of {plan.recipe.reference_s[0]:g} s beside its noise, and "
+        f"neither do other clips of {kinds}; leave the class out with --classes, or lower --reference_s"
+    )
+
+
+def _others(plan: Plan, draw: Draw, rng: np.random.Generator) -> tuple[Clip, ...]:
+    return tuple(plan.clips[clip.kind][rng.integers(len(plan.clips[clip.kind]))] for clip in draw.clips)
+
+
+def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng: np.random.Generator) -> Item | None:
+    rate = plan.recipe.sample_rate
+    speech_path, clean = _speech(plan, draw, rng)
+    made = _noise(plan, draw.change, clips, len(clean), rng)
+    if made is None:
+        return None
+    noise, parts = made
+    heard = parts[:1] if draw.change == "events" else parts  # nobody records an event before it happens
+    unit = [part.cut.reference for part in heard]
+    mixture, reference = items.mix(clean, noise.waveform, draw.snr_db, rate, items.join(unit, rate))
+    oracle = references.oracle(mixture.noise, rate, rng, *plan.recipe.reference_s)
+    refs = {"disjoint": reference, "oracle": oracle}
+    other = _other_take(plan, heard, rng)
+    if other is not None:
+        refs["other_take"] = np.float32(mixture.reference_gain) * other
+    found = leak.score(reference, mixture.noise, rate)
+    row: Row = {
+        "id": draw.id,
+        "speech": speech_path.stem,
+        "noise": _joined(parts, lambda part: part.clip.path.name),
+        "kind": _joined(parts, lambda part: part.clip.kind),
+        "snr_db": f"{draw.snr_db:g}",
+        "seconds": round(len(clean) / rate, 4),
+        "ref_seconds": round(len(reference) / rate, 4),
+        "snr_file_db": round(20 * math.log10(rms(mixture.clean) / rms(mixture.noise)), 2),
+        "change": draw.change,
+        "timeline": noise.timeline,
+        "source": _joined(parts, lambda part: part.clip.source),
+        "ref_source": _joined(heard, lambda part: part.clip.source),
+        "ref_start": _joined(heard, lambda part: str(part.offset + part.cut.reference_start)),
+        "noise_start": _joined(parts, lambda part: str(part.offset + part.cut.noise_start)),
+        "looped": sum(part.cut.looped for part in parts),
+        "leak": round(found.peak, 3),
+        "leak_shared": int(found.shared),
+        "redrawn": attempt,
+        "speech_file": shown(speech_path, plan.speech_dir),
+        "noise_file": _joined(parts, lambda part: shown(part.clip.path, plan.noise_dir)),
+        "speech_sha256": file_digest(speech_path),
+        "noise_sha256": _joined(parts, lambda part: part.clip.sha256 or file_digest(part.clip.path)),
+    }
+    row |= {"kinds": [part.clip.kind for part in parts], "sources": [part.clip.source for part in parts]}
+    return Item(mixture.clean, mixture.noise, refs, unit, mixture.reference_gain, row)
+
+
+def _speech(plan: Plan, draw: Draw, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
+    """The file of the draw, or another one where it is silent, and its samples at the rate of the set."""
+    path, rate = draw.speech, plan.recipe.sample_rate
+    for _ in range(_TRIES):
+        seconds = audio.info(path).seconds
+        start_s = int(max(0.0, seconds - MAX_SPEECH_S) * rate * rng.random()) / rate
+        clean = audio.read(path, rate, start_s, MAX_SPEECH_S)
+        if not is_silent(clean) and len(clean) >= MIN_SPEECH_S * rate // 2:
+            return path, clean
+        path = plan.speech[rng.integers(len(plan.speech))]
+    raise UserError(f"{draw.speech}: is silent, and so are the other speech files drawn; check the speech folder")
+
+
+def _noise(
+    plan: Plan, change: str, clips: tuple[Clip, ...], length: int, rng: np.random.Generator
+) -> tuple[Noise, list[_Part]] | None:
+    """Unit-level noise [length] with the parts that it is made of; None when a clip cannot be cut."""
+    rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
+    lengths, bursts = [length], [0]
+    if change == "concat":
+        lengths = list(items.concat_lengths(length, rate, rng))
+        max_s = max(min_s, max_s / 2)  # so that the reference of both is no longer than others
+    elif change == "events":
+        bursts = items.event_lengths(length, rate, rng)
+        lengths = [length, sum(bursts)]
+    parts = []
+    for clip, part_length in zip(clips, lengths, strict=True):
+        samples, offset = _read(clip, part_length, rate, max_s, rng)
+        cut = items.cut(samples, part_length, rate, rng, min_s, max_s)
+        if cut is None:
+            return None
+        parts.append(_Part(clip, cut, offset))
+    noises, kinds = [part.cut.noise for part in parts], [part.clip.kind for part in parts]
+    if change == "concat":
+        return items.concat(noises, kinds, rate), parts
+    if change == "ramp":
+        return items.ramp(noises[0], kinds[0], rate, rng), parts
+    if change == "events":
+        return items.events(noises[0], noises[1], bursts, kinds, rate, rng), parts
+    return items.steady(noises[0], kinds[0], rate), parts
+
+
+def _read(clip: Clip, length: int, rate: int, max_s: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """A stretch of the clip with room for reference and noise, and its offset in the file, in samples of the set.
+
+    Digital silence at its ends and what lies below 30 Hz are left out.
+
+    The whole clip if it is no longer than that: what is held in memory does not depend on the length of the file.
+    """
+    window_s = max(length / rate + max_s + references.GUARD_S, max_s / references.MAX_SHARE)
+    spare = max(0, int((clip.seconds - window_s) * rate))
+    start = int(rng.integers(spare + 1))
+    samples = audio.read(clip.path, rate, start / rate, window_s)
+    sounding = np.abs(samples) > SILENCE_RMS
+    return items.without_rumble(trim_silence(samples), rate), start + int(np.argmax(sounding))
+
+
+def _other_take(plan: Plan, parts: list[_Part], rng: np.random.Generator) -> np.ndarray | None:
+    """A unit-level reference cut from other takes of the same recordings; None where one has no other take."""
+    rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
+    found = []
+    for part in parts:
+        takes = [c for c in plan.clips[part.clip.kind] if c.source == part.clip.source and c.path != part.clip.path]
+        if not takes:
+            return None
+        length = len(part.cut.reference)
+        samples, _ = _read(takes[rng.integers(len(takes))], length, rate, max_s, rng)
+        cut = items.cut(samples, length, rate, rng, min_s, max_s)
+        if cut is None:
+            return None
+        found.append(cut.noise)
+    return items.join(found, rate)
+
+
+def _joined(parts: list[_Part], value: Callable[[_Part], str]) -> str:
+    return "+".join(value(part) for part in parts)

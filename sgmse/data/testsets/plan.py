@@ -1,0 +1,163 @@
+"""What a test set will hold, item by item, before any audio is read: balanced, and a function of the seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sgmse.data.audio import AudioInfo
+from sgmse.data.manifest import Clip
+from sgmse.errors import UserError
+
+MIN_SPEECH_S = 0.5
+CHANGES = ("concat", "ramp", "events")
+_PARTS = {"": 1, "concat": 2, "ramp": 1, "events": 2}
+_KIND_STREAM, _SOURCE_STREAM, _SPEECH_STREAM, ITEM_STREAM = range(4)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked for. `num` None: as many items as there are speech files."""
+
+    name: Literal["ood", "nonstationary"]
+    snr_db: tuple[float, ...] = (0.0, 5.0, 10.0)
+    num: int | None = None
+    seed: int = 0
+    sample_rate: int = 16000
+    reference_s: tuple[float, float] = (0.25, 2.0)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One item: its speech, its noise clips (two where the noise changes), how the noise changes ("": not), its SNR."""
+
+    index: int
+    id: str
+    speech: Path
+    clips: tuple[Clip, ...]
+    change: str
+    snr_db: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The draws, and the whole inventory, from which an item draws anew when a file turns out to be unusable."""
+
+    recipe: Recipe
+    speech_dir: Path
+    noise_dir: Path
+    speech: tuple[Path, ...]
+    clips: dict[str, tuple[Clip, ...]]
+    draws: tuple[Draw, ...]
+
+    def fingerprint(self) -> str:
+        """Identity of recipe and inventory: the same files (by path and size) in the same build."""
+        noises = [clip.path for clips in self.clips.values() for clip in clips]
+        files = [(shown(path, self.speech_dir), path.stat().st_size) for path in self.speech]
+        files += [(shown(path, self.noise_dir), path.stat().st_size) for path in noises]
+        text = repr((self.recipe, files))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shown(path: Path, folder: Path) -> str:
+    """A file's path below its corpus; of a file that a manifest elsewhere names, its folder's name and its own."""
+    full, root = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    return (full.relative_to(root) if full.is_relative_to(root) else Path(*full.parts[-2:])).as_posix()
+
+
+def make_plan(
+    recipe: Recipe, speech_dir: Path, speech: Sequence[AudioInfo], noise_dir: Path, clips: Sequence[Clip]
+) -> Plan:
+    """Classes as equal as possible, every SNR equally often in every class, each source and speech file seldom.
+
+    Item i does not depend on how many items follow it. Raises `UserError` where no item could be made.
+    """
+    usable = tuple(info.path for info in speech if info.seconds >= MIN_SPEECH_S)
+    if not usable:
+        raise UserError(f"{speech[0].path}: is shorter than {MIN_SPEECH_S} s, and so is all speech; use another folder")
+    by_kind = _by_kind(clips, recipe.reference_s[0])
+    if recipe.name == "nonstationary" and len(by_kind) < 2:
+        raise UserError(
+            f"nonstationary noise changes its class, but all clips are of '{next(iter(by_kind))}'; name a folder with "
+            "two classes or more"
+        )
+    num = len(usable) if recipe.num is None else recipe.num
+    digits = max(3, len(str(num - 1)))
+    parts, draws = _parts(recipe.seed, by_kind), []
+    for index in range(num):
+        change = "" if recipe.name == "ood" else CHANGES[index % len(CHANGES)]
+        chosen = [next(parts) for _ in range(_PARTS[change])]
+        turn = chosen[0][0] if recipe.name == "ood" else index // len(CHANGES)
+        draws.append(
+            Draw(
+                index,
+                f"{recipe.name}_{index:0{digits}d}",
+                usable[_shuffled(index, len(usable), recipe.seed, _SPEECH_STREAM)],
+                tuple(clip for _, clip in chosen),
+                change,
+                recipe.snr_db[turn % len(recipe.snr_db)],
+            )
+        )
+    return Plan(recipe, speech_dir, noise_dir, usable, by_kind, tuple(draws))
+
+
+def _by_kind(clips: Sequence[Clip], min_s: float) -> dict[str, tuple[Clip, ...]]:
+    """The clips of each class that are long enough for a reference and as much noise."""
+    found: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.seconds >= 2.5 * min_s:
+            found[clip.kind].append(clip)
+    if not found:
+        raise UserError(
+            f"{clips[0].path}: is shorter than {2.5 * min_s:g} s, and so are all clips, too short for a reference of "
+            f"{min_s:g} s beside the noise; lower the first number of --reference_s or use longer recordings"
+        )
+    return {kind: tuple(found[kind]) for kind in sorted(found)}
+
+
+def _parts(seed: int, by_kind: dict[str, tuple[Clip, ...]]) -> Iterator[tuple[int, Clip]]:
+    """Without end: a clip, and a number that cycles the SNRs through each class.
+
+    Classes come in rounds, each holding every class once in a new order; two in a row differ. The clips of a class
+    come source by source in a drawn order, from the second round on with the next take of each source.
+    """
+    kinds = list(by_kind)
+    takes = [_sources(by_kind[kind], (seed, _SOURCE_STREAM, number)) for number, kind in enumerate(kinds)]
+    count = 0
+    while True:
+        number = _shuffled(count, len(kinds), seed, _KIND_STREAM)
+        use = count // len(kinds)
+        source = takes[number][use % len(takes[number])]
+        yield use + number, source[use // len(takes[number]) % len(source)]
+        count += 1
+
+
+def _sources(clips: Sequence[Clip], seed: tuple[int, ...]) -> list[list[Clip]]:
+    """The clips of one class grouped by source, sources and takes in a drawn order."""
+    rng = np.random.default_rng(seed)
+    groups: dict[str, list[Clip]] = defaultdict(list)
+    for place in rng.permutation(len(clips)):
+        groups[clips[place].source].append(clips[place])
+    return list(groups.values())
+
+
+def _shuffled(count: int, length: int, seed: int, stream: int) -> int:
+    """The index in [0, length) of a running count: every round visits all, none comes twice in a row if length > 1."""
+    turn, place = divmod(count, length)
+    return int(_order(turn, length, seed, stream)[place])
+
+
+@lru_cache(maxsize=8)
+def _order(turn: int, length: int, seed: int, stream: int) -> np.ndarray:
+    order = np.random.default_rng((seed, stream, turn)).permutation(length)
+    if turn > 0 and length > 1 and order[0] == _order(turn - 1, length, seed, stream)[-1]:
+        order = np.roll(order, -1)
+    return order

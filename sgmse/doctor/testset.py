@@ -1,0 +1,83 @@
+"""Checks of a test set: is it whole, as it was built, and do its references sound without leaking?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sgmse.data import audio, leak
+from sgmse.data.mixing import is_silent
+from sgmse.data.testsets.build import INCOMPLETE, SET, set_digest
+from sgmse.doctor.page import Page, of_how_many, sample
+from sgmse.errors import UserError
+
+
+def check_set_digest(page: Page, folder: Path) -> None:
+    """Whether the files are those that were built."""
+    if folder.name.endswith(INCOMPLETE):
+        page.problem(f"{folder}: is a build that was interrupted", "repeat the command that began it", falsifies=True)
+    if not (folder / SET).is_file():
+        page.fact(f"{folder}: has no {SET}, so nothing says whether it is as it was built")
+        return
+    try:
+        told = json.loads((folder / SET).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / SET}: is damaged; build the set anew") from None
+    if set_digest(folder) == told:
+        page.fact(f"{folder}: as it was built, sha256 {told[:16]}…")
+    else:
+        page.problem(
+            f"{folder}: files were changed, added or removed since the set was built",
+            "build it anew under another name; results on the two cannot be compared",
+            [folder / SET],
+            falsifies=True,
+        )
+
+
+def check_references(page: Page, folder: Path, protocol: str, references_dir: Path, max_files: int) -> None:
+    """Silent references, and those that share samples with the noise of their own mixture."""
+    noisy, clean = (audio.by_name(folder / name, name) for name in ("noisy", "clean"))
+    references = audio.by_name(references_dir, "noise references")
+    missing = sorted(noisy.keys() - references.keys())
+    silent, shared, peaks = [], [], []
+    names = sorted(noisy.keys() & clean.keys() & references.keys())
+    looked = sample(names, max_files)
+    for name in tqdm(looked, desc=references_dir.name, leave=False):
+        rate = audio.info(noisy[name]).sample_rate
+        reference = audio.read(references[name], rate)
+        if is_silent(reference):
+            silent.append(references[name])
+            continue
+        mixed, target = audio.read(noisy[name], rate), audio.read(clean[name], rate)
+        length = min(len(mixed), len(target))
+        found = leak.score(reference, mixed[:length] - target[:length], rate)
+        peaks.append(found.peak)
+        if found.shared:
+            shared.append(references[name])
+    of = f"{references_dir}: of {of_how_many(len(looked), len(noisy))} references"
+    worst = f", leak score {np.mean(peaks):.2f} on average, {max(peaks):.2f} at most" if peaks else ""
+    page.fact(f"{of} ({protocol}), {len(silent)} silent, {len(shared)} sharing samples with their noise{worst}")
+    if missing:
+        page.problem(
+            f"{references_dir}: {len(missing)} of {len(noisy)} items have no reference",
+            "build the set anew, or remove the folder",
+            [noisy[name] for name in missing],
+            falsifies=True,
+        )
+    if silent:
+        page.problem(
+            f"{of}, {len(silent)} are silent: they stand for no reference and hide what one does",
+            "cut them from another place of the noise, or leave these items out",
+            silent,
+            falsifies=True,
+        )
+    if shared and protocol != "oracle":
+        page.problem(
+            f"{of}, {len(shared)} hold samples of the noise that they help to remove",
+            "cut them from elsewhere; as they are the result is an upper bound (the protocol oracle)",
+            shared,
+            falsifies=True,
+        )

@@ -1,0 +1,212 @@
+"""The doctor finds what is broken, says what to do, and finds nothing where nothing is."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from commands import call, refusal
+from examined import RATE, only, problems, speech, white, write_pairs
+from small_corpora import save
+
+from sgmse.data import manifest
+from sgmse.data.manifest import Clip
+from sgmse.doctor import pairs, signals, splits
+from sgmse.doctor.examine import Request, examine
+from sgmse.doctor.page import Page, sample
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import doctor
+
+
+@pytest.fixture
+def good(tmp_path):
+    return write_pairs(tmp_path / "corpus")
+
+
+def exit_code(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    before, sys.argv = sys.argv, ["doctor.py", *map(str, arguments)]
+    try:
+        doctor.main()
+    except SystemExit as stop:
+        return int(str(stop.code)), capsys.readouterr().out
+    finally:
+        sys.argv = before
+    return 0, capsys.readouterr().out
+
+
+def test_a_good_corpus_has_no_problem(good, capsys):
+    code, page = exit_code(capsys, "--data", good)
+    assert code == 0
+    assert page.startswith("NO PROBLEMS FOUND")
+    assert "clean speech: 12 files in train, valid, test compared by content, 0 pairs across splits" in page
+
+
+def test_a_wrong_rate_comes_first_and_ends_with_code_1(good, capsys):
+    save(good / "train/clean/train0.wav", samples=speech(4.5, 0, 0), rate=3 * RATE)
+    save(good / "train/noisy/train0.wav", samples=speech(4.5, 0, 0) + white(4.5, 9), rate=3 * RATE)
+    save(good / "valid/noisy/valid0.wav", samples=np.zeros(RATE * 3 // 2), rate=RATE)
+    code, page = exit_code(capsys, "--data", good)
+    assert code == 1
+    first = page.splitlines()[1]
+    assert "!! 2 of 24 clean and noisy files are not at the model's 16000 Hz (2 at 48000 Hz)" in first
+
+
+def test_the_rate_is_that_of_the_settings(good, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("sample_rate: 48000\n")
+    only(problems(data=good, configs=[config]), "24 of 24 clean and noisy files are not at the model's 48000 Hz")
+
+
+def test_swapped_files_are_found(good):
+    a, b = good / "valid/noisy/valid1.wav", good / "valid/noisy/valid2.wav"
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+    only(problems(data=good), "valid: of 4 pairs, 2 noisy files do not hold their clean file")
+
+
+def test_exchanged_roles_are_found(good):
+    (good / "test/clean").rename(good / "test/x")
+    (good / "test/noisy").rename(good / "test/clean")
+    (good / "test/x").rename(good / "test/noisy")
+    only(problems(data=good), "test: of 4 pairs, 4 have clean and noisy exchanged")
+
+
+def test_a_delay_is_found_to_the_sample(good):
+    for number in range(4):
+        clean = speech(1.5, 2, number)
+        save(good / f"test/noisy/test{number}.wav", samples=np.roll(clean, 37) + 0.3 * white(1.5, 7, number), rate=RATE)
+    only(problems(data=good), "4 are not aligned; the most frequent delay of the noisy file is 37 samples (4 files)")
+
+
+@pytest.mark.parametrize("snr_db", [-10, 0, 20])
+@pytest.mark.parametrize("lag", [-250, 0, 40])
+def test_lag_gain_and_snr_are_measured(snr_db, lag):
+    clean, noise = speech(3, 5), white(3, 6)
+    noise *= np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
+    found = pairs.compare(clean, np.roll(clean, lag) + noise, RATE)
+    assert found.lag == lag
+    assert found.gain == pytest.approx(1, abs=0.1)
+    assert found.snr_db == pytest.approx(snr_db, abs=0.5)
+    assert not found.is_reversed
+
+
+def test_noisy_files_without_noise_are_found(good):
+    (good / "train/noisy/train1.wav").write_bytes((good / "train/clean/train1.wav").read_bytes())
+    only(problems(data=good), "train: of 4 pairs, 1 noisy files equal their clean file")
+
+
+def test_files_without_partner_and_unequal_lengths_are_found(good):
+    (good / "train/noisy/train1.wav").unlink()
+    save(good / "train/noisy/train2.wav", samples=speech(1, 0, 2), rate=RATE)
+    found = problems(data=good)
+    assert found == {
+        "train: 1 files have no partner of the same name": True,
+        "train: 1 of 3 pairs differ in length or rate": True,
+    }
+
+
+def test_a_leaked_file_is_found_under_another_name_and_format(good):
+    clean, noisy = speech(1.5, 0, 3), white(1.5, 33)
+    save(good / "test/clean/new.flac", samples=clean, rate=RATE)
+    save(good / "test/noisy/new.flac", samples=clean + noisy, rate=RATE)
+    only(problems(data=good), "clean speech: 1 recordings are in the training data and in another split")
+
+
+def test_silence_clipping_and_offset_are_told_without_falsifying(good):
+    save(good / "train/clean/train0.wav", samples=np.zeros(RATE), rate=RATE)
+    save(good / "train/noisy/train0.wav", samples=white(1, 4), rate=RATE)
+    save(good / "train/noisy/train1.wav", samples=np.clip(60 * speech(1.5, 0, 1), -1, 1), rate=RATE)
+    save(good / "train/noisy/train2.wav", samples=speech(1.5, 0, 2) + white(1.5, 8) + 0.1, rate=RATE)
+    found = problems(data=good)
+    assert [what.split(", ")[1].split(" (")[0] for what in found if "files" in what] == [
+        "1 are silent",
+        "1 are clipped",
+        "1 have a constant offset of more than 10% of their RMS",
+    ]
+    assert not any(found.values())
+
+
+def test_a_damaged_file_is_told_and_the_rest_is_looked_at(good):
+    whole = save(good / "train/clean/train1.flac", samples=speech(1.5, 0, 1), rate=RATE).read_bytes()
+    (good / "train/clean/train1.wav").unlink()
+    (good / "train/clean/train1.flac").write_bytes(whole[: len(whole) // 2])
+    (good / "test/noisy/test2.wav").write_bytes(b"")
+    found = problems(data=good)
+    assert [what.partition(",")[0] for what in found] == [
+        "train/clean: 1 files cannot be read",
+        "test/noisy: 1 files cannot be read",
+    ]
+
+
+def test_a_loud_but_whole_wave_is_not_clipped():
+    assert not signals.is_clipped(np.sin(np.arange(RATE) * 0.3))
+    assert signals.is_clipped(np.clip(1.5 * np.sin(np.arange(RATE) * 0.3), -1, 1))
+
+
+def test_noise_at_a_higher_rate_is_no_problem_and_at_a_lower_one_is(tmp_path):
+    for name, rate in (("a", 48000), ("b", 8000)):
+        save(tmp_path / f"noise/train/{name}.wav", samples=white(1, rate), rate=rate)
+    only(problems(noise_dirs=[tmp_path / "noise"]), "1 of 2 files are below the model's 16000 Hz", falsifies=False)
+
+
+def test_sources_shared_by_two_splits_are_found(tmp_path):
+    clips = [
+        Clip(save(tmp_path / f"{i}.wav", 1.0, RATE), "a", "one", split, RATE, 1.0, f"{i}" * 8)
+        for i, split in enumerate(("train", "valid"))
+    ]
+    manifest.write(tmp_path, clips)
+    only(problems(noise_dirs=[tmp_path]), "1 source recordings are in the training data and in another split")
+
+
+def test_a_recording_is_known_by_its_course_whatever_format_level_and_sign(tmp_path):
+    samples = speech(2, 1)
+    kept = splits.course(save(tmp_path / "a.wav", samples=samples))
+    for name, other in (("b.flac", samples), ("c.wav", -0.3 * samples)):
+        path = save(tmp_path / name, samples=other)
+        np.testing.assert_allclose(splits.course(path), kept, atol=0.05)
+    assert np.abs(splits.course(save(tmp_path / "e.wav", samples=samples[::-1])) - kept).max() > 1
+    assert splits.course(save(tmp_path / "f.wav", samples=np.zeros(8000))) is None
+
+
+def test_the_folders_of_the_settings_are_looked_at(good, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"base_dir": str(good)}))
+    assert any(fact.startswith("train/clean: 4 files") for fact in examine(Request(configs=[config])).facts)
+
+
+def test_files_are_sampled_evenly_and_their_number_told(good):
+    assert sample(range(10), 5) == [0, 2, 4, 6, 8]
+    facts = examine(Request(data=good, max_files=2)).facts
+    assert "train/clean: of 2 of 4 files, 0 silent, 0 clipped, 0 with a constant offset (DC)" in facts
+
+
+def test_the_histogram_counts_around_multiples_of_5_db():
+    rows = pairs.histogram([-0.3, 0.2, 4.9, 5.1, 14.0, np.inf]).splitlines()
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [("0", "2"), ("5", "2"), ("10", "0"), ("15", "1")]
+
+
+def test_problems_that_falsify_are_told_first_with_their_remedy():
+    page = Page()
+    page.problem("a small one", "do this")
+    page.problem("a grave one", "do that", ["a", "b", "c", "d", "e"], falsifies=True)
+    page.fact("a fact")
+    lines = page.text().splitlines()
+    assert lines[0] == "PROBLEMS: 2, 1 of which would falsify a result (!!)"
+    assert lines[1:7] == [" !! a grave one", "      a", "      b", "      c", "      and 2 more", "      → do that"]
+    assert lines[7:] == ["  - a small one", "      → do this", "", "LOOKED AT", "  a fact"]
+
+
+def test_wrong_arguments_are_one_sentence(good, tmp_path, capsys):
+    assert "nothing to look at" in refusal(doctor.main, capsys)
+    assert "--max_files 0: 1 or more" in refusal(doctor.main, capsys, "--data", good, "--max_files", 0)
+    assert "--data nowhere: no such folder" in refusal(doctor.main, capsys, "--data", "nowhere")
+    (tmp_path / "odd/stuff").mkdir(parents=True)
+    sentence = refusal(doctor.main, capsys, "--data", tmp_path / "odd")
+    assert "expected train/, valid/ or test/" in sentence
+    assert "but found stuff" in sentence
+    assert "holds no clean/ and noisy/" in refusal(doctor.main, capsys, "--test_dir", tmp_path / "odd")
+    assert "no such checkpoint" in refusal(doctor.main, capsys, "--ckpt", tmp_path / "x.ckpt")
+    assert "PROBLEMS" in call(doctor.main, capsys, "--data", good)

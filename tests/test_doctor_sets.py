@@ -1,0 +1,99 @@
+"""The doctor on test sets, settings and checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+from commands import altered, saved_run
+from examined import RATE, only, problems, speech, white, write_pairs
+from small_corpora import save
+
+from sgmse.doctor import models, splits
+from sgmse.doctor.examine import Request, examine
+
+
+@pytest.fixture
+def test_set(tmp_path):
+    """Two items with references: a good one, and one cut from the mixture's own noise."""
+    folder = tmp_path / "set"
+    for number in range(2):
+        clean, noise = speech(1.5, 40, number), 0.5 * white(1.5, 41, number)
+        save(folder / f"clean/i{number}.wav", samples=clean, rate=RATE)
+        save(folder / f"noisy/i{number}.wav", samples=clean + noise, rate=RATE)
+        save(folder / f"ref/i{number}.wav", samples=white(0.5, 42, number), rate=RATE)
+        save(folder / f"ref_oracle/i{number}.wav", samples=noise[2000:10000], rate=RATE)
+    return folder
+
+
+def test_oracle_references_may_leak_and_disjoint_ones_may_not(test_set):
+    assert problems(test_dirs=[test_set]) == {}
+    (test_set / "ref/i1.wav").write_bytes((test_set / "ref_oracle/i1.wav").read_bytes())
+    only(problems(test_dirs=[test_set]), "1 hold samples of the noise that they help to remove")
+
+
+def test_silent_and_missing_references_are_found(test_set):
+    save(test_set / "ref/i0.wav", samples=np.zeros(4000), rate=RATE)
+    (test_set / "ref/i1.wav").unlink()
+    found = problems(test_dirs=[test_set])
+    assert all(found.values())
+    assert ["1 are silent" in what for what in found] == [False, True]
+    assert "1 of 2 items have no reference" in next(iter(found))
+
+
+def test_a_changed_set_and_an_unfinished_one_are_found(test_set):
+    (test_set / "set.json").write_text('{"sha256": "0"}')
+    only(problems(test_dirs=[test_set]), "files were changed, added or removed since the set was built")
+    (test_set / "set.json").unlink()
+    only(problems(test_dirs=[test_set.rename(test_set.with_name("set.incomplete"))]), "was interrupted")
+
+
+def test_a_test_set_made_of_training_noise_is_found(test_set, tmp_path):
+    noise = save(tmp_path / "noise/train/n.wav", samples=white(2, 50), rate=RATE)
+    digest = splits.file_digest(noise)
+    (test_set / "manifest.csv").write_text(f"id,speech,noise,noise_sha256\ni0,s,n.wav,{digest}\ni1,s,m.wav,0\n")
+    found = problems(test_dirs=[test_set], noise_dirs=[tmp_path / "noise"])
+    only(found, "set: 1 items are made of recordings that are in the training data")
+
+
+def test_a_good_checkpoint_has_no_problem_and_names_its_facts(tmp_path):
+    page = examine(Request(ckpt=saved_run(tmp_path / "run"), data=write_pairs(tmp_path / "corpus")))
+    assert page.problems == []
+    assert any("step 4, averaged weights present, sha256 " in fact for fact in page.facts)
+
+
+def test_absent_averages_and_diverged_weights_are_found(tmp_path):
+    ckpt = saved_run(tmp_path / "run")
+    only(problems(ckpt=altered(ckpt, tmp_path / "raw.ckpt", average=None)), "no averaged weights", falsifies=False)
+    weights = torch.load(ckpt, weights_only=True)["state_dict"]
+    name = next(name for name, value in weights.items() if torch.is_floating_point(value))
+    weights[name] = weights[name] * float("nan")
+    only(problems(ckpt=altered(ckpt, tmp_path / "nan.ckpt", state_dict=weights)), "weights that are no numbers")
+
+
+def test_a_checkpoint_at_another_rate_than_the_settings_is_found(tmp_path):
+    ckpt, config = saved_run(tmp_path / "run"), tmp_path / "c.yaml"
+    config.write_text("sample_rate: 48000\n")
+    only(problems(ckpt=ckpt, configs=[config]), "was trained at 16000 Hz, but the settings say 48000 Hz")
+
+
+def test_a_small_effective_batch_is_told(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("batch_size: 2\naccumulate_grad_batches: 2\n")
+    page = examine(Request(configs=[config]))
+    assert "--accumulate_grad_batches" in page.problems[0].remedy
+    assert not page.falsified
+    assert any("2 per device x 2 batches per step x 1 devices = 4" in fact for fact in page.facts)
+
+
+def test_encoder_weights_are_looked_for_and_hashed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SGMSE_CACHE", str(tmp_path))
+    config = tmp_path / "c.yaml"
+    config.write_text("encoder: clap\n")
+    only(problems(configs=[config]), "--encoder clap needs its weights", falsifies=False)
+    (tmp_path / "encoders").mkdir()
+    path = models.weights.PUBLISHED["clap"].default_path()
+    path.write_bytes(b"weights")
+    page = examine(Request(configs=[config]))
+    assert page.problems == []
+    assert any(splits.file_digest(path)[:16] in fact for fact in page.facts)
+    config.write_text("encoder: clap\nencoder_checkpoint: random\n")
+    only(problems(configs=[config]), "has random weights")

@@ -1,0 +1,141 @@
+"""The command that makes test sets: what it refuses, in one sentence and before anything is written."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import call, refusal
+from noise_classes import RATE, command, write_corpus
+from small_corpora import save
+
+from sgmse.data import manifest
+from sgmse.data.manifest import Clip
+from sgmse.errors import run
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import make_testset
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def test_a_finished_set_is_left_alone_and_a_foreign_folder_refused(corpus, tmp_path, capsys):
+    out = tmp_path / "set"
+    call(make_testset.main, capsys, *command(corpus, out, "--num", 3))
+    before = (out / "set.json").stat().st_mtime_ns
+    assert "was there already" in call(make_testset.main, capsys, *command(corpus, out, "--num", 3))
+    assert (out / "set.json").stat().st_mtime_ns == before
+    sentence = refusal(make_testset.main, capsys, *command(corpus, out, "--num", 3, "--seed", 1))
+    assert "exists and is not this test set" in last(sentence)
+
+
+def last(text: str) -> str:
+    return text.splitlines()[-1]
+
+
+def test_noise_that_was_trained_on_is_refused_by_content(corpus, tmp_path, capsys):
+    twin = tmp_path / "elsewhere/renamed.wav"
+    twin.parent.mkdir()
+    twin.write_bytes((corpus / "noise/dog/dog1.wav").read_bytes())
+    clip = manifest.measure([manifest.Entry(twin, ("x",), "other", "train")], tmp_path)[0]
+    file = manifest.write(tmp_path / "corpus", [clip])
+    out = tmp_path / "set"
+    sentence = last(refused(capsys, command(corpus, out, "--train_manifest", file)))
+    assert "dog1.wav: was trained on (a file of the same content), one of 1 among the 9 noise files" in sentence
+    assert not out.with_name("set.incomplete").exists()
+    call(make_testset.main, capsys, *command(corpus, out, "--train_manifest", file, "--classes", "rain", "siren"))
+
+
+def refused(capsys, words: list[str]) -> str:
+    """The sentence of a refusal; a progress bar may stand before it."""
+    capsys.readouterr()
+    before, sys.argv = sys.argv, ["command", *words]
+    try:
+        with pytest.raises(SystemExit) as stop:
+            run(make_testset.main)
+    finally:
+        sys.argv = before
+    assert stop.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_noise_of_a_trained_source_is_refused_and_the_test_split_is_not(corpus, tmp_path, capsys):
+    def clips(split):
+        return [
+            Clip(path, path.parent.name, "recording-" + path.stem[-1], split, RATE, 3.0, sha256=f"{split}{i}")
+            for i, path in enumerate(sorted((corpus / "noise").rglob("*1.wav")))
+        ]
+
+    noise_dir = tmp_path / "prepared"
+    manifest.write(noise_dir, clips("test"))
+    words = command(corpus, tmp_path / "set", "--num", 2)
+    words[words.index("--noise_dir") + 1] = str(noise_dir)
+    seen = [
+        Clip(tmp_path / "gone.wav", "dog", "recording-1", "train", RATE, 3.0, "0" * 64),
+    ]
+    file = manifest.write(tmp_path / "trained", seen)
+    assert "the same source recording recording-1" in last(refused(capsys, [*words, "--train_manifest", str(file)]))
+    call(make_testset.main, capsys, *words, "--train_manifest", noise_dir / "manifest.csv")
+
+
+def test_speech_of_a_run_is_refused_and_its_validation_speech_warned_of(corpus, tmp_path, capsys):
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech/train").symlink_to(corpus / "speech")
+    other = save(tmp_path / "noise/train/n.wav", 2.0, rate=RATE)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"speech_dir: [{tmp_path / 'speech'}]\nnoise_dir: [{other.parent.parent}]\nbase_dir: null\n")
+    words = command(corpus, tmp_path / "set", "--num", 3, "--train_manifest", config)
+    assert "s0.flac: was trained on (the same file), one of 6 among the 6 speech files" in last(refused(capsys, words))
+    (tmp_path / "speech/train").rename(tmp_path / "speech/valid")
+    save(tmp_path / "speech/train/other.wav", 1.0)
+    assert "6 of 6 speech files served validation" in call(make_testset.main, capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--snr", "loud"), "--snr: invalid float value: 'loud'"),
+        (("--snr", "nan"), "--snr: finite numbers are needed"),
+        (("--classes", "cat"), "--classes cat: * has none; it has dog, rain, siren"),
+        (("--folds", "1"), "--folds 1: * has none; it has no such information"),
+        (("--split", "valid"), "--split valid: * has none; it has train"),
+        (("--reference_s", "2", "1"), "--reference_s 2 1: needs 0 < MIN <= MAX"),
+        (("--reference_s", "9", "9"), "too short for a reference of 9 s"),
+        (("--num", "0"), "--num: 0: a whole number from 1 on, or all, is needed"),
+        (("--seed", "-1"), "--seed -1: 0 or more is needed"),
+        (("--train_manifest", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("--colour", "red"), "unrecognized arguments: --colour red"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(corpus, tmp_path, capsys, words, told):
+    sentence = refusal(make_testset.main, capsys, *command(corpus, tmp_path / "set", *words))
+    for piece in told.split("*"):
+        assert piece.strip() in sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_audio_or_a_paired_one_is_one_sentence(corpus, tmp_path, capsys):
+    words = command(corpus, tmp_path / "set")
+    words[words.index("--noise_dir") + 1] = str(tmp_path)
+    assert "holds no file ending in" in refusal(make_testset.main, capsys, *words)
+    (tmp_path / "pairs/clean").mkdir(parents=True)
+    (tmp_path / "pairs/noisy").mkdir()
+    words[words.index("--speech_dir") + 1] = str(tmp_path / "pairs")
+    assert "holds clean/ and noisy/; name" in refusal(make_testset.main, capsys, *words)
+
+
+def test_one_class_cannot_change(corpus, tmp_path, capsys):
+    words = command(corpus, tmp_path / "set", "--classes", "dog", name="nonstationary")
+    assert "all clips are of 'dog'" in refusal(make_testset.main, capsys, *words)
+
+
+def test_silent_noise_is_one_sentence_and_leaves_no_set(corpus, tmp_path, capsys):
+    save(tmp_path / "noise/dog/a.wav", samples=np.zeros(3 * RATE))
+    words = command(corpus, tmp_path / "set")
+    words[words.index("--noise_dir") + 1] = str(tmp_path / "noise")
+    sentence = last(refused(capsys, words))
+    assert "leaves no sounding reference of 0.25 s" in sentence
+    assert not (tmp_path / "set").exists()
