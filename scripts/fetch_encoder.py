@@ -24,7 +24,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sgmse.data.download import fetch, file_digest  # noqa: E402
+from sgmse.download import fetch, file_digest  # noqa: E402
 from sgmse.encoders import encoder_class  # noqa: E402
 from sgmse.encoders.weights import PUBLISHED, PublishedWeights  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sgmse.data.synthetic import SYNTHETIC_NOISES, with_rms  # noqa: E402
+from sgmse.data.noise.synthetic import SYNTHETIC_NOISES, with_rms  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 
 EMBEDDED = ROOT / "sgmse" / "data" / "embedded"

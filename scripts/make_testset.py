@@ -29,9 +29,10 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sgmse.data import audio, corpora, manifest  # noqa: E402
+from sgmse.data import audio, corpora  # noqa: E402
 from sgmse.data.audio import AudioInfo  # noqa: E402
-from sgmse.data.manifest import Clip  # noqa: E402
+from sgmse.data.corpora import manifest  # noqa: E402
+from sgmse.data.corpora.manifest import Clip  # noqa: E402
 from sgmse.data.testsets import build, heldout  # noqa: E402
 from sgmse.data.testsets.plan import Recipe, make_plan  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402

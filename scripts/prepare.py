@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sgmse.data import voicebank  # noqa: E402
-from sgmse.data.manifest import MANIFEST, SPLITS, Clip  # noqa: E402
-from sgmse.data.noise_corpora import NOISE_CORPORA, prepare  # noqa: E402
+from sgmse.data.corpora import voicebank  # noqa: E402
+from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip  # noqa: E402
+from sgmse.data.corpora.noise import NOISE_CORPORA, prepare  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 
 

@@ -12,10 +12,11 @@ from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
 from sgmse.checks import check_model
 from sgmse.conditioning import LearnedNull, ZeroNull
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
-from sgmse.data import augment, corpora
+from sgmse.data import corpora
 from sgmse.data.dataset import ItemSettings, KeyedDataset, Paired, ValidationSet
 from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.data.mixtures import DynamicMixing, Variation
+from sgmse.data.noise import augment
 from sgmse.encoders import encoder_class
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.errors import UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sgmse.bounds import check_bounds
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
-from sgmse.data import augment
+from sgmse.data.noise import augment
 from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.errors import UserError
 from sgmse.sampling import SETTINGS_OF, SamplerSettings

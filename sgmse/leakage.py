@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from sgmse import evaluation
-from sgmse.data import audio, leak
-from sgmse.data.leak import Leak
+from sgmse.data import audio
+from sgmse.data.references import leak
+from sgmse.data.references.leak import Leak
 
 COLUMNS = ("leak", "leak_shared")
 _BLIND = ("none", "estimated", "self")  # made from the noisy file alone: nothing could leak

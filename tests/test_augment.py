@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sgmse.data import augment
-from sgmse.data.augment import KINDS, Augmentation, Transform, parse
 from sgmse.data.clips import Cut, Wanted
 from sgmse.data.mixing import rms
+from sgmse.data.noise import augment
+from sgmse.data.noise.augment import KINDS, Augmentation, Transform, parse
 from sgmse.errors import UserError
 
 RATE = 8000

@@ -9,9 +9,8 @@ import published_layouts
 import pytest
 from small_corpora import RATE, save, small_pairs
 
-from sgmse.data import manifest
-from sgmse.data.corpora import clips, paired_files, split_files
-from sgmse.data.manifest import Entry
+from sgmse.data.corpora import clips, manifest, paired_files, split_files
+from sgmse.data.corpora.manifest import Entry
 from sgmse.errors import UserError
 
 

@@ -10,8 +10,8 @@ from commands import call, refusal
 from examined import RATE, only, problems, speech, white, write_pairs
 from small_corpora import save
 
-from sgmse.data import manifest
-from sgmse.data.manifest import Clip
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
 from sgmse.doctor import pairs, signals, splits
 from sgmse.doctor.examine import Request, examine
 from sgmse.doctor.page import Page, sample

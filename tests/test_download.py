@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from file_server import serving
 
-from sgmse.data.download import Archive, fetch, file_digest, obtain, unpack
+from sgmse.download import Archive, fetch, file_digest, obtain, unpack
 from sgmse.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)

@@ -17,7 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import correlate, welch
 
-from sgmse.data.synthetic import RMS, SYNTHETIC_NOISES
+from sgmse.data.noise.synthetic import RMS, SYNTHETIC_NOISES
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "sgmse" / "data" / "embedded"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from sgmse.data import audio, corpora, synthetic
-from sgmse.data.estimated import between, estimated, minimum_statistics, shaped, speech
+from sgmse.data import audio, corpora
 from sgmse.data.mixing import rms
+from sgmse.data.noise import synthetic
+from sgmse.data.references.estimated import between, estimated, minimum_statistics, shaped, speech
 
 RATE = 16000
 TEST_SET = corpora.embedded_dir() / "test"
@@ -100,7 +101,7 @@ def refuse(*args, **kwargs):
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import numpy as np, torch
 torch.set_num_threads(2)
-from sgmse.data.estimated import speech
+from sgmse.data.references.estimated import speech
 assert speech(np.zeros(16000, np.float32), 16000) == []
 assert (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()) == (2, True, torch.float32)
 """

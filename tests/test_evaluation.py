@@ -13,7 +13,8 @@ from PIL import Image
 
 import sgmse
 from sgmse import evaluation, leakage, metrics, report
-from sgmse.data import audio, leak
+from sgmse.data import audio
+from sgmse.data.references import leak
 from sgmse.errors import UserError
 
 TEST_SET = Path(sgmse.__file__).parent / "data" / "embedded" / "test"

@@ -11,11 +11,12 @@ ROOT = Path(__file__).parent.parent
 
 # a module may import modules of lower floors, and of its own
 FLOORS = [
-    {"errors", "bounds"},
+    {"errors", "bounds", "download"},
     {"data", "metrics", "sde", "transform", "conditioning", "ema"},
     {"sampling", "losses", "precondition", "optimisation"},
     {"backbone", "encoders"},
     {"auxiliary"},
+    {"inference"},
     {"model"},
     {"config", "checks", "cli", "build", "checkpoints", "runs", "validation"}
     | {"lookup", "jobs", "ledger", "enhancement", "evaluation", "leakage", "report", "doctor"},

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from sgmse.data import audio, leak, synthetic
+from sgmse.data import audio
 from sgmse.data.mixing import mix_at_snr
-from sgmse.data.references import disjoint, oracle
+from sgmse.data.noise import synthetic
+from sgmse.data.references import disjoint, leak, oracle
 
 RATE = 16000
 

@@ -9,8 +9,8 @@ from commands import call, refusal
 from noise_classes import RATE, command, write_corpus
 from small_corpora import save
 
-from sgmse.data import manifest
-from sgmse.data.manifest import Clip
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
 from sgmse.errors import run
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))

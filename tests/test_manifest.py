@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from small_corpora import save
 
-from sgmse.data import manifest
-from sgmse.data.manifest import Clip, Entry
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip, Entry
 from sgmse.errors import UserError
 
 

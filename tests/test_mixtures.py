@@ -16,13 +16,13 @@ from sgmse.build import build_datamodule
 from sgmse.checks import check_data
 from sgmse.config import DataConfig, ModelConfig
 from sgmse.data import audio, clips
-from sgmse.data.augment import Augmentation
 from sgmse.data.clips import Clips, Wanted
 from sgmse.data.corpora import split_files
 from sgmse.data.dataset import Item, mixing_report
 from sgmse.data.loaders import collate
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
+from sgmse.data.noise.augment import Augmentation
 from sgmse.errors import UserError
 
 EVERYTHING = Variation(

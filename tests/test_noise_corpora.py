@@ -12,10 +12,11 @@ import published_layouts
 import pytest
 from file_server import serving
 
-from sgmse.data import corpora, layouts, manifest
-from sgmse.data.download import Archive
-from sgmse.data.manifest import Clip, shared_sources
-from sgmse.data.noise_corpora import NOISE_CORPORA, prepare
+from sgmse.data import corpora
+from sgmse.data.corpora import layouts, manifest
+from sgmse.data.corpora.manifest import Clip, shared_sources
+from sgmse.data.corpora.noise import NOISE_CORPORA, prepare
+from sgmse.download import Archive
 from sgmse.errors import UserError
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {

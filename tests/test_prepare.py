@@ -12,9 +12,8 @@ import pytest
 from commands import call, refusal
 
 from sgmse import evaluation
-from sgmse.data import voicebank
-from sgmse.data.corpora import clips, split_files
-from sgmse.data.noise_corpora import NOISE_CORPORA
+from sgmse.data.corpora import clips, split_files, voicebank
+from sgmse.data.corpora.noise import NOISE_CORPORA
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "prepare.py"
 

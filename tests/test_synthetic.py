@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from sgmse.data import noises
 from sgmse.data.clips import Wanted
-from sgmse.data.synthetic import SYNTHETIC_NOISES, drone, hum, pulse_train, pulses, siren, vibrato, warble
+from sgmse.data.noise import files as noises
+from sgmse.data.noise.synthetic import SYNTHETIC_NOISES, drone, hum, pulse_train, pulses, siren, vibrato, warble
 
 RATE = 16000
 

@@ -10,9 +10,9 @@ import numpy as np
 import published_layouts
 import pytest
 
-from sgmse.data import audio, manifest, voicebank
-from sgmse.data.corpora import paired_files
-from sgmse.data.voicebank import Condition, choose_references, prepare
+from sgmse.data import audio
+from sgmse.data.corpora import manifest, paired_files, voicebank
+from sgmse.data.corpora.voicebank import Condition, choose_references, prepare
 from sgmse.errors import UserError
 
 RATE = 16000

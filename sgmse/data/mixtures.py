@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sgmse.data import audio, augment, clips, noises, references
+from sgmse.data import audio, clips, references
 from sgmse.data.audio import AudioInfo
-from sgmse.data.augment import Augmentation, Transform
 from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, shuffled
 from sgmse.data.mixing import crop_or_pad, is_silent, snr_gain
-from sgmse.data.noises import NoiseFiles
-from sgmse.data.talkers import Talkers, talker
+from sgmse.data.noise import augment
+from sgmse.data.noise import files as noises
+from sgmse.data.noise.augment import Augmentation, Transform
+from sgmse.data.noise.files import NoiseFiles
+from sgmse.data.noise.talkers import Talkers, talker
 from sgmse.errors import UserError
 
 _TRIES = 20

@@ -12,7 +12,7 @@ from sgmse import cli
 from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
-from sgmse.data.manifest import SPLITS, Clip
+from sgmse.data.corpora.manifest import SPLITS, Clip
 from sgmse.data.testsets.build import MANIFEST, PROTOCOLS, folder_of, read_rows
 from sgmse.data.testsets.heldout import names_sources, used_clips
 from sgmse.doctor import models, pairs, signals, splits, testset

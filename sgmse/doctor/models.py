@@ -8,8 +8,8 @@ import torch
 
 from sgmse import checkpoints
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
-from sgmse.data.download import file_digest
 from sgmse.doctor.page import Page
+from sgmse.download import file_digest
 from sgmse.encoders import weights
 from sgmse.errors import UserError
 

@@ -10,12 +10,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from sgmse.data import audio, manifest
+from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
-from sgmse.data.download import file_digest
-from sgmse.data.manifest import Clip
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, rms
 from sgmse.doctor.page import Page
+from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 _STRETCHES = 32

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sgmse.data import audio, leak
+from sgmse.data import audio
 from sgmse.data.mixing import is_silent
+from sgmse.data.references import leak
 from sgmse.data.testsets.build import INCOMPLETE, SET, set_digest
 from sgmse.doctor.page import Page, of_how_many, sample
 from sgmse.errors import UserError

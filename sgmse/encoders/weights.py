@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sgmse.data.download import file_digest
+from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 RANDOM = "random"  # as --encoder_checkpoint: untrained weights, always the same

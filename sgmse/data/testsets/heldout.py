@@ -9,9 +9,10 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from sgmse.data import audio, corpora, manifest
-from sgmse.data.download import file_digest
-from sgmse.data.manifest import Clip
+from sgmse.data import audio, corpora
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
+from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 

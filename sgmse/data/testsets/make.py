@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgmse.data import audio, leak, references
-from sgmse.data.download import file_digest
-from sgmse.data.manifest import Clip
+from sgmse.data import audio, references
+from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, is_silent, rms, trim_silence
+from sgmse.data.references import leak
 from sgmse.data.testsets import items
 from sgmse.data.testsets.items import Cut, Noise
 from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, shown
+from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 MAX_SPEECH_S = 10.0  # of longer files a stretch is taken

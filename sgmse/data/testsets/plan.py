@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from sgmse.data.audio import AudioInfo
-from sgmse.data.manifest import Clip
+from sgmse.data.corpora.manifest import Clip
 from sgmse.errors import UserError
 
 MIN_SPEECH_S = 0.5

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgmse.data import layouts, manifest
-from sgmse.data.audioset import audioset
-from sgmse.data.download import Archive, obtain
-from sgmse.data.manifest import Clip, Entry
+from sgmse.data.corpora import layouts, manifest
+from sgmse.data.corpora.audioset import audioset
+from sgmse.data.corpora.manifest import Clip, Entry
+from sgmse.download import Archive, obtain
 from sgmse.errors import UserError
 
 _ZENODO = "https://zenodo.org/records/{record}/files/{name}?download=1"

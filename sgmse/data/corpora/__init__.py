@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sgmse.data import audio, layouts, manifest
+from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
-from sgmse.data.manifest import MANIFEST, SPLITS, Clip, Entry
+from sgmse.data.corpora import layouts, manifest
+from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
 from sgmse.errors import UserError
 
 MIN_S = 0.1
@@ -27,7 +28,7 @@ class Pair(NamedTuple):
 
 def embedded_dir() -> Path:
     """The folder of the small corpus that comes with the code."""
-    return Path(__file__).parent / "embedded"
+    return Path(__file__).parent.parent / "embedded"
 
 
 def paired_files(base_dir: str | Path, split: str) -> list[Pair]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sgmse.data import audio
-from sgmse.data.manifest import Entry
+from sgmse.data.corpora.manifest import Entry
 from sgmse.errors import UserError
 
 # DEMAND: the first letter of an environment says where it was recorded

@@ -11,8 +11,8 @@ from sgmse.data import clips, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.mixing import crossfade, is_silent, rms
-from sgmse.data.noises import same_level
-from sgmse.data.synthetic import with_rms
+from sgmse.data.noise.files import same_level
+from sgmse.data.noise.synthetic import with_rms
 from sgmse.errors import UserError
 
 FEWEST_VOICES, MOST_VOICES = 3, 8

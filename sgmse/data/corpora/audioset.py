@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from sgmse.data import audio
-from sgmse.data.layouts import rows_of, wrong_layout
-from sgmse.data.manifest import Entry
+from sgmse.data.corpora.layouts import rows_of, wrong_layout
+from sgmse.data.corpora.manifest import Entry
 from sgmse.errors import UserError
 
 _YOUTUBE_ID = 11  # characters

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sgmse.data import audio
-from sgmse.data.download import file_digest
+from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 MANIFEST = "manifest.csv"

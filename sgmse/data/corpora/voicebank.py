@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sgmse.data import audio, manifest
-from sgmse.data.corpora import Pair, matched_pairs
-from sgmse.data.download import Archive, obtain, unpack
-from sgmse.data.manifest import Entry
+from sgmse.data import audio
+from sgmse.data.corpora import Pair, manifest, matched_pairs
+from sgmse.data.corpora.manifest import Entry
+from sgmse.download import Archive, obtain, unpack
 from sgmse.errors import UserError
 
 PAGE = "https://datashare.ed.ac.uk/handle/10283/2791"
