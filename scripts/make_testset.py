@@ -180,7 +180,8 @@ def report(out: Path, told: dict) -> None:
     minutes = sum(float(row["seconds"]) for row in rows) / 60
     kinds = collections.Counter(kind for row in rows for kind in row["kind"].split("+"))
     print(f"{out}: {'was there already, ' if 'was_there' in told else ''}{len(rows)} items, {minutes:.1f} min")
-    print(f"  {len(kinds)} classes of noise, each in {min(kinds.values())} to {max(kinds.values())} items")
+    fewest, most = min(kinds.values()), max(kinds.values())
+    print(f"  {len(kinds)} classes of noise, each in {fewest if fewest == most else f'{fewest} to {most}'} items")
     print(f"  {told['looped']} items with noise shorter than the speech (looped), {told['redrawn']} drawn anew")
     print(f"  references: {', '.join(told['protocols'])}")
     for protocol, why in told["not_built"].items():

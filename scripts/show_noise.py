@@ -4,7 +4,7 @@ Each row has one colour scale, so that the level of a reference can be compared 
 
 examples:
   python scripts/show_noise.py sets/esc50 --out sheet.png
-      items of a test set, with the references under every protocol that it holds
+      items of a test set, with the references under every protocol that it holds, and that estimated from the mixture
   python scripts/show_noise.py --config logs/RUN/config.yaml
       what the training of that run draws, with its augmentation (without --config: the defaults)
   python scripts/show_noise.py --speech_dir SPEECH --noise_dir NOISE --num 8
@@ -31,6 +31,7 @@ from sgmse.build import build_datamodule  # noqa: E402
 from sgmse.checks import check_data  # noqa: E402
 from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 from sgmse.data import audio  # noqa: E402
+from sgmse.data.references.estimated import estimated  # noqa: E402
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 
@@ -91,7 +92,9 @@ def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
         mixture, target = audio.read(noisy[name], rate), audio.read(clean[name], rate)
         title = f"{name.rpartition('_')[2]} {items[place].get('kind', '')} {items[place].get('snr_db', '?')} dB"
         shown = {title: mixture, "noise": mixture - target}
-        rows.append(shown | {protocol: audio.read(found[name], rate) for protocol, found in references.items()})
+        shown |= {protocol: audio.read(found[name], rate) for protocol, found in references.items()}
+        estimate = estimated(mixture, rate, seed=0)
+        rows.append(shown | {f"estimated ({estimate.way})": estimate.reference})
     return rows, rate
 
 

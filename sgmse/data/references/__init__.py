@@ -87,8 +87,8 @@ def partners(
     for item in rng.permutation(len(origins)):
         fitting = [i for i, other in enumerate(origins) if i != item and _FITS[protocol](origins[item], other)]
         if fitting:
-            least = [i for i in fitting if used[i] == used[fitting].min()]
-            chosen[item] = int(rng.choice(least))
+            counts = used[fitting]
+            chosen[item] = int(rng.choice(np.array(fitting)[counts == counts.min()]))
             used[chosen[item]] += 1
     return chosen
 
