@@ -10,6 +10,10 @@
       no recording: the reference is estimated from each noisy file alone
   python enhancement_noise_cond.py --ckpt CKPT --test_dir SET --enhanced_dir OUT --reference mismatched
       the references of other items of the set: a model that does as well with these does not use its reference
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir RECORDINGS --chunk_s 20
+      recordings of any length, in the memory of 20 seconds
+  cat noisy.flac | python enhancement_noise_cond.py --ckpt CKPT --test_dir - > enhanced.wav
+      one file through a pipe
 
 wav, flac, ogg and mp3 at any rate, with any number of channels. Folder tree, names, rate, channels and length are kept.
 OUT/run.json keeps the settings. Files done with the same settings are skipped, so a stopped run goes on; with other
@@ -24,15 +28,21 @@ from sgmse import cli
 from sgmse.config import EnhanceConfig
 from sgmse.enhancement import enhance_folder
 from sgmse.errors import run
+from sgmse.guidance import GuidanceSettings
+from sgmse.pipes import PIPE, enhance_pipe
 from sgmse.sampling import SamplerSettings
 
 
 def main() -> None:
-    parser = cli.make_parser([EnhanceConfig], description=__doc__ or "", overrides=[SamplerSettings])
+    parser = cli.make_parser([EnhanceConfig, GuidanceSettings], description=__doc__ or "", overrides=[SamplerSettings])
     layers = cli.parse(parser, sys.argv[1:])
     values = layers[-1].values
     sampler = {name: values[name] for name in SamplerSettings.__dataclass_fields__ if values[name] is not None}
-    enhance_folder(cli.take(EnhanceConfig, values), sampler)
+    config, guidance = cli.take(EnhanceConfig, values), cli.take(GuidanceSettings, values)
+    if config.test_dir == PIPE:
+        enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)
+    else:
+        enhance_folder(config, guidance, sampler)
 
 
 if __name__ == "__main__":

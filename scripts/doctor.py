@@ -15,20 +15,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from sgmse.arguments import Parser  # noqa: E402
 from sgmse.doctor.examine import Request, examine  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument that does not fit is one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def main() -> None:

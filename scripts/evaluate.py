@@ -28,6 +28,7 @@ import pandas as pd  # noqa: E402
 
 from sgmse import evaluation, leakage  # noqa: E402
 from sgmse.data import audio  # noqa: E402
+from sgmse.disagreement import with_disagreement  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 
 TEST_SET = ROOT / "sgmse" / "data" / "embedded" / "test"
@@ -46,7 +47,7 @@ def main() -> None:
         )
         for number, line in enumerate(leakage.sentences(frame, systems)):
             print(line if number else f"\n{line}")
-    frame = evaluation.with_settings(frame, systems)
+    frame = with_disagreement(evaluation.with_settings(frame, systems), systems)
     if arguments.csv is not None:
         evaluation.write_csv(frame, arguments.csv)
         print(f"Scores of every file: {arguments.csv}")

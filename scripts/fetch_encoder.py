@@ -24,6 +24,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from sgmse.arguments import Parser  # noqa: E402
 from sgmse.download import fetch, file_digest  # noqa: E402
 from sgmse.encoders import encoder_class  # noqa: E402
 from sgmse.encoders.weights import PUBLISHED, PublishedWeights  # noqa: E402
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", choices=sorted(PUBLISHED), help="whose weights")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to put the file (default: the cache folder)")
     parser.add_argument("--url", metavar="URL", help="another address of the same file (default: the published one)")

@@ -24,25 +24,19 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from sgmse.arguments import Parser  # noqa: E402
 from sgmse.data import audio, corpora  # noqa: E402
 from sgmse.data.audio import AudioInfo  # noqa: E402
 from sgmse.data.corpora import manifest  # noqa: E402
 from sgmse.data.corpora.manifest import Clip  # noqa: E402
+from sgmse.data.mixing import LARGEST_SNR_DB  # noqa: E402
 from sgmse.data.testsets import build, heldout  # noqa: E402
 from sgmse.data.testsets.plan import Recipe, make_plan  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument that does not fit is one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def main() -> None:
@@ -102,8 +96,9 @@ def parse_arguments() -> argparse.Namespace:
     shortest, longest = arguments.reference_s
     if not 0 < shortest <= longest or not math.isfinite(longest):
         raise UserError(f"--reference_s {shortest:g} {longest:g}: needs 0 < MIN <= MAX; change them")
-    if not all(map(math.isfinite, arguments.snr)):
-        raise UserError("--snr: finite numbers are needed, in dB")
+    for snr_db in arguments.snr:
+        if not abs(snr_db) <= LARGEST_SNR_DB:
+            raise UserError(f"--snr {snr_db:g}: one of the two would be inaudible; stay within ±{LARGEST_SNR_DB} dB")
     for name, least in (("seed", 0), ("sample_rate", 4000), ("jobs", 1)):
         if getattr(arguments, name) < least:
             raise UserError(f"--{name} {getattr(arguments, name)}: {least} or more is needed")

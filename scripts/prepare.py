@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from sgmse.arguments import Parser  # noqa: E402
 from sgmse.data.corpora import voicebank  # noqa: E402
 from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip  # noqa: E402
 from sgmse.data.corpora.noise import NOISE_CORPORA, prepare  # noqa: E402
@@ -52,7 +53,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line: one sub-command for each corpus, with the options that it has."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME", title="corpora")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
@@ -74,13 +75,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def _add(
-    names: argparse._SubParsersAction[argparse.ArgumentParser],
+    names: argparse._SubParsersAction[Parser],
     common: argparse.ArgumentParser,
     name: str,
     title: str,
     page: str,
     licence: str,
-) -> argparse.ArgumentParser:
+) -> Parser:
     text = f"{title}: {page}, licence: {licence}"
     return names.add_parser(name, parents=[common], help=title, description=text)
 

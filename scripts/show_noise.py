@@ -17,7 +17,6 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -27,6 +26,7 @@ from matplotlib import image  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from sgmse import cli, report  # noqa: E402
+from sgmse.arguments import Parser  # noqa: E402
 from sgmse.build import build_datamodule  # noqa: E402
 from sgmse.checks import check_data  # noqa: E402
 from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig  # noqa: E402
@@ -37,13 +37,6 @@ from sgmse.errors import UserError, run  # noqa: E402
 
 Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
 _MARGIN = 255  # white, where a row holds fewer panels
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument that does not fit is one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from sgmse.backbone.published import rename
 from sgmse.build import build_model
 from sgmse.config import ModelConfig
 from sgmse.errors import UserError
+from sgmse.familiarity import Familiarity
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sampling import SamplerSettings
 
@@ -95,6 +96,8 @@ def _load_ours(path: Path, content: dict[str, Any], encoder_checkpoint: str | No
     if averaged:
         weights |= content["average"]["weights"]
     model.load_state_dict(weights)
+    if "familiarity" in content:
+        model.familiarity = Familiarity.from_state(content["familiarity"])
     return Loaded(model.eval(), averaged, False, _sha256(path))
 
 

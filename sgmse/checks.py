@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from sgmse.bounds import check_bounds
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.data.mixing import LARGEST_SNR_DB
 from sgmse.data.noise import augment
 from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.errors import UserError
+from sgmse.guidance import ADAPTIVE, GuidanceSettings
+from sgmse.inference import EnhancementModel
 from sgmse.sampling import SETTINGS_OF, SamplerSettings
+
+LOWEST_RATE = 4000  # in Hz; catches rates given in kHz
 
 
 def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
@@ -28,10 +33,13 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         scaled = (config.network_scaling, config.c_in, config.c_out, config.c_skip)
         if scaled != ("auto", "1", "1", "0") and scaled != ("none", "1", "1", "0"):
             raise UserError(f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 to choose another")
+    if config.sample_rate < LOWEST_RATE:
+        raise UserError(f"--sample_rate {config.sample_rate} is too low for speech; use {LOWEST_RATE} Hz or more")
     if config.cross_attention_resolutions and config.encoder not in _GIVE_TOKENS:
         raise UserError(
             f"--cross_attention_resolutions attends to the tokens of a reference, and --encoder {config.encoder} gives "
-            f"none; use --encoder {' or '.join(_GIVE_TOKENS)}"
+            f"none; use --encoder {' or '.join(_GIVE_TOKENS)}, or add a --config file with the line "
+            "`cross_attention_resolutions: []`"
         )
     if config.hop_length > config.n_fft // 2:
         raise UserError(f"--hop_length {config.hop_length} leaves gaps; use n_fft / 2 = {config.n_fft // 2} or less")
@@ -58,6 +66,11 @@ def check_data(data: DataConfig, model: ModelConfig) -> None:
     if bool(data.speech_dir) != bool(data.noise_dir):
         raise UserError("dynamic mixing needs both --speech_dir and --noise_dir; add the missing one")
     _check_variation(data)
+    if max(map(abs, data.mix_snr_db)) > LARGEST_SNR_DB:
+        shown = " ".join(f"{snr_db:g}" for snr_db in data.mix_snr_db)
+        raise UserError(f"--mix_snr_db {shown}: one of the two would be inaudible; stay within ±{LARGEST_SNR_DB} dB")
+    if model.encoder != "none" and model.infonce_weight > 0 and data.batch_size < 2:
+        raise UserError("--infonce_weight tells the references of a batch apart; use a --batch_size of 2 or more")
     shortest = model.n_fft // 2 // model.hop_length + 2
     if data.num_frames < shortest:
         raise UserError(f"--num_frames {data.num_frames} is shorter than one STFT window; use {shortest} or more")
@@ -125,3 +138,76 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
         raise UserError(f"--wandb_name has no meaning for --logger {train.logger}; add --logger wandb or leave it out")
     if "ckpt" in typed and "log_dir" in typed:
         raise UserError("--ckpt resumes a run in its own folder, so --log_dir has no meaning; leave one of them out")
+
+
+def check_guidance(guidance: GuidanceSettings) -> None:
+    """Raise `UserError` for guidance that cannot work with any model, or would have no effect."""
+    check_bounds(guidance)
+    scale, adaptive = guidance.scale, guidance.is_adaptive
+    if guidance.guidance == "auto" and guidance.weak_ckpt is None:
+        raise UserError("--guidance auto needs a weaker model; give --weak_ckpt")
+    if guidance.weak_ckpt is not None and guidance.guidance != "auto":
+        raise UserError("--weak_ckpt serves --guidance auto only; leave it out or add --guidance auto")
+    if adaptive and guidance.guidance != "cfg":
+        raise UserError(
+            f"--guidance_scale {ADAPTIVE} falls back to the null condition, which --guidance {guidance.guidance} does "
+            "not use; give a number, or leave --guidance out"
+        )
+    for name in ("adaptive_full", "adaptive_near", "adaptive_far"):
+        if not adaptive and getattr(guidance, name) != getattr(GuidanceSettings, name):
+            raise UserError(f"--{name} serves --guidance_scale {ADAPTIVE} only; leave it out or add that")
+    if guidance.adaptive_near >= guidance.adaptive_far:
+        raise UserError(
+            f"--adaptive_near {guidance.adaptive_near:g} must be less than --adaptive_far {guidance.adaptive_far:g}; "
+            "change one"
+        )
+    if scale == 1 and not adaptive and (guidance.guidance != "cfg" or guidance.guidance_interval):
+        name = "guidance_interval" if guidance.guidance == "cfg" else "guidance"
+        raise UserError(f"--{name} has no effect at w = 1; give another --guidance_scale, or leave it out")
+    for name in ("guidance_rescale", "guidance_apg"):
+        if getattr(guidance, name) and scale <= 1:
+            flag = "adaptive_full" if adaptive else "guidance_scale"
+            raise UserError(f"--{name} acts where w is above 1 only; give a larger --{flag}, or leave it out")
+
+
+def check_guidance_fits(ckpt: str, guidance: GuidanceSettings, model: EnhancementModel, t_eps: float) -> None:
+    """Raise `UserError` for guidance that the model of the checkpoint `ckpt` cannot follow."""
+    interval, end = guidance.guidance_interval, model.sde.end_time
+    if interval and not (len(interval) == 2 and t_eps <= interval[0] < interval[1] <= end):
+        raise UserError(
+            f"--guidance_interval {' '.join(f'{t:g}' for t in interval)}: needs two diffusion times between t_eps = "
+            f"{t_eps:g} and {end:g}, the lower one first"
+        )
+    if guidance.guidance == "auto" or (guidance.scale == 1 and not guidance.is_adaptive):
+        return
+    if model.encoder is None:
+        raise UserError(
+            f"{ckpt}: has no noise encoder; leave the reference and --guidance_scale out, or use --guidance auto"
+        )
+    if model.cond_drop_prob == 0 and guidance.guidance == "cfg":
+        raise UserError(
+            f"{ckpt}: was trained without dropping references, so its null condition is untrained; leave "
+            "--guidance_scale out, use --guidance icg or auto, or train with --cond_drop_prob 0.1"
+        )
+
+
+def check_weak(path: str, weak: EnhancementModel, model: EnhancementModel) -> None:
+    """Raise `UserError` unless the weaker model of autoguidance hears and predicts the same kind of thing."""
+    for name in _OF_SPECTROGRAMS:
+        if weak.settings[name] != model.settings[name]:
+            raise UserError(
+                f"--weak_ckpt {path}: has {name} {weak.settings[name]}, the guided model {model.settings[name]}; both "
+                "need the same transform, so use another checkpoint"
+            )
+    if weak.sde != model.sde:
+        raise UserError(
+            f"--weak_ckpt {path}: was trained with {weak.sde}, the guided model with {model.sde}; use another one"
+        )
+    if model.backbone.frame_multiple % weak.backbone.frame_multiple:
+        raise UserError(
+            f"--weak_ckpt {path}: needs a multiple of {weak.backbone.frame_multiple} frames, the guided model one of "
+            f"{model.backbone.frame_multiple}; use a checkpoint with as many levels (ch_mult)"
+        )
+
+
+_OF_SPECTROGRAMS = ("sample_rate", "n_fft", "hop_length", "spec_factor", "spec_abs_exponent")

@@ -1,8 +1,7 @@
-"""The condition, its null, dropping, and classifier-free guidance around the network."""
+"""The condition, its null, and dropping."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -97,40 +96,3 @@ def sinusoids(position: Tensor, dim: int) -> Tensor:
 def keep_mask(batch_size: int, drop_prob: float, generator: torch.Generator, device: torch.device) -> Tensor:
     """[B] bool: False for the items whose condition is dropped, each with probability `drop_prob`."""
     return torch.rand(batch_size, generator=generator, device=device) >= drop_prob
-
-
-Conditioned = Callable[[Tensor, Tensor, Tensor, Condition | None], Tensor]
-Predict = Callable[[Tensor, Tensor], Tensor]
-
-
-def guided(
-    network: Conditioned, y: Tensor, condition: Condition | None, null: Condition | None, scale: float
-) -> Predict:
-    """Classifier-free guidance u + w (c − u), Ho & Salimans 2022, Eq. (6), in their 1 + w → w convention.
-
-    w = 1 is the conditional prediction and w = 0 the null one, one network pass each; otherwise both run as one
-    batched pass of twice the items.
-
-    Args:
-        network: maps (x_t [B, C, F, T], y, t [B], condition) to a score or a clean spectrogram.
-        y: noisy spectrogram [B, C, F, T].
-        condition: what the encoder says, or None for an unconditioned network.
-        null: the null of the same shape.
-        scale: w.
-    """
-    if condition is None or null is None or scale == 1:
-        return lambda x_t, t: network(x_t, y, t, condition)
-    if scale == 0:
-        return lambda x_t, t: network(x_t, y, t, null)
-    both, y_twice = condition.stacked(null), torch.cat([y, y])
-
-    def combined(x_t: Tensor, t: Tensor) -> Tensor:
-        conditional, unconditional = network(torch.cat([x_t, x_t]), y_twice, torch.cat([t, t]), both).chunk(2)
-        return unconditional + scale * (conditional - unconditional)
-
-    return combined
-
-
-def passes_per_evaluation(condition: Condition | None, scale: float) -> int:
-    """Network passes per item and evaluation: 2 when guided, else 1."""
-    return 1 if condition is None or scale in (0, 1) else 2

@@ -219,15 +219,14 @@ class EnhanceConfig:
     """Enhancement"""
 
     test_dir: str | None = None
-    """noisy files, at any depth; a folder with noisy/ inside stands for that one. Default: the embedded test set"""
+    """noisy files, at any depth; a folder with noisy/ inside stands for that one; - : one file from stdin, its result
+    as WAV to stdout. Default: the embedded test set"""
     enhanced_dir: str | None = None
     """where enhanced files go, names kept. Default: enhanced/<run>"""
     ckpt: str | None = None
     """checkpoint, ours or one of sp-uhh/sgmse. Default: the newest below logs/, best PESQ first"""
     encoder_checkpoint: str | None = None
     """weights of a frozen clap or panns encoder. Default: where they were in training, else in the cache folder"""
-    guidance_scale: float = 1.0
-    """w in u + w (c − u): 0 ignores the reference, 1 uses it, more follows it harder (two passes per evaluation)"""
     reference: Literal["disjoint", "same_class", "other_take", "mismatched", "estimated", "self", "none"] | None = None
     """where references come from. Of a test set: disjoint (ref/ beside noisy/), same_class, other_take, mismatched
     (ref_NAME/; without it those of other items, by the kinds in manifest.csv). From each noisy file alone: estimated
@@ -243,8 +242,24 @@ class EnhanceConfig:
     """clean files for --oracle_noise: same relative path or stem, same rate and length"""
     t_eps: Annotated[float | None, Bounds(0, 1, excluded=(0, 1))] = None
     """smallest diffusion time of sampling with ouve. Default: as trained"""
+    batch_size: Count = 1
+    """waveforms (files, channels, samples) per network call; files of similar length share one"""
+    chunk_s: Annotated[float, Bounds(0)] = 0.0
+    """enhance longer files in parts of so many seconds, in the memory of one part. 0: every file as a whole"""
+    overlap_s: Annotated[float, Bounds(0, excluded=(0,))] = 1.0
+    """seconds that neighbouring parts share and are cross-faded over"""
+    channels: Literal["each", "mix"] = "each"
+    """of multichannel files: enhance each channel, or their average (mono files come out)"""
+    keep_highband: bool = False
+    """of files above the model's rate: pass on unchanged what lies above the model's bandwidth (else it is removed)"""
+    num_samples: Count = 1
+    """samples drawn per file; their mean is written, and how far they disagree: in run.json and as a picture"""
     seed: Seed = 0
     """drives sampling; each file draws its own noise from it and its name"""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    """arithmetic of the networks; spectrograms stay in 32 bit"""
+    compile: bool = False
+    """compile the network with torch.compile, once per length of file at worst (needs a C++ compiler on CPU)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run"""
 

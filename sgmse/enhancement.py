@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import resource
-import time
-from collections import Counter
-from dataclasses import dataclass
+import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
+import yaml
 
-from sgmse import checkpoints, runs
+from sgmse import checkpoints, guidance_run, runs
+from sgmse.acceleration import autocast, compile_network
 from sgmse.bounds import check_bounds
 from sgmse.checkpoints import Loaded
-from sgmse.checks import check_sampler
-from sgmse.config import EnhanceConfig
+from sgmse.checks import check_guidance, check_sampler
+from sgmse.chunking import Chunks
+from sgmse.config import DataConfig, EnhanceConfig
 from sgmse.data import audio
-from sgmse.data.estimated import estimated
 from sgmse.errors import UserError
+from sgmse.guidance import ADAPTIVE, GuidanceSettings
+from sgmse.guidance_run import RunGuidance
 from sgmse.jobs import Job, Plan, check_asked, check_inputs, make_plan
 from sgmse.ledger import Ledger
-from sgmse.model import Enhanced
-from sgmse.sampling import SETTINGS_OF, SamplerSettings, gaussian, sampler_name
+from sgmse.recordings import Work
+from sgmse.runner import Runner
+from sgmse.sampling import SETTINGS_OF, SamplerSettings, sampler_name
 from sgmse.sde import SBVE
 
+_RECORDED = ("batch_size", "chunk_s", "overlap_s", "channels", "keep_highband", "num_samples", "precision", "compile")
 
-def enhance_folder(config: EnhanceConfig, sampler: dict[str, Any]) -> None:
-    """Enhance every file of `config.test_dir`. `sampler`: settings that replace the checkpoint's."""
+
+def enhance_folder(
+    config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], piped: bool = False
+) -> None:
+    """Enhance every file of `config.test_dir`. `sampler`: settings that replace the checkpoint's.
+
+    `piped`: the folders serve a pipe, so that they are not worth a word.
+    """
     check_bounds(config)
     check_asked(config)
+    check_guidance(guidance)
     device = torch.device(runs.device(config.device))
     path = Path(config.ckpt) if config.ckpt else runs.newest_checkpoint(Path("logs"))
     loaded = checkpoints.load_model(path, config.encoder_checkpoint)
     model = loaded.model.to(device)
+    if config.compile:
+        compile_network(model)
     settings = _sampler_settings(config, sampler, loaded)
     out_dir = Path(config.enhanced_dir or Path("enhanced") / _run_name(path))
     plan = make_plan(config, out_dir, conditioned=model.encoder is not None)
+    t_eps = model.t_eps if config.t_eps is None else config.t_eps
     _check_reference(config, path, plan, loaded)
+    guided = guidance_run.prepare(
+        guidance, model, path, plan.jobs, plan.protocol, t_eps, config.seed, config.encoder_checkpoint
+    )
     told = {
         "checkpoint": str(path),
         "checkpoint_sha256": loaded.sha256,
@@ -50,16 +63,22 @@ def enhance_folder(config: EnhanceConfig, sampler: dict[str, Any]) -> None:
         "encoder_weights": None if model.encoder is None else model.encoder.identity,
         "reference": plan.protocol,
         "reference_dir": None if plan.reference_dir is None else str(plan.reference_dir.resolve()),
-        "guidance_scale": config.guidance_scale,
+        **guided.told(),
         "sampler": sampler_name(settings, model.sde),
         **{name: value for name, value in dataclasses.asdict(settings).items() if name != "sampler"},
-        "t_eps": model.t_eps if config.t_eps is None else config.t_eps,
+        "t_eps": t_eps,
         "seed": config.seed,
+        **{name: getattr(config, name) for name in _RECORDED},
         "sample_rate": model.settings["sample_rate"],
         "device": device.type,
     }
+    work = Work(model, settings, t_eps, guided, config, plan.protocol, _chunks(config, path, loaded))
+    _check_samples(config, told["sampler"], settings)
     ledger = Ledger(out_dir, told)
-    _say(config, path, out_dir, plan, loaded, settings)
+    _say(config, path, plan, loaded, settings, guided)
+    if not piped:
+        _say_folders(config, plan.noisy_dir, out_dir)
+    _say_bandwidth(config, plan.jobs, work.rate)
     left = [job for job in plan.jobs if not ledger.is_done(job)]
     check_inputs(left, plan.protocol, model.settings["n_fft"], model.settings["sample_rate"])
     ledger.start(left)
@@ -67,7 +86,48 @@ def enhance_folder(config: EnhanceConfig, sampler: dict[str, Any]) -> None:
         print(f"all files are done again: {', '.join(ledger.changed)} changed since the last run")
     elif len(left) < len(plan.jobs):
         print(f"{len(plan.jobs) - len(left)} files are done already with these settings")
-    Runner(loaded, device, settings, told["t_eps"], config, plan, ledger).run(left)
+    with autocast(device, config.precision):
+        Runner(work, ledger).run(left)
+
+
+def _chunks(config: EnhanceConfig, ckpt: Path, loaded: Loaded) -> Chunks:
+    """The parts of long files. Raises `UserError` where they are shorter than what the model was trained on."""
+    settings = loaded.model.settings
+    rate, hop = settings["sample_rate"], settings["hop_length"]
+    crop_s = (_crop_frames(ckpt) - 1) * hop / rate
+    if 0 < config.chunk_s < crop_s:
+        raise UserError(
+            f"--chunk_s {config.chunk_s:g} is shorter than the {crop_s:.2f} s that the model was trained on; "
+            f"use {math.ceil(10 * crop_s) / 10:g} or more"
+        )
+    return Chunks.of(config.chunk_s, config.overlap_s, rate, hop, loaded.model.backbone.frame_multiple)
+
+
+def _crop_frames(ckpt: Path) -> int:
+    """Frames of a training item, from the run's config.yaml; for a checkpoint without one, those of SGMSE+."""
+    path = ckpt.parent.parent / "config.yaml"
+    try:
+        return int(yaml.safe_load(path.read_text())["num_frames"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return DataConfig().num_frames
+
+
+def _check_samples(config: EnhanceConfig, name: str, settings: SamplerSettings) -> None:
+    """Raise `UserError` where several waveforms at a time, or several samples of one, make no sense."""
+    if config.num_samples > 1 and (name.startswith("bridge_ode") or (name == "bridge_sde" and settings.N == 1)):
+        raise UserError(
+            f"--num_samples {config.num_samples}: the sampler {name} with N = {settings.N} draws no noise, so all "
+            "samples are the same; use --sampler bridge_sde with --N 2 or more"
+        )
+    if config.batch_size > 1 and name == "pc" and settings.corrector == "langevin":
+        raise UserError("--corrector langevin takes one step size for a batch; use --batch_size 1")
+
+
+def _say_bandwidth(config: EnhanceConfig, jobs: list[Job], rate: int) -> None:
+    above = [job for job in jobs if audio.info(job.noisy).sample_rate > rate]
+    if above:
+        fate = "is passed on unchanged" if config.keep_highband else "is removed (keep it with --keep_highband)"
+        print(f"{len(above)} files are above {rate} Hz: their sound above {rate / 2000:g} kHz {fate}")
 
 
 def _sampler_settings(config: EnhanceConfig, typed: dict[str, Any], loaded: Loaded) -> SamplerSettings:
@@ -91,25 +151,28 @@ def _run_name(ckpt: Path) -> str:
 
 
 def _check_reference(config: EnhanceConfig, ckpt: Path, plan: Plan, loaded: Loaded) -> None:
-    """Raise `UserError` where the model cannot do what reference and guidance ask for."""
-    guided = config.guidance_scale != 1
+    """Raise `UserError` where the model cannot use the references that are asked for."""
     if loaded.model.encoder is None:
         asked = (
             config.noise_ref or config.noise_ref_dir or config.oracle_noise or config.reference not in (None, "none")
         )
-        if asked or guided:
-            raise UserError(f"{ckpt}: has no noise encoder; leave the reference and --guidance_scale out")
-        return
-    untrained = f"{ckpt}: was trained without dropping references, so its null condition is untrained; "
-    if loaded.model.cond_drop_prob == 0 and plan.protocol in ("none", "self"):
-        raise UserError(untrained + "give a reference (--noise_ref, --noise_ref_dir, --reference estimated)")
-    if loaded.model.cond_drop_prob == 0 and guided:
-        raise UserError(untrained + "leave --guidance_scale out, or train with --cond_drop_prob 0.1")
-    if plan.protocol == "none" and guided:
-        print(f"warning: there is no reference, so --guidance_scale {config.guidance_scale:g} has no effect")
+        if asked:
+            raise UserError(f"{ckpt}: has no noise encoder; leave the reference out")
+    elif loaded.model.cond_drop_prob == 0 and plan.protocol in ("none", "self"):
+        raise UserError(
+            f"{ckpt}: was trained without dropping references, so its null condition is untrained; give a reference "
+            "(--noise_ref, --noise_ref_dir, --reference estimated)"
+        )
 
 
-def _say(config: EnhanceConfig, ckpt: Path, out: Path, plan: Plan, loaded: Loaded, settings: SamplerSettings) -> None:
+def _say_folders(config: EnhanceConfig, noisy: Path, out: Path) -> None:
+    print(f"noisy: {noisy}" + ("" if config.test_dir else " (the embedded test set; choose with --test_dir)"))
+    print(f"enhanced: {out}" + ("" if config.enhanced_dir else " (choose with --enhanced_dir)"))
+
+
+def _say(
+    config: EnhanceConfig, ckpt: Path, plan: Plan, loaded: Loaded, settings: SamplerSettings, guided: RunGuidance
+) -> None:
     default = "" if config.reference else " (the default; choose with --reference)"
     references = {
         "none": "none, the null condition" if loaded.model.encoder is not None else "none, the model takes none",
@@ -124,138 +187,9 @@ def _say(config: EnhanceConfig, ckpt: Path, out: Path, plan: Plan, loaded: Loade
     print(f"{kind}: {ckpt}" + ("" if config.ckpt else " (the newest; choose with --ckpt)"))
     if not loaded.averaged:
         print("warning: the checkpoint holds no averaged weights; the raw ones are used")
-    print(f"noisy: {plan.noisy_dir}" + ("" if config.test_dir else " (the embedded test set; choose with --test_dir)"))
     print(f"references: {references.get(plan.protocol, f'{plan.protocol}, {plan.reference_dir}')}")
     name = sampler_name(settings, loaded.model.sde)
-    print(f"sampler: {name}, N = {settings.N}; guidance scale {config.guidance_scale:g}")
-    print(f"enhanced: {out}" + ("" if config.enhanced_dir else " (choose with --enhanced_dir)"))
-
-
-class Done(NamedTuple):
-    """What became of one file: length, cost, peak, whether its reference was the null, and what the reference was."""
-
-    seconds: float
-    nfe: int
-    passes: int
-    peak: float
-    null: bool
-    reference: str | None
-
-
-class Reference(NamedTuple):
-    """waveform: [C or 1, M] at the model's rate, None: the null. nfe, passes: what it cost. name: for the ledger."""
-
-    waveform: torch.Tensor | None
-    name: str | None = None
-    nfe: int = 0
-    passes: int = 0
-
-
-@dataclass
-class Runner:
-    """Enhances jobs one after the other and reports what they cost."""
-
-    loaded: Loaded
-    device: torch.device
-    sampler: SamplerSettings
-    t_eps: float
-    config: EnhanceConfig
-    plan: Plan
-    ledger: Ledger
-
-    def run(self, jobs: list[Job]) -> None:
-        wall_s = 0.0
-        results: list[tuple[Job, Done]] = []
-        for job in tqdm(jobs, unit="file"):
-            start = time.perf_counter()
-            done = self._enhance(job)
-            wall_s += time.perf_counter() - start
-            results.append((job, done))
-            self.ledger.add(job, done.reference)
-        for path, peak in [(job.output, done.peak) for job, done in results if done.peak > 1]:
-            print(f"warning: {path} reached {peak:.2f}, beyond ±1" + _attenuated(path))
-        silent = [job.reference or job.noisy for job, done in results if done.null and self.plan.protocol != "none"]
-        if silent:
-            print(f"warning: {len(silent)} references are silent and became the null condition, first {silent[0]}")
-        if self.plan.protocol == "estimated":
-            ways = Counter(self.ledger.content["references"].values())
-            self.ledger.write(estimated_from=ways)
-            print(f"estimated from stretches without speech: {ways['gaps']} files, from minima: {ways['minimum']}")
-        if results:
-            self._report(wall_s, [done for _, done in results])
-
-    def _report(self, wall_s: float, results: list[Done]) -> None:
-        seconds, last = sum(done.seconds for done in results), results[-1]
-        self.ledger.write(rtf=round(wall_s / seconds, 4), nfe=last.nfe, passes=last.passes)
-        print(
-            f"{len(results)} files, {seconds:.0f} s of audio: real-time factor {wall_s / seconds:.3f}, nfe {last.nfe}, "
-            f"passes {last.passes}, peak memory {_peak_memory_gb(self.device):.2f} GB"
-        )
-
-    def _enhance(self, job: Job) -> Done:
-        rate = self.loaded.model.settings["sample_rate"]
-        info = audio.info(job.noisy)
-        noisy = np.atleast_2d(audio.read(job.noisy, rate, mono=False))  # [C, N]
-        reference = self._reference(job, noisy, rate)
-        result = self._pass(job, noisy, reference.waveform, self.config.guidance_scale)
-        waveform = audio.resample(result.waveform.cpu().numpy(), rate, info.sample_rate)
-        waveform = _to_length(waveform, info.num_frames)
-        peak = audio.write(job.output, waveform[0] if len(waveform) == 1 else waveform, info.sample_rate, info.subtype)
-        nfe, passes = reference.nfe + result.nfe, reference.passes + result.passes
-        return Done(info.seconds, nfe, passes, peak, bool(result.null_reference.any()), reference.name)
-
-    def _pass(self, job: Job, noisy: np.ndarray, reference: torch.Tensor | None, guidance_scale: float) -> Enhanced:
-        """Enhance `noisy` [C, N] with a reference [C or 1, M]; every pass of a file draws the same noise."""
-        generator = torch.Generator(self.device).manual_seed(_file_seed(self.config.seed, job.output.name))
-        channels = torch.from_numpy(noisy).to(self.device)
-        if reference is not None:
-            reference = reference.to(self.device).expand(len(channels), -1)
-        return self.loaded.model.enhance(
-            channels, reference, gaussian(generator), guidance_scale, self.sampler, self.t_eps
-        )
-
-    def _reference(self, job: Job, noisy: np.ndarray, rate: int) -> Reference:
-        """The reference of `noisy` [C, N]: one for all channels, or with `self` one for each."""
-        if self.plan.protocol == "self":
-            first = self._pass(job, noisy, None, 1.0)
-            removed = torch.from_numpy(noisy).to(self.device) - first.waveform
-            return Reference(removed, "self", first.nfe, first.passes)
-        mono = noisy.mean(axis=0)
-        if self.plan.protocol == "estimated":
-            estimate = estimated(mono, rate, _file_seed(self.config.seed, job.output.name))
-            return Reference(_row(estimate.reference), estimate.way)
-        if job.reference is None:
-            return Reference(None)
-        reference = audio.read(job.reference, rate)
-        if self.plan.protocol == "oracle":
-            if len(reference) != len(mono):
-                raise UserError(
-                    f"{job.reference}: is {len(reference)} samples long, its noisy file {len(mono)}; check it"
-                )
-            reference = mono - reference
-        return Reference(_row(reference), str(job.reference.resolve()))
-
-
-def _row(waveform: np.ndarray) -> torch.Tensor | None:
-    """[1, M]; None for an empty one."""
-    return torch.from_numpy(np.ascontiguousarray(waveform))[None] if len(waveform) else None
-
-
-def _attenuated(path: Path) -> str:
-    lossless_range = path.suffix.lower() == ".wav" and "FLOAT" in audio.info(path).subtype.upper()
-    return "; kept as it is" if lossless_range else "; the whole file was attenuated to fit"
-
-
-def _file_seed(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "big")
-
-
-def _to_length(waveform: np.ndarray, length: int) -> np.ndarray:
-    """Resampling there and back may miss the length by a sample."""
-    return np.pad(waveform, ((0, 0), (0, max(0, length - waveform.shape[-1]))))[:, :length]
-
-
-def _peak_memory_gb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"sampler: {name}, N = {settings.N}; {guided.said()}")
+    if plan.protocol == "none" and guided.needs_reference:
+        w = ADAPTIVE if guided.settings.is_adaptive else f"{guided.settings.scale:g}"
+        print(f"warning: there is no reference, so --guidance_scale {w} has no effect")

@@ -32,7 +32,7 @@ _DRAWS = 4000
 _SEED = 0
 
 Setting = str | int | float | bool | None
-_PER_FILE = ("files", "references")  # in run.json: what concerns single files, not the run
+_PER_FILE = ("files", "references", "disagreement")  # in run.json: what concerns single files, not the run
 Task = TypeVar("Task")
 Row = TypeVar("Row")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgmse.config import EnhanceConfig
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, streams
 from sgmse.errors import UserError
 from sgmse.lookup import Lookup, Protocol, look_up
 
@@ -40,6 +40,11 @@ def check_asked(config: EnhanceConfig) -> None:
         raise UserError("--oracle_noise needs the clean files; give --clean_dir")
     if config.clean_dir is not None and not config.oracle_noise:
         raise UserError("--clean_dir serves --oracle_noise only; leave it out or add --oracle_noise")
+    if 0 < config.chunk_s <= config.overlap_s:
+        raise UserError(
+            f"--overlap_s {config.overlap_s:g} must be less than --chunk_s {config.chunk_s:g}, of which it is a part; "
+            "change one"
+        )
 
 
 def make_plan(config: EnhanceConfig, out_dir: Path, conditioned: bool) -> Plan:
@@ -75,14 +80,14 @@ def check_inputs(jobs: list[Job], protocol: Protocol, n_fft: int, rate: int) -> 
         noisy = audio.info(job.noisy)
         if noisy.num_frames * rate // noisy.sample_rate <= n_fft // 2:
             raise UserError(f"{job.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
-        audio.read(job.noisy, None)
+        streams.check(job.noisy)
         if protocol == "oracle" and job.reference is not None:
             _check_clean(audio.info(job.reference), noisy)
     for path in sorted({job.reference for job in jobs if job.reference is not None}):
         info = audio.info(path)
         if info.num_frames * rate // info.sample_rate < n_fft:
             raise UserError(f"{path}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); use a longer recording")
-        if not audio.read(path, None).any() and protocol == "file":
+        if streams.check(path) == 0 and protocol == "file":
             raise UserError(f"{path}: is silent, so it tells nothing of the noise; use another --noise_ref")
 
 

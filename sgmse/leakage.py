@@ -13,6 +13,7 @@ from sgmse import evaluation
 from sgmse.data import audio
 from sgmse.data.references import leak
 from sgmse.data.references.leak import Leak
+from sgmse.errors import UserError
 
 COLUMNS = ("leak", "leak_shared")
 _BLIND = ("none", "estimated", "self")  # made from the noisy file alone: nothing could leak
@@ -43,6 +44,8 @@ def with_leaks(
     clean = audio.by_name(clean_dir, "clean speech")
     noisy = evaluation.match(clean_dir, noisy_dir, "noisy speech")
     beside = {} if ref_dir is None else _by_key(audio.find(ref_dir, "noise references"), clean, ref_dir)
+    if ref_dir is not None and not beside:
+        raise UserError(f"{ref_dir}: none of its files is named as one in {clean_dir}; name the references of that set")
     tasks: dict[tuple[str, str], _Task] = {}
     for system in frame["system"].unique():
         named = None if system == evaluation.NOISY else _named_references(systems[system], clean)
@@ -84,7 +87,7 @@ def _named_references(folder: Path, clean: Mapping[str, Path]) -> dict[str, Path
         return None
     if run.get("reference") in _BLIND:
         return {}
-    paths = {folder / name: Path(reference) for name, reference in run["references"].items() if reference is not None}
+    paths = {folder / name: Path(path) for name, path in run["references"].items() if isinstance(path, str)}
     there = [name for name, path in paths.items() if path.is_file()]
     if len(there) < len(paths):
         print(f"{folder}: {len(paths) - len(there)} of its references are not there any more and get no leak score")

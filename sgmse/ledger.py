@@ -12,7 +12,8 @@ from sgmse.errors import UserError
 from sgmse.jobs import Job
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
-_MAY_DIFFER = ("checkpoint", "reference_dir")  # paths; the hash of the one, the references of the other count
+# paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing
+_MAY_DIFFER = ("checkpoint", "reference_dir", "batch_size")
 
 
 class Ledger:
@@ -47,10 +48,12 @@ class Ledger:
     def is_done(self, job: Job) -> bool:
         return job.output.exists() and self.content["files"].get(self._name(job)) == _fingerprint(job)
 
-    def add(self, job: Job, reference: str | None) -> None:
-        """Note that a file is done, and what its reference was: a path, or the way in which it was estimated."""
+    def add(self, job: Job, reference: str | None, disagreement: float | None = None) -> None:
+        """Note that a file is done, what its reference was (a path, or how it was estimated), how samples disagree."""
         self.content["files"][self._name(job)] = _fingerprint(job)
         self.content["references"][self._name(job)] = reference
+        if disagreement is not None:
+            self.content.setdefault("disagreement", {})[self._name(job)] = round(disagreement, 4)
         self.write()
 
     def write(self, **totals: Any) -> None:

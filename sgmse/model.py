@@ -1,4 +1,4 @@
-"""`NoiseCondScoreModel`: encode → drop → perturb → predict → loss; and `enhance`."""
+"""`NoiseCondScoreModel`: encode → drop → perturb → predict → loss."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from sgmse import losses
+from sgmse import familiarity, losses
+from sgmse.api import WaveformModel
 from sgmse.auxiliary import AuxiliaryLosses
 from sgmse.backbone.ncsnpp import NCSNpp
-from sgmse.conditioning import Condition, guided, keep_mask, passes_per_evaluation
+from sgmse.conditioning import Condition, keep_mask
 from sgmse.data.loaders import mismatched
 from sgmse.ema import AveragedWeights
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.errors import UserError
+from sgmse.familiarity import Familiarity
 from sgmse.losses import Objective
 from sgmse.optimisation import Optimisation, adam
 from sgmse.precondition import Preconditioner
-from sgmse.sampling import Noise, SamplerSettings, gaussian, sample
+from sgmse.sampling import SamplerSettings, gaussian
 from sgmse.sde import SDE, per_item
-from sgmse.transform import PadMode, SpectrogramTransform, pad_frames
+from sgmse.transform import PadMode, SpectrogramTransform
 
 Batch = dict[str, Tensor]
 LOG_EVERY = 50  # steps between points of the training curves
 TIME_BINS = 5  # of equal width in diffusion time, in which the loss is watched
-SILENCE_RMS = 1e-5  # relative to the peak of the noisy speech; quieter references say nothing
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,7 @@ class Parts:
     pad_mode: PadMode
 
 
-@dataclass(frozen=True)
-class Enhanced:
-    """waveform [B, N]; nfe: evaluations the sampler asked for; passes: network passes per item; null_reference [B]."""
-
-    waveform: Tensor
-    nfe: int
-    passes: int
-    null_reference: Tensor
-
-
-class NoiseCondScoreModel(pl.LightningModule):
+class NoiseCondScoreModel(WaveformModel):
     """Score model s(x_t, y, z_r, t) of clean speech x given noisy speech y and the embedding z_r of a noise reference.
 
     With no encoder it is SGMSE+ (or its bridge). Every waveform is at the model's rate.
@@ -92,6 +82,8 @@ class NoiseCondScoreModel(pl.LightningModule):
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
         if optimisation is not None and parts.objective.pesq_weight > 0:
             self._pesq_loss = (losses.pesq_loss(settings["sample_rate"]),)
+        self.familiarity: Familiarity | None = None
+        self._training_references: list[Tensor] = []  # from which it is computed; the same at every validation
         self._time_bins: Tensor
         self.register_buffer("_time_bins", torch.zeros(2, TIME_BINS), persistent=False)
 
@@ -107,13 +99,6 @@ class NoiseCondScoreModel(pl.LightningModule):
         loss, t = self.loss(batch, condition, self._generator(*step))  # the baseline draws the same times and noise
         self._log_training(loss, t, batch)
         return loss.mean() + auxiliary
-
-    def encode(self, reference: Tensor, length: Tensor) -> Condition | None:
-        """References [B, M] with their lengths [B] → condition; items of length 0 get the null."""
-        if self.encoder is None or self.null is None:
-            return None
-        condition = self.encoder(reference, length)
-        return condition.where(length > 0, self.null(condition))
 
     def _drop(self, condition: Condition | None, generator: torch.Generator) -> Condition | None:
         if condition is None or self.null is None:
@@ -154,18 +139,22 @@ class NoiseCondScoreModel(pl.LightningModule):
             loss = loss + self.objective.pesq_weight * distance.to(loss.dtype)
         return loss
 
-    def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-        """Score (OUVE) or clean spectrogram (bridge) [B, 1, F, T] from x_t, y [B, 1, F, T], t [B]."""
-        output = self.preconditioner(lambda x, y, t: self.backbone(x, y, t, condition), x_t, y, t)
-        if self.objective.name == "denoiser":  # the network predicts the mean D; its score is (D − x_t) / σ²
-            return (output - x_t) / per_item(self.sde.std(t), x_t) ** 2
-        return output
-
     # ---- validation loss, with averaged weights ----
 
     def on_validation_epoch_start(self) -> None:
         self._validation_weights = self.averaged_weights()
         self._validation_weights.__enter__()
+        self._note_familiarity()
+
+    def _note_familiarity(self) -> None:
+        """Where the training references lie, as the averaged encoder hears them; for the adaptive guidance scale."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self.encoder is None or datamodule is None:
+            return
+        if not self._training_references:
+            references = (datamodule.train[key]["reference"] for key in range(familiarity.NUM_REFERENCES))
+            self._training_references = [reference for reference in references if len(reference)]
+        self.familiarity = familiarity.of_training(self.encode, self._training_references, self.device)
 
     def on_validation_epoch_end(self) -> None:
         self._validation_weights.__exit__(None, None, None)
@@ -193,36 +182,6 @@ class NoiseCondScoreModel(pl.LightningModule):
         """A context in which the averaged weights are in use (where there are any)."""
         return nullcontext() if self.average is None else self.average.swapped_into(self)
 
-    # ---- enhancement ----
-
-    @torch.no_grad()
-    def enhance(
-        self,
-        noisy: Tensor,
-        reference: Tensor | None,
-        noise: Noise,
-        guidance_scale: float = 1.0,
-        sampler: SamplerSettings | None = None,
-        t_eps: float | None = None,
-    ) -> Enhanced:
-        """Noisy speech [B, N] and noise references [B, M] (None: the null condition) → enhanced speech [B, N].
-
-        Both in one scale: they are divided by the peak of the noisy speech, and the result is multiplied by it.
-        N must exceed n_fft / 2. The reference is encoded once. `noise` drives the sampler, e.g. `gaussian(generator)`.
-        """
-        peak = noisy.abs().amax(dim=-1, keepdim=True)
-        scale = torch.where(peak > 0, peak, 1)
-        y = pad_frames(self.transform(noisy / scale), self.backbone.frame_multiple, self.pad_mode)
-        reference = torch.zeros_like(noisy[:, :1]) if reference is None else reference / scale
-        usable = reference.square().mean(dim=-1).sqrt() > SILENCE_RMS
-        condition = self.encode(reference, usable * reference.shape[-1])
-        null = None if condition is None or self.null is None else self.null(condition)
-        predict = guided(self.predict, y, condition, null, guidance_scale)
-        drawn = sample(predict, self.sde, y, noise, sampler or self.sampler, t_eps or self.t_eps)
-        waveform = self.transform.inverse(drawn.spectrogram, noisy.shape[-1]) * scale
-        passes = drawn.nfe * passes_per_evaluation(condition, guidance_scale)
-        return Enhanced(waveform, drawn.nfe, passes, ~usable)
-
     # ---- optimiser, averaged weights, logging ----
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -244,6 +203,8 @@ class NoiseCondScoreModel(pl.LightningModule):
         checkpoint["encoder_identity"] = None if self.encoder is None else self.encoder.identity
         if self.average is not None:
             checkpoint["average"] = self.average.state_dict()
+        if self.familiarity is not None:
+            checkpoint["familiarity"] = self.familiarity.state_dict()
 
     def check_encoder(self, checkpoint: dict[str, Any]) -> None:
         """Raise `UserError` when the frozen encoder has other weights than the checkpoint was trained with."""
@@ -260,6 +221,8 @@ class NoiseCondScoreModel(pl.LightningModule):
         self.check_encoder(checkpoint)
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
+        if "familiarity" in checkpoint:
+            self.familiarity = Familiarity.from_state(checkpoint["familiarity"])
 
     def _log_training(self, loss: Tensor, t: Tensor, batch: Batch) -> None:
         """Loss, loss by diffusion time, and the share of references that became the null."""

@@ -21,7 +21,7 @@ from sgmse import checkpoints
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
 from sgmse.data.dataset import ValidationSet, mixing_report
 from sgmse.data.loaders import NoiseCondDataModule
-from sgmse.encoders.weights import RANDOM
+from sgmse.encoders import weights
 from sgmse.errors import UserError
 from sgmse.model import LOG_EVERY, NoiseCondScoreModel
 from sgmse.validation import CurvesOnDisk, EnhancementValidation
@@ -71,7 +71,7 @@ def describe(model: NoiseCondScoreModel, data: DataConfig, module: NoiseCondData
     if model.encoder is not None and model.encoder.identity is not None:
         name, fate = model.settings["encoder"], "frozen" if model.settings["freeze_encoder"] else "trained along"
         print(f"encoder: {name}, weights of hash {model.encoder.identity}, {fate}")
-        if model.encoder.identity == RANDOM:
+        if model.encoder.identity == weights.RANDOM:
             print(f"warning: the {name} encoder has random weights; what comes out says nothing about {name}")
 
 
@@ -129,12 +129,16 @@ def save_settings(folder: Path, *parts: Any) -> None:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run that can go on: its checkpoint, its config.yaml, the model in it, and the steps it has done."""
+    """A run that can go on: its checkpoint, its config.yaml, the model in it, and the steps it has done.
+
+    encoder_identity: of the pretrained weights it was trained with, or None.
+    """
 
     ckpt: Path
     settings: Path
     model: ModelConfig
     steps: int
+    encoder_identity: str | None
 
 
 def stopped_run(ckpt: Path) -> Stopped:
@@ -147,17 +151,22 @@ def stopped_run(ckpt: Path) -> Stopped:
     path = ckpt.parent.parent / "config.yaml"
     if not path.is_file():
         raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
-    return Stopped(ckpt, path, checkpoints.stored_settings(content)[0], content["global_step"])
+    model = checkpoints.stored_settings(content)[0]
+    return Stopped(ckpt, path, model, content["global_step"], content.get("encoder_identity"))
 
 
 def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> None:
-    """Raise `UserError` unless the run is of the model that is wanted and has steps left to do."""
+    """Raise `UserError` unless the run is of the model that is wanted and has steps left to do.
+
+    It is called before anything is written into the folder of the run.
+    """
     ckpt, stored, done = run.ckpt, asdict(run.model), run.steps
     for name, value in asdict(wanted).items():
         if stored[name] != value and name != "encoder_checkpoint":  # the file may move; its hash must not change
-            raise UserError(
-                f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave --{name} out to resume"
-            )
+            flag = f"--no-{name}" if value is False else f"--{name}"
+            raise UserError(f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave {flag} out to resume")
+    if wanted.encoder in weights.PUBLISHED and wanted.freeze_encoder:
+        weights.check_identity(ckpt, wanted.encoder, wanted.encoder_checkpoint, run.encoder_identity)
     if 0 <= train.max_steps <= done:
         raise UserError(f"{ckpt}: has done {done} of {train.max_steps} steps; give a larger --max_steps to go on")
 

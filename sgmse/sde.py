@@ -45,6 +45,15 @@ class OUVE:
         growth = torch.exp(2 * self.log_ratio * t) - torch.exp(-2 * self.theta * t)
         return (self.sigma_min**2 * growth * self.log_ratio / (self.theta + self.log_ratio)).sqrt()
 
+    def clean_from_score(self, x_t: Tensor, y: Tensor, score: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t, y] = y + e^{θt} (x_t + σ_t² score − y): the x_0 whose mean the score points to (Tweedie)."""
+        growth = per_item(torch.exp(self.theta * t), x_t)
+        return y + growth * (x_t + per_item(self.std(t), x_t) ** 2 * score - y)
+
+    def score_from_clean(self, x_t: Tensor, y: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """The inverse of `clean_from_score`: the score of x_t given x_0 and y."""
+        return (self.mean(x0, y, t) - x_t) / per_item(self.std(t), x_t) ** 2
+
     def drift(self, x: Tensor, y: Tensor) -> Tensor:
         """θ (y − x)."""
         return self.theta * (y - x)

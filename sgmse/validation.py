@@ -61,7 +61,7 @@ class EnhancementValidation(pl.Callback):
         generator = torch.Generator(model.device).manual_seed(index)
         reference = item["reference"][None].to(model.device) if len(item["reference"]) else None
         noisy = item["noisy"][None].to(model.device)
-        return model.enhance(noisy, reference, gaussian(generator), scale).waveform[0].cpu()
+        return model.enhance_batch(noisy, reference, gaussian(generator), scale).waveform[0].cpu()
 
     def _show(self, trainer: pl.Trainer, model: NoiseCondScoreModel, signals: dict[str, Tensor], index: int) -> None:
         rate, step = model.settings["sample_rate"], trainer.global_step

@@ -25,6 +25,11 @@ def save(path: Path, seconds: float = 2.0, rate: int = RATE, samples: np.ndarray
     return path
 
 
+def samples(path: Path) -> np.ndarray:
+    """The samples of a file, [N] or [N, C]."""
+    return soundfile.read(path, dtype="float32")[0]
+
+
 def small_mixing(folder: Path) -> DynamicMixing:
     """Five utterances, one shorter than the crop and at another rate; three noises: short, middling, long."""
     for index, seconds in enumerate((0.4, 1.5, 2.0, 2.5, 3.0)):

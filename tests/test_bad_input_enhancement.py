@@ -58,7 +58,7 @@ def refuses(tmp_path, capsys, ckpt, noisy):
         ("--guidance 2", "did you mean --guidance_scale?"),
         ("--N 0", "use 1 or more"),
         ("--N 1.5", "--N 1.5: a whole number is needed"),
-        ("--sampler pc", "does not fit the model's diffusion process; use bridge_ode or bridge_sde"),
+        ("--sampler pc", "does not fit the model's diffusion process; use bridge_ode, bridge_ode2 or bridge_sde"),
         ("--snr 0.4", "--snr has no meaning for the sampler bridge_ode"),
         ("--t_eps 0.1", "--t_eps has no meaning for the sampler bridge_ode"),
         ("--seed -1", "out of range"),

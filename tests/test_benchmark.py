@@ -11,7 +11,12 @@ from torch import nn
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts import benchmark, measure, published_network  # noqa: E402
+from commands import saved_run  # noqa: E402
+from short_set import short_set  # noqa: E402
+
+from scripts import benchmark  # noqa: E402
+from scripts.benchmarks import enhance, loader, measure, network, published_network  # noqa: E402
+from scripts.benchmarks.job import Enhancement, Job  # noqa: E402
 from sgmse.errors import UserError  # noqa: E402
 
 
@@ -92,6 +97,9 @@ def test_a_training_step_trains_and_a_forward_pass_does_not() -> None:
     assert network.weight.item() == pytest.approx(1 - 1e-4)  # Adam's first step is as long as its rate
 
 
+ENHANCE = ["--parts", "enhance", "--ckpt", "a.ckpt", "--test_dir", "set"]
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -99,6 +107,12 @@ def test_a_training_step_trains_and_a_forward_pass_does_not() -> None:
         (["--rounds", "0"], "at least 1"),
         (["--nf", "33"], "use 32 or 40"),
         (["--speech_dir", "speech"], "both"),
+        (["--parts", "enhance"], "add --ckpt"),
+        (["--parts", "enhance", "--ckpt", "a.ckpt"], "add --test_dir"),
+        ([*ENHANCE, "--interval", "0.7", "0.3"], "the lower one first"),
+        ([*ENHANCE, "--guidance_scale", "1"], "guides nothing"),
+        ([*ENHANCE, "--steps", "-1"], "--steps -1: needs at least 1"),
+        ([*ENHANCE, "--max_files", "0"], "--max_files 0: needs at least 1"),
     ],
 )
 def test_bad_input_is_one_sentence(typed: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,21 +127,69 @@ def test_a_folder_without_the_published_network_is_named(tmp_path: Path) -> None
 
 
 def test_the_loader_is_measured_round_by_round() -> None:
-    rate, memory = benchmark.loader(benchmark.Job("loader", 0, "cpu", "32", 1, frames=64, threads=1, rounds=2))
-    assert len(rate.values) == 2
-    assert min(*rate.values, *memory.values) > 0
+    rate, memory, varied, _ = loader.loader(Job("loader", 0, "cpu", "32", 1, frames=64, threads=1, rounds=2))
+    assert len(rate.values) == len(varied.values) == 2
+    assert min(*rate.values, *varied.values, *memory.values) > 0
 
 
 def test_attention_is_compared_with_the_network_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "MIN_SECONDS", 0.0)
-    job = benchmark.Job("attention", 8, "cpu", "32", 1, frames=64, threads=1, rounds=2, resolutions=(64,))
+    monkeypatch.setattr(network, "MIN_SECONDS", 0.0)
+    job = Job("attention", 8, "cpu", "32", 1, frames=64, threads=1, rounds=2, resolutions=(64,))
     assert [n for n, _ in measure.conditioned_network(8, ()).named_modules() if "cross" in n] == []
     assert "down.2.cross_attentions.0" in dict(measure.conditioned_network(8, (64,)).named_modules())
-    forward, train = benchmark.attention_speed(job)
+    forward, train = network.attention_speed(job)
     assert [forward.quantity, train.quantity] == ["forward, with / without", "train, with / without"]
     assert len(forward.values) == len(train.values) == 2
     assert min(*forward.values, *train.values) > 0
-    assert benchmark.attention_memory(job)[0].values[0] > 0
+    assert network.attention_memory(job)[0].values[0] > 0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Checkpoints of a bridge with a reference and of an OUVE model without one, and a test set."""
+    logs = tmp_path_factory.mktemp("logs")
+    ouve = saved_run(logs / "ouve", sde="ouve", encoder="none", cond_drop_prob=0.0)
+    return saved_run(logs / "bridge"), ouve, short_set(logs / "set", 2, 0.8)
+
+
+def enhancing(ckpt: Path, against: Path | None, test_set: Path, way: str = "") -> Job:
+    asked = Enhancement(ckpt, test_set, against, 5, 3.0, (0.5, 0.7), max_files=2, compile=False, way=way)
+    return Job("enhance", 0, "cpu", "32", 1, frames=64, threads=1, rounds=1, enhancement=asked)
+
+
+def test_ways_to_enhance_are_counted_scored_and_compared(made: tuple[Path, Path, Path]) -> None:
+    rows = dict(enhance.enhancement(enhancing(*made)))
+    guided, inside, theirs = "w = 3", "w = 3 in [0.5, 0.7]", "published sampler"
+    notes = {name: rows[name][0].note.partition(";")[0] for name in ("w = 1", guided, inside, theirs)}
+    assert notes["w = 1"] == "5 evaluations, 5 passes"
+    assert notes[guided] == "5 evaluations, 10 passes"
+    assert notes[inside] == "5 evaluations, 6 passes", "of the times 1, 0.8, 0.6, 0.4, 0.2 one is inside"
+    assert notes[theirs] == "60 evaluations, 60 passes"
+    pairs = {f"{guided} / w = 1", f"{inside} / w = 1", f"{inside} / {guided}", f"w = 1 / {theirs}"}
+    assert rows.keys() == notes.keys() | pairs
+    for pair in pairs:
+        first, second = pair.split(" / ")
+        ratio, difference = rows[pair]
+        factors = [rows[name][0].values for name in (first, second)]
+        assert ratio.values == pytest.approx([a / b for a, b in zip(*factors, strict=True)])
+        low, mean, high = difference.values
+        assert low <= mean <= high
+        assert mean == pytest.approx(rows[first][1].values[1] - rows[second][1].values[1], abs=1e-6)
+
+
+def test_a_baseline_has_one_way(made: tuple[Path, Path, Path]) -> None:
+    assert list(enhance.ways(enhancing(made[1], None, made[2]))[0]) == ["w = 1"]
+
+
+def test_memory_is_that_of_one_way(made: tuple[Path, Path, Path]) -> None:
+    job = enhancing(*made, way="w = 3")
+    assert list(enhance.ways(job)[0]) == ["w = 3"]
+    assert enhance.memory(job)[0].values[0] > 0
+
+
+def test_the_published_sampler_wants_an_ouve_checkpoint(made: tuple[Path, Path, Path]) -> None:
+    with pytest.raises(UserError, match="is a bridge"):
+        enhance.ways(enhancing(made[0], made[0], made[2]))
 
 
 def test_the_command_prints_its_table() -> None:

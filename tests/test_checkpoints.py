@@ -26,7 +26,7 @@ class Bomb:
 def test_published_checkpoint_enhances_as_the_published_code(name, tolerance):
     loaded, data = load_model(GOLDEN / f"official_{name}.ckpt"), golden(f"official_{name}.enhance")
     draws = iter(as_complex(data["noise"])) if "noise" in data else iter(())
-    result = loaded.model.enhance(data["noisy"], None, noise=lambda like: next(draws))
+    result = loaded.model.enhance_batch(data["noisy"], None, noise=lambda like: next(draws))
     assert loaded.published
     assert loaded.averaged
     assert result.nfe == (3 if "sbve" in name else 6)
@@ -44,7 +44,9 @@ def test_raw_weights_of_the_published_checkpoint_would_not_do():
     backbone.load_state_dict(rename(backbone, {k.removeprefix("dnn."): v for k, v in raw.items() if "dnn" in k}))
     draws = iter(as_complex(data["noise"]))
     assert (
-        relative_error(loaded.model.enhance(data["noisy"], None, lambda _: next(draws)).waveform, data["enhanced"])
+        relative_error(
+            loaded.model.enhance_batch(data["noisy"], None, lambda _: next(draws)).waveform, data["enhanced"]
+        )
         > 1e-2
     )
 

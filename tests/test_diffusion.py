@@ -94,6 +94,9 @@ SAMPLERS = {
     "ode, Euler": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, num_steps=4, method="euler"),
     "ode, Heun": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, num_steps=4, method="heun"),
     "ode, RK45": lambda f, y, z: sampling.probability_flow_rk45(f, OUVE(), y, z, tolerance=1e-3),
+    "DPM-Solver++ 1": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, num_steps=4, order=1),
+    "DPM-Solver++ 2M": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, num_steps=4, order=2),
+    "bridge ODE 2": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, num_steps=4, order=2),
     "bridge ODE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, num_steps=4),
     "bridge SDE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, num_steps=4, method="sde"),
 }

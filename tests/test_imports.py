@@ -11,15 +11,19 @@ ROOT = Path(__file__).parent.parent
 
 # a module may import modules of lower floors, and of its own
 FLOORS = [
-    {"errors", "bounds", "download"},
-    {"data", "metrics", "sde", "transform", "conditioning", "ema"},
-    {"sampling", "losses", "precondition", "optimisation"},
+    {"errors", "arguments", "bounds", "download"},
+    {"data", "metrics", "sde", "transform", "conditioning", "ema", "chunking", "frame_noise"},
+    {"familiarity"},
+    {"sampling", "guidance", "losses", "precondition", "optimisation"},
     {"backbone", "encoders"},
     {"auxiliary"},
     {"inference"},
+    {"api"},
     {"model"},
     {"config", "checks", "cli", "build", "checkpoints", "runs", "validation"}
-    | {"lookup", "jobs", "ledger", "enhancement", "evaluation", "leakage", "report", "doctor"},
+    | {"lookup", "jobs", "ledger", "batching", "recordings", "long_recordings", "runner", "disagreement", "pipes"}
+    | {"enhancement", "guidance_run", "evaluation", "leakage", "report", "doctor"}
+    | {"acceleration", "sweep"},
 ]
 # rooms on one floor that must not know of each other
 STRANGERS = [

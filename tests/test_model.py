@@ -99,7 +99,7 @@ def test_gradients_reach_the_first_layer_of_the_encoder():
 def enhance(model, scale=1.0, reference="given", **kwargs):
     data = batch()
     given = data["reference"] if isinstance(reference, str) else reference
-    return model.enhance(data["noisy"], given, gaussian(seeded(3)), scale, **kwargs)
+    return model.enhance_batch(data["noisy"], given, gaussian(seeded(3)), scale, **kwargs)
 
 
 def test_reference_is_encoded_once_whatever_the_number_of_steps():
@@ -129,16 +129,16 @@ def test_guidance_scale_zero_is_no_reference_and_one_uses_it():
 def test_enhancement_follows_the_level_of_its_input():
     """Noisy speech and reference share one normalisation: scaling both scales the result."""
     model, data = with_open_condition(tiny()), batch()
-    once = model.enhance(data["noisy"], data["reference"], gaussian(seeded()))
-    twice = model.enhance(2 * data["noisy"], 2 * data["reference"], gaussian(seeded()))
+    once = model.enhance_batch(data["noisy"], data["reference"], gaussian(seeded()))
+    twice = model.enhance_batch(2 * data["noisy"], 2 * data["reference"], gaussian(seeded()))
     torch.testing.assert_close(twice.waveform, 2 * once.waveform, rtol=1e-4, atol=1e-5)
-    louder_reference = model.enhance(data["noisy"], 4 * data["reference"], gaussian(seeded()))
+    louder_reference = model.enhance_batch(data["noisy"], 4 * data["reference"], gaussian(seeded()))
     assert not torch.allclose(louder_reference.waveform, once.waveform, rtol=1e-3)
 
 
 def test_silence_stays_silence_and_a_silent_reference_is_reported():
     model = tiny()
-    result = model.enhance(torch.zeros(1, 2048), torch.zeros(1, 2048), gaussian(seeded()))
+    result = model.enhance_batch(torch.zeros(1, 2048), torch.zeros(1, 2048), gaussian(seeded()))
     assert torch.isfinite(result.waveform).all()
     assert result.null_reference.tolist() == [True]
     assert enhance(model).null_reference.tolist() == [False, False]
@@ -156,9 +156,9 @@ def test_every_sampler_enhances_and_repeats_itself_under_one_seed(sampler):
 
 
 def test_a_sampler_that_does_not_fit_the_process_is_refused():
-    with pytest.raises(UserError, match="use bridge_ode or bridge_sde"):
+    with pytest.raises(UserError, match="use bridge_ode, bridge_ode2 or bridge_sde"):
         tiny(sampler=SamplerSettings(sampler="pc"))
-    with pytest.raises(UserError, match="use pc, euler, heun or rk45"):
+    with pytest.raises(UserError, match="use pc, euler, heun, rk45, dpm1 or dpm2"):
         tiny(sampler=SamplerSettings(sampler="bridge_ode"), **OUVE)
 
 

@@ -22,6 +22,12 @@ def run(monkeypatch, capsys, *arguments: str) -> Path:
     return Path(line.removeprefix("run: "))
 
 
+@pytest.fixture(autouse=True)
+def few_references(monkeypatch):
+    """The statistics of the training references, at each validation, from 8 of them."""
+    monkeypatch.setattr("sgmse.familiarity.NUM_REFERENCES", 8)
+
+
 @pytest.fixture
 def trained(tmp_path, monkeypatch, capsys):
     def training(*arguments: str) -> Path:

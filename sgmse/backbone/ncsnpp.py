@@ -151,10 +151,10 @@ def check_cross_attention(resolutions: tuple[int, ...], levels: int, condition_d
     missing = [str(r) for r in resolutions if r not in known]
     if missing:
         raise ValueError(
-            f"cross_attention_resolutions {' '.join(missing)}: not among the network's resolutions; "
+            f"--cross_attention_resolutions {' '.join(missing)}: not among the network's resolutions; "
             f"use some of {' '.join(str(r) for r in known)}"
         )
     if resolutions and condition_dim is None:
         raise ValueError(
-            "cross_attention_resolutions needs a condition to attend to; choose an encoder, or leave it out"
+            "--cross_attention_resolutions needs a condition to attend to; choose an encoder, or leave it out"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ class AudioInfo:
 def info(path: str | Path) -> AudioInfo:
     """Read the header only. Raises `UserError` for a file that is missing, empty or no audio."""
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         return AudioInfo(path, file.samplerate, file.frames, file.channels, file.subtype)
 
 
@@ -100,7 +100,7 @@ def read(
     Returns the channels' average [N], or with `mono=False` the channels [C, N].
     """
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         from_rate, to_rate = file.samplerate, sample_rate or file.samplerate
         total = file.frames
         if not 0 <= start_s * from_rate < total:
@@ -131,6 +131,11 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return resampled.reshape(*waveform.shape[:-1], -1).astype(np.float32, copy=False)
 
 
+def to_length(waveform: np.ndarray, length: int) -> np.ndarray:
+    """`waveform` [C, N] cut or padded to `length`: resampling there and back may miss it by a sample."""
+    return np.pad(waveform, ((0, 0), (0, max(0, length - waveform.shape[-1]))))[:, :length]
+
+
 def write(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str | None = None) -> float:
     """Write `waveform` [N] or [C, N] in the format of the suffix; the file appears whole or not at all.
 
@@ -139,36 +144,54 @@ def write(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str
     the returned peak is above 1, such a file was attenuated as a whole to a peak of 0.999, which the caller reports.
     """
     path, waveform = Path(path), np.asarray(waveform, dtype=np.float32)
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
+    peak = checked_peak(path, waveform)
+    save(path, [np.atleast_2d(waveform)], sample_rate, 1 if waveform.ndim == 1 else len(waveform), peak, subtype)
+    return peak
+
+
+def checked_peak(path: Path, waveform: np.ndarray) -> float:
+    """The peak of a waveform that is to be written. Raises `UserError` for another suffix than ours, NaN and Inf."""
+    if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{path}: cannot write this format; use one of {', '.join(AUDIO_SUFFIXES)}")
     if not np.isfinite(waveform).all():
         raise UserError(f"{path}: not written, because the computed waveform holds NaN or Inf values")
+    return float(np.abs(waveform).max(initial=0.0))
+
+
+def save(
+    path: Path, blocks: Iterable[np.ndarray], sample_rate: int, channels: int, peak: float, subtype: str | None
+) -> None:
+    """Write consecutive blocks [C, n] whose common `peak` is known, as `write` does."""
+    suffix = path.suffix.lower()
     if subtype is None or not soundfile.check_format(_FORMATS[suffix], subtype):
         subtype = _DEFAULT_SUBTYPES[suffix]
-    peak = float(np.abs(waveform).max(initial=0.0))
-    if peak > 1 and subtype not in _FLOAT_SUBTYPES:
-        waveform = waveform * np.float32(_PEAK_WHEN_ATTENUATED / peak)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    gain = np.float32(_PEAK_WHEN_ATTENUATED / peak if peak > 1 and subtype not in _FLOAT_SUBTYPES else 1)
+    with temporary(path) as part:
+        with soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file:
+            for block in blocks:
+                for begin in range(0, block.shape[-1], _WRITE_BLOCK):
+                    file.write(gain * block[:, begin : begin + _WRITE_BLOCK].T)
+        os.replace(part, path)
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path`, removed at the end; what fails with it becomes one sentence about `path`."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        channels = 1 if waveform.ndim == 1 else waveform.shape[0]
-        with soundfile.SoundFile(temporary, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file:
-            for begin in range(0, waveform.shape[-1], _WRITE_BLOCK):
-                file.write(waveform[..., begin : begin + _WRITE_BLOCK].T)
-        os.replace(temporary, path)
+        yield part
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(
             f"{path}: cannot be written ({_reason(error)}); check the folder, its rights and the disk"
         ) from error
     finally:
         with suppress(OSError):
-            temporary.unlink()
-    return peak
+            part.unlink()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Open an audio file; what makes it unreadable becomes one sentence."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
@@ -193,19 +216,31 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 def _decode(file: soundfile.SoundFile, path: Path, first: int, last: int) -> np.ndarray:
     """Frames [first, last) as float32 [N, C], checked for truncation and for NaN or Inf."""
-    is_mp3 = file.format == "MP3"
-    begin = 0 if is_mp3 else first  # MP3 frames depend on those before: after a seek they decode to other values
+    begin = 0 if file.format == "MP3" else first  # MP3 frames depend on those before: after a seek they differ
+    frames = next_frames(file, path, last - begin, begin)[first - begin :]
+    check_complete(file, path, last - first - len(frames))
+    return frames
+
+
+def next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int | None = None) -> np.ndarray:
+    """The next `count` frames as float32 [N, C], or those from `begin` on, checked for NaN or Inf."""
     try:
-        file.seek(begin)
-        frames = file.read(last - begin, dtype="float32", always_2d=True)[first - begin :]
+        if begin is not None:
+            file.seek(begin)
+        frames = file.read(count, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise UserError(f"{path}: is damaged or truncated ({_reason(error)}); copy or download it again") from error
-    missing = (last - first - len(frames)) / file.samplerate
-    if missing > (_MP3_SLACK_S if is_mp3 else 0):
-        raise UserError(f"{path}: is truncated, {missing:.3f} s are missing; copy or download it again")
     if not np.isfinite(frames).all():
         raise UserError(f"{path}: holds NaN or Inf values; replace or remove it")
     return frames
+
+
+def check_complete(file: soundfile.SoundFile, path: Path, missing: int) -> None:
+    """Raise `UserError` where fewer frames came than the header promised."""
+    if missing / file.samplerate > (_MP3_SLACK_S if file.format == "MP3" else 0):
+        raise UserError(
+            f"{path}: is truncated, {missing / file.samplerate:.3f} s are missing; copy or download it again"
+        )
 
 
 def _reason(error: Exception) -> str:

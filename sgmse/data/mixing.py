@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 SILENCE_RMS = 1e-4  # -80 dBFS; a 16-bit file holds nothing but its own rounding below
+LARGEST_SNR_DB = 60  # to either side: beyond it the fainter one nears the rounding of 16-bit files
 FADE_S = 0.02
 
 

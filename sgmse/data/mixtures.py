@@ -151,6 +151,8 @@ class DynamicMixing(KeyedDataset):
             return speech
         info = self.variation.rirs[rng.integers(len(self.variation.rirs))]
         first_channel = audio.read(info.path, self.sample_rate, mono=False)[0]
+        if is_silent(first_channel):
+            raise UserError(f"{info.path}: is silent, and no room answers with silence; remove it from --rir_dir")
         return augment.reverberant(speech, first_channel)
 
     def _rng(self, stream: int, key: int) -> np.random.Generator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,11 @@ def _check_paired(page: Page, looked: Looked, label: str, folder: Path, max_file
 
 def _check_recordings(page: Page, looked: Looked, kind: str, folder: Path, rate: int, max_files: int) -> None:
     """A folder of speech or noise from which training mixes."""
-    clips = used_clips(folder)
     label = f"{kind} {folder}"
-    infos = {clip.path: audio.info(clip.path) for clip in clips}
+    readable = partial(signals.headers, page, label)
+    clips = used_clips(folder, kind, readable)
+    infos = {info.path: info for info in readable(clip.path for clip in clips)}  # a manifest may name broken ones
+    clips = [clip for clip in clips if clip.path in infos]
     signals.say_rates(page, label, list(infos.values()))
     signals.check_mixed_rates(page, label, list(infos.values()), rate)
     signals.check_signals(page, label, list(infos.values()), max_files)

@@ -14,7 +14,6 @@ from sgmse.encoders import weights
 from sgmse.errors import UserError
 
 PUBLISHED_BATCH = 8  # per device, the default of sp-uhh/sgmse
-_IDENTITY_DIGITS = 16
 
 
 def check_settings(page: Page, model: ModelConfig, data: DataConfig, train: TrainConfig, named: bool) -> None:
@@ -34,7 +33,7 @@ def check_settings(page: Page, model: ModelConfig, data: DataConfig, train: Trai
             f"add --accumulate_grad_batches {-(-PUBLISHED_BATCH // effective)}",
         )
     if model.encoder != "none" and model.cond_drop_prob == 0:
-        page.fact("cond_drop_prob 0: the null condition stays untrained, so guidance other than 1 is refused later")
+        page.fact("cond_drop_prob 0: the null condition stays untrained, so only --guidance icg and auto can guide")
     _check_encoder_weights(page, model)
 
 
@@ -45,7 +44,7 @@ def check_checkpoint(page: Page, path: Path, wanted: ModelConfig | None) -> Mode
     average = content.get("average", {}).get("weights") if ours else content.get("ema")
     page.fact(
         f"{path}: {'step ' + str(content.get('global_step', '?')) if ours else 'published format'}, "
-        f"averaged weights {'present' if average else 'absent'}, sha256 {file_digest(path)[:_IDENTITY_DIGITS]}"
+        f"averaged weights {'present' if average else 'absent'}, sha256 {weights.identity(path)}"
     )
     if not average:
         page.problem(
@@ -75,9 +74,9 @@ def check_checkpoint(page: Page, path: Path, wanted: ModelConfig | None) -> Mode
             "name the config.yaml of the run that made the checkpoint",
             falsifies=True,
         )
-    found = _check_encoder_weights(page, stored)
+    found = _check_encoder_weights(page, stored) if stored.freeze_encoder else None  # others are in the checkpoint
     trained = content.get("encoder_identity")
-    if stored.freeze_encoder and found is not None and trained is not None and found != trained:
+    if found is not None and trained is not None and found != trained:
         page.problem(
             f"{path}: was trained with {stored.encoder} weights of hash {trained}, but those found have {found}",
             "bring the first ones back, and name them with --encoder_checkpoint",
@@ -103,8 +102,8 @@ def _check_encoder_weights(page: Page, model: ModelConfig) -> str | None:
     except UserError as error:
         page.problem(str(error).partition(";")[0], f"run `{published.fetch_command}`")
         return None
-    identity = file_digest(path)
-    page.fact(f"weights of {model.encoder}: {path}, sha256 {identity[:_IDENTITY_DIGITS]}…")
+    identity = weights.identity(path)
+    page.fact(f"weights of {model.encoder}: {path}, sha256 {identity}…")
     _, _, told = (published.digest or "").partition(":")
     if told and file_digest(path, "md5") != told:
         page.problem(
@@ -112,4 +111,4 @@ def _check_encoder_weights(page: Page, model: ModelConfig) -> str | None:
             f"delete it and run `{published.fetch_command}`",
             falsifies=True,
         )
-    return identity[:_IDENTITY_DIGITS]
+    return identity

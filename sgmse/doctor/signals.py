@@ -31,7 +31,7 @@ def headers(page: Page, label: str, paths: Iterable[Path]) -> list[AudioInfo]:
             found.append(audio.info(path))
         except UserError as error:
             broken.append(str(error))
-    _tell_unreadable(page, label, broken)
+    tell_unreadable(page, label, broken)
     return found
 
 
@@ -95,7 +95,7 @@ def check_signals(page: Page, label: str, files: Sequence[AudioInfo], max_files:
             offset.append(info.path)
     of = f"{label}: of {of_how_many(len(looked), len(files))} files"
     page.fact(f"{of}, {len(silent)} silent, {len(clipped)} clipped, {len(offset)} with a constant offset (DC)")
-    _tell_unreadable(page, label, broken)
+    tell_unreadable(page, label, broken)
     if silent:
         page.problem(f"{of}, {len(silent)} are silent", "remove them: they train and test nothing", silent)
     if clipped:
@@ -112,10 +112,11 @@ def check_signals(page: Page, label: str, files: Sequence[AudioInfo], max_files:
         )
 
 
-def _tell_unreadable(page: Page, label: str, sentences: Sequence[str]) -> None:
+def tell_unreadable(page: Page, label: str, sentences: Sequence[str]) -> None:
+    """A problem, if there are `sentences`, each about a file."""
     if sentences:
         page.problem(
-            f"{label}: {len(sentences)} files cannot be read, training would stop there",
+            f"{label}: {len(sentences)} files cannot be read, training or enhancement would stop there",
             "mend or remove each as its line says",
             sentences,
         )

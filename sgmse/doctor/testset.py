@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from sgmse.data.mixing import is_silent
 from sgmse.data.references import leak
 from sgmse.data.testsets.build import INCOMPLETE, SET, set_digest
 from sgmse.doctor.page import Page, of_how_many, sample
+from sgmse.doctor.signals import tell_unreadable
 from sgmse.errors import UserError
 
 
@@ -38,29 +40,29 @@ def check_set_digest(page: Page, folder: Path) -> None:
         )
 
 
+class _Found(NamedTuple):
+    """References that are silent, that share samples with their noise, sentences on unreadable ones, leak scores."""
+
+    silent: list[Path]
+    shared: list[Path]
+    broken: list[str]
+    peaks: list[float]
+
+
 def check_references(page: Page, folder: Path, protocol: str, references_dir: Path, max_files: int) -> None:
-    """Silent references, and those that share samples with the noise of their own mixture."""
+    """Silent and unreadable references, and those that share samples with the noise of their own mixture."""
     noisy, clean = (audio.by_name(folder / name, name) for name in ("noisy", "clean"))
     references = audio.by_name(references_dir, "noise references")
     missing = sorted(noisy.keys() - references.keys())
-    silent, shared, peaks = [], [], []
-    names = sorted(noisy.keys() & clean.keys() & references.keys())
-    looked = sample(names, max_files)
+    looked = sample(sorted(noisy.keys() & clean.keys() & references.keys()), max_files)
+    found = _Found([], [], [], [])
     for name in tqdm(looked, desc=references_dir.name, leave=False):
-        rate = audio.info(noisy[name]).sample_rate
-        reference = audio.read(references[name], rate)
-        if is_silent(reference):
-            silent.append(references[name])
-            continue
-        mixed, target = audio.read(noisy[name], rate), audio.read(clean[name], rate)
-        length = min(len(mixed), len(target))
-        found = leak.score(reference, mixed[:length] - target[:length], rate)
-        peaks.append(found.peak)
-        if found.shared:
-            shared.append(references[name])
+        _look(found, references[name], noisy[name], clean[name])
+    silent, shared, broken, peaks = found
     of = f"{references_dir}: of {of_how_many(len(looked), len(noisy))} references"
     worst = f", leak score {np.mean(peaks):.2f} on average, {max(peaks):.2f} at most" if peaks else ""
     page.fact(f"{of} ({protocol}), {len(silent)} silent, {len(shared)} sharing samples with their noise{worst}")
+    tell_unreadable(page, str(references_dir), broken)
     if missing:
         page.problem(
             f"{references_dir}: {len(missing)} of {len(noisy)} items have no reference",
@@ -82,3 +84,21 @@ def check_references(page: Page, folder: Path, protocol: str, references_dir: Pa
             shared,
             falsifies=True,
         )
+
+
+def _look(found: _Found, path: Path, noisy: Path, clean: Path) -> None:
+    """Enter one reference into what is found."""
+    try:
+        rate = audio.info(noisy).sample_rate
+        reference, mixed, target = (audio.read(file, rate) for file in (path, noisy, clean))
+    except UserError as error:
+        found.broken.append(str(error))
+        return
+    if is_silent(reference):
+        found.silent.append(path)
+        return
+    length = min(len(mixed), len(target))
+    score = leak.score(reference, mixed[:length] - target[:length], rate)
+    found.peaks.append(score.peak)
+    if score.shared:
+        found.shared.append(path)

@@ -105,7 +105,7 @@ class PretrainedNoiseEncoder(NoiseEncoder):
                 tower.load_state_dict(tower.published_state(weights.read(path)))
             except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
                 raise weights.wrong_file(path, cls.published, error) from None
-            identity = weights.file_digest(path)[:16]
+            identity = weights.identity(path)
         with_tokens = bool(settings["cross_attention_resolutions"])
         return cls(tower, settings["sample_rate"], settings["cond_dim"], frozen, with_tokens, identity)
 

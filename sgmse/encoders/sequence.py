@@ -56,7 +56,7 @@ class SequenceNoiseEncoder(NoiseEncoder):
         super().__init__()
         rows = -(-(transform.n_fft // 2 + 1) // 2**HALVINGS)
         if token_bands > rows:
-            raise ValueError(f"token_bands {token_bands}: four halvings leave {rows} rows; use at most {rows}")
+            raise ValueError(f"--token_bands {token_bands}: four halvings leave {rows} rows; use at most {rows}")
         self.transform, self.dim = transform, dim
         self.num_tokens, self.token_bands = num_tokens, token_bands
         self.rows = NUM_BANDS if token_bands == 1 else token_bands

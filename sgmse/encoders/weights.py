@@ -70,8 +70,8 @@ def locate(published: PublishedWeights, checkpoint: str | None) -> Path:
     if checkpoint is not None:
         if not Path(checkpoint).is_file():
             raise UserError(
-                f"--encoder_checkpoint {checkpoint}: no such file; give the path of {published.file}, or run "
-                f"`{published.fetch_command}` and leave the flag out"
+                f"--encoder_checkpoint {checkpoint}: no such file; name the place of {published.file}, which after "
+                f"`{published.fetch_command}` is {published.default_path()}"
             )
         return Path(checkpoint)
     path = published.default_path()
@@ -92,6 +92,21 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def identity(path: Path) -> str:
+    """What tells the weights of a file from others: 16 digits of its hash."""
+    return file_digest(path)[:16]
+
+
+def check_identity(ckpt: Path, encoder: str, checkpoint: str | None, trained: str | None) -> None:
+    """Raise `UserError` unless the weights that `encoder` would load are those that the run of `ckpt` trained with."""
+    found = RANDOM if checkpoint == RANDOM else identity(locate(PUBLISHED[encoder], checkpoint))
+    if found != trained:
+        raise UserError(
+            f"{ckpt}: was trained with {encoder} weights of hash {trained}, but those found have {found}; name the "
+            "right file with --encoder_checkpoint"
+        )
+
+
 def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> UserError:
     """What to say about a file that does not hold the weights."""
     try:
@@ -100,11 +115,12 @@ def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> Use
             found += f", md5 {file_digest(path, 'md5')} where {published.digest.removeprefix('md5:')} is published"
     except OSError as unreadable:
         return UserError(f"{path}: cannot be read ({unreadable.strerror}); check its permissions")
-    reason = " ".join(str(error).strip("'\"").split())[:120]
-    return UserError(
-        f"{path}: does not hold the weights of --encoder {published.encoder} ({type(error).__name__}: {reason}; "
-        f"{found}); delete it and run `{published.fetch_command}`"
-    )
+    reason = " ".join(str(error).strip("'\"").split()).partition(". ")[0][:120]  # torch goes on with advice of its own
+    told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    remedy = f"delete it and run `{published.fetch_command}`"
+    if path != published.default_path():  # somebody's own file
+        remedy = f"name the place of {published.file}, or run `{published.fetch_command}` and leave the flag out"
+    return UserError(f"{path}: does not hold the weights of --encoder {published.encoder} ({told}; {found}); {remedy}")
 
 
 def _numpy_scalars() -> list[Any]:

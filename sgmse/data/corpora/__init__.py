@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
 from sgmse.errors import UserError
 
 MIN_S = 0.1
+Headers = Callable[[Iterable[Path]], list[AudioInfo]]
 _log = logging.getLogger(__name__)
 
 
@@ -71,16 +72,25 @@ def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[Au
     return [info for folder, paths in sources for info in _infos(paths, folder, what)]
 
 
-def clips(folder: str | Path) -> list[Clip]:
+def read_headers(paths: Iterable[Path]) -> list[AudioInfo]:
+    """The headers of files. Raises `UserError` for the first that cannot be read."""
+    return [audio.info(path) for path in paths]
+
+
+def clips(folder: str | Path, what: str = "noise", headers: Headers = read_headers) -> list[Clip]:
     """Every clip of a noise corpus with its class and the recording it comes from, to build test sets.
 
     Read from manifest.csv, else from the metadata of an ESC-50 tree; else the class of a file is the name of its
     folder or, directly in `folder`, the letters that its name begins with, and the file is its own source ("noise" for
     the class where there are none or one letter, and for the folders train, valid and test, which are splits).
+
+    Args:
+        what: names the files in errors. headers: reads them where no manifest does; files that it leaves out, such as
+            broken ones, are left out here.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (for noise); check the path")
+        raise UserError(f"{folder}: no such folder (for {what}); check the path")
     if (folder / MANIFEST).is_file():
         found = manifest.read(folder / MANIFEST)
         manifest.require_files(folder / MANIFEST, found)
@@ -88,11 +98,12 @@ def clips(folder: str | Path) -> list[Clip]:
     if (folder / "meta" / "esc50.csv").is_file():
         entries = layouts.esc50(folder)
     else:
-        entries = [_plain_entry(folder, path) for path in audio.find(folder, "noise")]
-    infos = [audio.info(entry.path) for entry in entries]
+        entries = [_plain_entry(folder, path) for path in audio.find(folder, what)]
+    infos = {info.path: info for info in headers(entry.path for entry in entries)}
+    readable = [(entry, infos[entry.path]) for entry in entries if entry.path in infos]
     return [
         Clip(entry.path, entry.kinds[0], entry.source, entry.split, info.sample_rate, info.seconds, fold=entry.fold)
-        for entry, info in zip(entries, infos, strict=True)
+        for entry, info in readable
     ]
 
 

@@ -46,6 +46,8 @@ def build(plan: Plan, out: Path, origin: dict[str, Any], jobs: int = 1) -> dict[
     A set that is there already with the same arguments is left as it is. Everything is made in `out`.incomplete; what
     an interrupted build finished there is kept. Raises `UserError` where another build is in the way.
     """
+    if out.name.endswith(INCOMPLETE):
+        raise UserError(f"--out {out}: names that end in {INCOMPLETE} are for unfinished sets; choose another")
     if out.exists():
         return _finished(plan, out)
     folder = out.with_name(out.name + INCOMPLETE)
@@ -116,8 +118,10 @@ def _start(plan: Plan, folder: Path, out: Path) -> None:
         for name in (_ROWS, _PARTS):
             (folder / name).mkdir(parents=True, exist_ok=True)
         _write_json(folder / _STATE, state)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: cannot be used ({error}); remove it or choose another --out") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+    except ValueError as error:
+        raise UserError(f"{folder}: is damaged; remove it or choose another --out") from error
 
 
 def _write_items(plan: Plan, folder: Path, jobs: int) -> list[Row]:

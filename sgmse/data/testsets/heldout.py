@@ -10,7 +10,7 @@ import yaml
 from tqdm import tqdm
 
 from sgmse.data import audio, corpora
-from sgmse.data.corpora import manifest
+from sgmse.data.corpora import Headers, manifest
 from sgmse.data.corpora.manifest import Clip
 from sgmse.download import file_digest
 from sgmse.errors import UserError
@@ -47,9 +47,12 @@ def used_by(files: Iterable[Path], split: str) -> Trained:
     return seen
 
 
-def used_clips(folder: Path) -> list[Clip]:
-    """The clips that a run with this --speech_dir or --noise_dir uses, with the split that they serve."""
-    clips = corpora.clips(folder)
+def used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.read_headers) -> list[Clip]:
+    """The clips that a run with this --speech_dir or --noise_dir uses, with the split that they serve.
+
+    For `what` and `headers` see `corpora.clips`.
+    """
+    clips = corpora.clips(folder, what, headers)
     if (folder / manifest.MANIFEST).is_file() or any((folder / name).is_dir() for name in manifest.SPLITS):
         return [clip for clip in clips if clip.split != "test"]
     return [replace(clip, split="train") for clip in clips]

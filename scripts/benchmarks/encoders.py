@@ -10,7 +10,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from scripts.measure import Call, Row, clock, interleaved, ratios
+from scripts.benchmarks.job import Job
+from scripts.benchmarks.measure import Call, Row, clock, interleaved, ratios
 from sgmse.build import build_model
 from sgmse.config import ModelConfig
 from sgmse.encoders import ENCODERS, encoder_class
@@ -18,6 +19,7 @@ from sgmse.encoders.weights import RANDOM
 from sgmse.model import Batch, NoiseCondScoreModel
 from sgmse.sampling import SamplerSettings
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 REFERENCE_S = 1.0
 
 
@@ -31,6 +33,14 @@ def variants() -> dict[str, dict[str, Any]]:
         for fate, frozen in (("frozen", True), ("trained", False)):
             found[f"{name}, {fate}"] = {"encoder": name, "freeze_encoder": frozen, "encoder_checkpoint": RANDOM}
     return found
+
+
+def one(job: Job) -> list[Row]:
+    """Of `job.encoder`, in the preset that fits the device."""
+    torch.set_num_threads(job.threads)
+    preset = CONFIGS / ("bridge.yaml" if job.device == "cuda" else "cpu.yaml")
+    settings = variants()[job.encoder]
+    return rows(settings, preset, job.batch_size, job.rounds, job.device)
 
 
 def rows(settings: dict[str, Any], preset: Path, items: int, rounds: int, device: str) -> list[Row]:

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from sgmse.config import ModelConfig
 from sgmse.ema import AveragedWeights
 
 Call = Callable[[], object]
+Clock = Callable[[], float]
 Inputs = tuple[Tensor | Condition, ...]
 BINS, BARE_CHANNELS = 256, 128
 MIB = 2**20
@@ -108,7 +110,7 @@ def operations(call: Call) -> float:
     return float(counter.get_total_flops())
 
 
-def clock(device: str) -> Callable[[], float]:
+def clock(device: str) -> Clock:
     """Seconds, read when the device has finished its work."""
 
     def now() -> float:
@@ -137,10 +139,15 @@ def interleaved(
     for name, call in calls.items():
         call()
         times[name] = max(1, round(min_seconds / max(seconds(call, 1), 1e-6)))
-    measured: dict[str, list[float]] = {name: [] for name in calls}
+    return turns({name: partial(seconds, call, times[name]) for name, call in calls.items()}, rounds)
+
+
+def turns(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each measurement returns in each round; within a round they take turns."""
+    measured: dict[str, list[float]] = {name: [] for name in measurements}
     for _ in range(rounds):
-        for name, call in calls.items():
-            measured[name].append(seconds(call, times[name]))
+        for name, measurement in measurements.items():
+            measured[name].append(measurement())
     return measured
 
 

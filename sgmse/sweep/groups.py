@@ -1,0 +1,121 @@
+"""The files of a test set in groups, with their references encoded; and one cell of the sweep for one group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sgmse import evaluation, metrics
+from sgmse.acceleration import Precision, autocast
+from sgmse.config import EnhanceConfig
+from sgmse.data import audio
+from sgmse.errors import UserError
+from sgmse.frame_noise import FrameNoise
+from sgmse.inference import Enhanced, Heard
+from sgmse.jobs import Job, check_inputs, make_plan
+from sgmse.lookup import Protocol
+from sgmse.model import NoiseCondScoreModel
+from sgmse.sweep.cells import Cell
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files to enhance, their names below noisy/, and the clean file of each. protocol: where references come from."""
+
+    jobs: list[Job]
+    names: list[str]
+    clean: list[Path]
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of equally many spectrogram frames, enhanced as one batch.
+
+    Args:
+        names: of the files, below noisy/.
+        noisy: [B, N] at the model's rate. length [B]: samples of each.
+        peak: [B].
+        heard: the encoded references.
+        clean: waveforms [N] at the rate of the metrics.
+    """
+
+    names: list[str]
+    noisy: Tensor
+    length: Tensor
+    peak: Tensor
+    heard: Heard
+    clean: list[np.ndarray]
+
+
+def find_files(config: EnhanceConfig, out_dir: Path, model: NoiseCondScoreModel, max_files: int | None) -> Files:
+    """The files of SET/noisy with the references that `config` asks for and the partners in SET/clean, all checked.
+
+    `max_files` are spread evenly over the set.
+    """
+    folder = Path(str(config.test_dir))
+    if not (folder / "noisy").is_dir() or not (folder / "clean").is_dir():
+        raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set with --test_dir")
+    plan = make_plan(config, out_dir, conditioned=model.encoder is not None)
+    partners = evaluation.match(folder / "clean", plan.noisy_dir, "noisy speech")
+    clean_of = {noisy: audio.by_name(folder / "clean", "clean speech")[key] for key, noisy in partners.items()}
+    count = len(plan.jobs) if max_files is None else min(max_files, len(plan.jobs))
+    places = np.unique(np.linspace(0, len(plan.jobs) - 1, count).round().astype(int))
+    chosen = [plan.jobs[place] for place in places]
+    check_inputs(chosen, plan.protocol, model.settings["n_fft"], model.settings["sample_rate"])
+    names = [job.noisy.relative_to(plan.noisy_dir).as_posix() for job in chosen]
+    return Files(chosen, names, [clean_of[job.noisy] for job in chosen], plan.protocol)
+
+
+@torch.no_grad()
+def grouped(model: NoiseCondScoreModel, files: Files, batch_size: int) -> list[Group]:
+    """Up to `batch_size` files of equally many frames (after padding) each, so that no file pads another's spectrogram.
+
+    Results then equal those of the files alone up to rounding: each is transformed and padded on its own, and draws
+    noise of its own. Every reference is encoded here, once.
+    """
+    rate, transform = model.settings["sample_rate"], model.transform
+    multiple = model.backbone.frame_multiple
+    noisy = [torch.from_numpy(audio.read(job.noisy, rate)) for job in files.jobs]
+    frames = [-(-(len(waveform) // transform.hop_length + 1) // multiple) for waveform in noisy]
+    groups = []
+    for count in sorted(set(frames)):
+        alike = [i for i, own in enumerate(frames) if own == count]
+        groups += [alike[first : first + batch_size] for first in range(0, len(alike), batch_size)]
+    return [_group(model, files, members, noisy) for members in groups]
+
+
+def _group(model: NoiseCondScoreModel, files: Files, members: Sequence[int], noisy: Sequence[Tensor]) -> Group:
+    jobs, rate = [files.jobs[i] for i in members], model.settings["sample_rate"]
+    waveforms = pad_sequence([noisy[i] for i in members], batch_first=True).to(model.device)
+    peak = waveforms.abs().amax(dim=-1)
+    found = [torch.zeros(1) if j.reference is None else torch.from_numpy(audio.read(j.reference, rate)) for j in jobs]
+    lengths = torch.tensor([len(reference) for reference in found], device=model.device)
+    heard = model.hear(pad_sequence(found, batch_first=True).to(model.device), peak, lengths)
+    return Group(
+        [files.names[i] for i in members],
+        waveforms,
+        torch.tensor([len(noisy[i]) for i in members]),
+        peak,
+        heard,
+        [audio.read(files.clean[i], metrics.SAMPLE_RATE) for i in members],
+    )
+
+
+def enhance(
+    model: NoiseCondScoreModel, group: Group, cell: Cell, t_eps: float, seed: int, precision: Precision
+) -> Enhanced:
+    """One cell for one group. For each mono file it is what the enhancement command makes with these settings.
+
+    Every cell draws the same noise for a file, a function of `seed` and its name.
+    """
+    noise = FrameNoise([f"{seed} {Path(name).name} 0 0" for name in group.names])
+    heard = replace(group.heard, scale=cell.guidance_scale, settings=cell.guidance)
+    with autocast(model.device, precision):
+        return model.enhance_heard(group.noisy, group.peak, heard, noise, None, cell.sampler, t_eps, group.length)

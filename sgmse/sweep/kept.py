@@ -1,0 +1,72 @@
+"""What a sweep has done so far."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sgmse import evaluation
+from sgmse.data import audio
+from sgmse.errors import UserError
+from sgmse.sweep.cells import Key
+
+KEY = ["sampler", "N", "guidance_scale", "interval"]
+COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", "pesq", "estoi", "si_sdr", "reason"]
+
+
+class Kept:
+    """DIR/sweep.csv, a row per cell and file, beside DIR/sweep.json, the settings that all cells share.
+
+    Cells found there with the same settings are done. With other settings everything is done again.
+    """
+
+    def __init__(self, out_dir: Path, shared: dict[str, Any]) -> None:
+        self.path, self.shared = out_dir / "sweep.csv", out_dir / "sweep.json"
+        self.frame = pd.DataFrame(columns=COLUMNS)
+        self.changed: list[str] = []
+        if self.path.is_file() and self.shared.is_file():
+            before = _read_json(self.shared)
+            self.changed = sorted(k for k in shared.keys() | before.keys() if shared.get(k) != before.get(k))
+            if not self.changed:
+                self.frame = _read_csv(self.path)
+        if self.frame.empty:  # old rows go first, so that a stop in between cannot pair them with the new settings
+            self.path.unlink(missing_ok=True)
+        write_text(self.shared, json.dumps(shared, indent=1))
+
+    def has(self, key: Key) -> bool:
+        return key in set(self.frame[KEY].itertuples(index=False, name=None))
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Write the table anew with the rows of a cell."""
+        new = pd.DataFrame(rows, columns=COLUMNS)
+        self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
+        evaluation.write_csv(self.frame, self.path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path}: is not valid JSON; remove it, or choose another --out") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("pesq", "estoi", "si_sdr")})
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read as a CSV table; remove it, or choose another --out") from None
+    if list(frame.columns) != COLUMNS:
+        raise UserError(f"{path}: has other columns than a sweep writes; remove it, or choose another --out")
+    return frame.astype({"N": int, "guidance_scale": float})
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    with audio.temporary(path) as part:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)

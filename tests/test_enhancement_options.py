@@ -1,0 +1,231 @@
+"""Batches, parts, channels, the band above the model's, several samples: files as people have them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from commands import RATE, SECOND, refusal
+from small_corpora import samples, save
+
+import enhancement_noise_cond as enhancement
+from sgmse import disagreement
+from sgmse.data import audio
+from sgmse.inference import EnhancementModel
+from sgmse.sde import per_item
+from sgmse.transform import SpectrogramTransform
+
+pytest_plugins = ("enhancing",)
+pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
+DRAWS = ("--sampler", "bridge_sde", "--N", 2)
+
+
+def stereo(path, rate=RATE, seconds=0.4):
+    values = 0.1 * np.random.default_rng(0).standard_normal((round(seconds * rate), 2)).astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, values, rate, subtype="FLOAT")
+    return values
+
+
+def run_json(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+# ---- batches ----
+
+
+def test_a_batch_of_files_gives_what_each_gives_alone(enhance, testset, tmp_path):
+    save(testset / "noisy" / "3.wav", 0.9, RATE)
+    save(testset / "ref" / "3.wav", 1.1, RATE)
+    for size in (1, 3):
+        enhance(testset, "--batch_size", size, *DRAWS, out=f"{size}")
+    for index in range(4):
+        one, three = (samples(tmp_path / size / f"{index}.wav") for size in ("1", "3"))
+        assert np.allclose(one, three, atol=1e-5)
+
+
+def test_another_batch_size_does_nothing_again(enhance, testset):
+    enhance(testset)
+    assert "3 files are done already" in enhance(testset, "--batch_size", 2)
+
+
+def test_self_references_work_in_batches(enhance, testset, tmp_path):
+    for size in (1, 3):
+        enhance(testset, "--reference", "self", "--batch_size", size, *DRAWS, out=f"{size}")
+    assert np.allclose(samples(tmp_path / "1" / "1.wav"), samples(tmp_path / "3" / "1.wav"), atol=1e-5)
+
+
+# ---- parts ----
+
+
+@pytest.fixture
+def local(monkeypatch):
+    """A network that looks at single frames and at the condition, so that parts can equal the whole."""
+
+    def predict(self, x_t, y, t, condition):
+        return y * per_item(0.5 + 0.2 * condition.vector.mean(dim=1).tanh(), y)
+
+    monkeypatch.setattr(EnhancementModel, "predict", predict)
+
+
+@pytest.mark.parametrize("protocol", ["none", "estimated", "self", "oracle", "file"])
+def test_a_long_file_in_parts_equals_the_whole_under_every_protocol(local, enhance, tmp_path, protocol):
+    long = save(tmp_path / "noisy" / "long.flac", 6.0, RATE)
+    save(tmp_path / "clean" / "long.flac", samples=0.5 * samples(long), rate=RATE)
+    save(tmp_path / "ref.wav", 0.7, RATE)
+    of_files = {"oracle": ("--oracle_noise", "--clean_dir", tmp_path / "clean")}
+    of_files["file"] = ("--noise_ref", tmp_path / "ref.wav")
+    chosen = of_files.get(protocol, ("--reference", protocol))
+    enhance(tmp_path / "noisy", *chosen, out="whole")
+    enhance(tmp_path / "noisy", *chosen, "--chunk_s", 2.5, "--overlap_s", 0.5, out="parts")
+    whole, parts = (samples(tmp_path / out / "long.flac") for out in ("whole", "parts"))
+    assert len(parts) == len(whole)
+    assert np.sum((whole - parts) ** 2) < 1e-3 * np.sum(whole**2)
+    told = {name: run_json(tmp_path / name) for name in ("whole", "parts")}
+    assert told["parts"]["passes"] == told["whole"]["passes"]
+    assert (told["parts"]["chunk_s"], told["parts"]["overlap_s"]) == (2.5, 0.5)
+
+
+def test_a_file_no_longer_than_a_part_is_enhanced_as_a_whole(enhance, testset, tmp_path):
+    enhance(testset, *DRAWS, out="whole")
+    enhance(testset, *DRAWS, "--chunk_s", 2.5, out="parts")
+    assert (samples(tmp_path / "whole" / "1.wav") == samples(tmp_path / "parts" / "1.wav")).all()
+
+
+def test_parts_keep_channels_rate_length_and_band(local, enhance, tmp_path):
+    original = stereo(tmp_path / "noisy" / "a.wav", 44100, 5.0)
+    flags = ("--reference", "none", "--keep_highband")
+    enhance(tmp_path / "noisy", *flags, out="whole")
+    enhance(tmp_path / "noisy", *flags, "--chunk_s", 2.5, out="parts")
+    whole, parts = (samples(tmp_path / out / "a.wav") for out in ("whole", "parts"))
+    assert parts.shape == original.shape
+    assert np.sum((whole - parts) ** 2) < 1e-3 * np.sum(whole**2)
+    assert np.sum(above(whole - parts, 44100) ** 2) < 1e-6 * np.sum(above(original, 44100) ** 2)
+
+
+def above(waveform: np.ndarray, rate: int, cutoff: float = 9000.0) -> np.ndarray:
+    """Spectrum [F, C] above `cutoff`; the resampling filter falls between 7.3 and 8 kHz."""
+    spectrum = np.fft.rfft(waveform, axis=0)
+    return np.abs(spectrum[np.fft.rfftfreq(len(waveform), 1 / rate) > cutoff])
+
+
+# ---- channels and bandwidth ----
+
+
+def test_mixed_channels_are_the_enhanced_average(enhance, tmp_path):
+    values = stereo(tmp_path / "noisy" / "a.wav")
+    soundfile.write(save(tmp_path / "mono" / "a.wav"), values.mean(axis=1), RATE, subtype="FLOAT")
+    enhance(tmp_path / "noisy", "--channels", "mix", *DRAWS, out="mixed")
+    enhance(tmp_path / "mono", *DRAWS, out="mono_out")
+    assert samples(tmp_path / "mixed" / "a.wav").ndim == 1
+    assert np.allclose(samples(tmp_path / "mixed" / "a.wav"), samples(tmp_path / "mono_out" / "a.wav"), atol=1e-6)
+
+
+def test_what_lies_above_the_models_band_is_passed_on_where_asked_and_else_said_to_go(enhance, tmp_path):
+    values = stereo(tmp_path / "noisy" / "a.wav", 48000)
+    said = enhance(tmp_path / "noisy", out="without")
+    assert "1 files are above 16000 Hz: their sound above 8 kHz is removed (keep it with --keep_highband)" in said
+    said = enhance(tmp_path / "noisy", "--keep_highband", out="with")
+    assert "is passed on unchanged" in said
+    original = above(values, 48000)
+    kept, removed = (above(samples(tmp_path / out / "a.wav"), 48000) for out in ("with", "without"))
+    assert np.sum((kept - original) ** 2) < 1e-4 * np.sum(original**2)
+    assert np.sum(removed**2) < 1e-3 * np.sum(original**2)
+
+
+def test_below_the_models_rate_nothing_is_above(enhance, testset, tmp_path):
+    said = enhance(testset, "--keep_highband", out="with")
+    assert "above" not in said
+    enhance(testset, out="without")
+    assert (samples(tmp_path / "with" / "0.wav") == samples(tmp_path / "without" / "0.wav")).all()
+
+
+# ---- several samples ----
+
+
+def test_several_samples_give_their_mean_and_how_far_they_disagree(enhance, testset, tmp_path, monkeypatch):
+    monkeypatch.setattr(disagreement, "HIGH", 0.0)
+    said = enhance(testset, "--num_samples", 3, "--batch_size", 4, *DRAWS)
+    content = run_json(tmp_path / "out")
+    assert content["disagreement"].keys() == {"0.wav", "1.wav", "2.wav"}
+    assert all(value > 0 for value in content["disagreement"].values())
+    assert (content["num_samples"], content["nfe"], content["passes"]) == (3, 6, 6)
+    assert f"{tmp_path / 'out' / '1.wav'}: its samples disagree by" in said
+    assert (tmp_path / "out" / "disagreement" / "0.png").stat().st_size > 0
+    frame = pd.DataFrame({"system": ["noisy", "out", "out"], "file": ["1", "1", "none"]})
+    found = disagreement.with_disagreement(frame, {"out": tmp_path / "out"})["disagreement"]
+    assert found[1] == content["disagreement"]["1.wav"]
+    assert np.isnan([found[0], found[2]]).all()
+
+
+def test_the_first_of_several_samples_is_the_only_one_of_one(enhance, testset, tmp_path):
+    """The mean of two minus half of the first is half of the second; no sample equals another."""
+    enhance(testset, *DRAWS, out="one")
+    enhance(testset, "--num_samples", 2, *DRAWS, out="two")
+    enhance(testset, "--num_samples", 3, *DRAWS, out="three")
+    one, two, three = (samples(tmp_path / out / "0.wav") for out in ("one", "two", "three"))
+    second, third = 2 * two - one, 3 * three - 2 * two
+    assert min(np.abs(a - b).max() for a, b in ((one, second), (one, third), (second, third))) > 1e-4
+
+
+def test_parts_have_samples_too(enhance, tmp_path):
+    save(tmp_path / "noisy" / "long.wav", 4.0, RATE)
+    flags = ("--reference", "none", "--num_samples", 2, *DRAWS)
+    enhance(tmp_path / "noisy", *flags, out="whole")
+    enhance(tmp_path / "noisy", *flags, "--chunk_s", 2.5, out="parts")
+    whole, parts = (run_json(tmp_path / out)["disagreement"]["long.wav"] for out in ("whole", "parts"))
+    assert parts == pytest.approx(whole, rel=0.1)
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--batch_size 0", "--batch_size 0 is out of range; use 1 or more"),
+        ("--batch_size -3", "--batch_size -3 is out of range"),
+        ("--chunk_s -1", "--chunk_s -1.0 is out of range; use 0 or more"),
+        ("--chunk_s nan", "--chunk_s nan"),
+        ("--overlap_s 0", "--overlap_s 0.0 is out of range; use more than 0"),
+        ("--num_samples 0", "--num_samples 0 is out of range; use 1 or more"),
+        ("--chunk_s 4 --overlap_s 4", "--overlap_s 4 must be less than --chunk_s 4"),
+        ("--chunk_s 1.5", "--chunk_s 1.5 is shorter than the 2.04 s that the model was trained on; use 2.1 or more"),
+        ("--num_samples 2", "the sampler bridge_ode with N = 1 draws no noise, so all samples are the same"),
+        ("--num_samples 2 --sampler bridge_sde --N 1", "draws no noise"),
+        ("--channels left", "--channels left: one of each, mix is needed"),
+    ],
+)
+def test_sizes_that_cannot_be_met_are_refused(testset, ckpt, tmp_path, capsys, flags, sentence):
+    given = ("--ckpt", ckpt, "--test_dir", testset, "--enhanced_dir", tmp_path / "out", *flags.split())
+    assert sentence in refusal(enhancement.main, capsys, *given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_end_of_a_long_file_is_found_before_the_work(ckpt, tmp_path, capsys):
+    values = np.tile(SECOND, 5)
+    values[-1] = np.nan
+    (tmp_path / "noisy").mkdir()
+    soundfile.write(tmp_path / "noisy" / "a.wav", values, RATE, subtype="FLOAT")
+    given = ("--ckpt", ckpt, "--test_dir", tmp_path / "noisy", "--enhanced_dir", tmp_path / "out", "--chunk_s", 2.5)
+    assert "a.wav: holds NaN or Inf values" in refusal(enhancement.main, capsys, *given)
+
+
+def test_disagreement_of_equal_samples_is_zero_and_of_known_ones_known():
+    transform = SpectrogramTransform(510, 128, 0.15, 1.0)
+    base = torch.randn(1, 1, 8000)
+    same, known = disagreement.Disagreement(transform), disagreement.Disagreement(transform)
+    same.add(base.expand(3, 1, -1))
+    assert same.value < 1e-5
+    known.add(torch.cat([0.5 * base, 1.5 * base]))  # mean 1, deviation √½
+    assert known.value == pytest.approx(0.5**0.5, rel=1e-4)
+    silent = disagreement.Disagreement(transform)
+    silent.add(torch.zeros(2, 1, 8000))
+    assert silent.value == 0
+
+
+def test_resampling_there_and_back_keeps_the_length():
+    assert audio.to_length(np.ones((2, 5)), 7).shape == (2, 7)
+    assert audio.to_length(np.ones((2, 5)), 3).shape == (2, 3)

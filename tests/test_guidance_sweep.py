@@ -1,0 +1,240 @@
+"""The sweep: its cells, that batches change nothing, that references are encoded once, resuming, table and pictures."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from commands import call, refusal, saved_run
+from short_set import short_set
+from tiny import tiny
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import guidance_sweep  # noqa: E402
+from sgmse.batching import Row, enhance_rows  # noqa: E402
+from sgmse.config import EnhanceConfig  # noqa: E402
+from sgmse.data import audio  # noqa: E402
+from sgmse.errors import UserError  # noqa: E402
+from sgmse.guidance import Guidance  # noqa: E402
+from sgmse.sampling import SamplerSettings  # noqa: E402
+from sgmse.sweep import table  # noqa: E402
+from sgmse.sweep.cells import Cell, cells, parse_interval  # noqa: E402
+from sgmse.sweep.groups import enhance, find_files, grouped  # noqa: E402
+from sgmse.sweep.kept import COLUMNS, Kept  # noqa: E402
+from sgmse.sweep.plots import front  # noqa: E402
+from sgmse.sweep.run import Sweep  # noqa: E402
+
+BRIDGE, OUVE = tiny().eval(), tiny(sde="ouve").eval()
+
+
+@pytest.fixture(scope="module")
+def test_set(tmp_path_factory):
+    return short_set(tmp_path_factory.mktemp("sets") / "set", 4, 1.0)
+
+
+def chosen(test_set, max_files=None):
+    return find_files(EnhanceConfig(test_dir=str(test_set)), Path("nowhere"), BRIDGE, max_files)
+
+
+def test_cells_are_all_combinations_each_once():
+    found = cells(BRIDGE, ["auto", "bridge_ode2"], [1, 5], [0, 1, 3], ["none", "0.2:0.8"])
+    assert len({cell.key for cell in found}) == len(found) == 2 * 2 * 5
+    assert [cell.interval for cell in found if cell.guidance_scale == 1] == [None] * 4, "w = 1 is guided nowhere"
+    assert found[0].key == ("bridge_ode", 1, 0, "none")
+    rk45 = cells(OUVE, ["rk45", "dpm2:quadratic"], [3, 5], [1], ["none"])
+    assert [cell.sampler_label for cell in rk45] == ["rk45", "dpm2:quadratic", "dpm2:quadratic"]
+
+
+def test_by_default_a_model_that_cannot_be_guided_is_not():
+    assert len(cells(BRIDGE, ["auto"], [1], None, ["none"])) == 7
+    for model in (tiny(encoder="none", cond_drop_prob=0.0), tiny(cond_drop_prob=0.0)):
+        assert [cell.guidance_scale for cell in cells(model, ["auto"], [1], None, ["none"])] == [1]
+        with pytest.raises(UserError, match="nothing to guide"):
+            cells(model, ["auto"], [1], [1, 3], ["none"])
+
+
+@pytest.mark.parametrize("text", ["0.8:0.2", "0.5", "a:b", "0.5:0.5", "-0.1:0.5", "0.5:1.5", "nan:1", ""])
+def test_an_interval_that_is_none_is_refused(text):
+    with pytest.raises(UserError, match="write none, or two diffusion times"):
+        parse_interval(text)
+
+
+@pytest.mark.parametrize(
+    ("samplers", "scales", "message"),
+    [
+        (["heum"], [1], "no such sampler"),
+        (["heun"], [1], "does not fit the model's diffusion process"),
+        (["bridge_ode:cubic"], [1], "a schedule is uniform or quadratic"),
+        (["auto"], [float("nan")], "no finite number"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused_in_a_sentence(samplers, scales, message):
+    with pytest.raises(UserError, match=message):
+        cells(BRIDGE, samplers, [1], scales, ["none"])
+
+
+@pytest.mark.parametrize("interval", [None, (0.4, 0.6)])
+def test_a_file_in_a_batch_is_enhanced_as_the_command_enhances_it_alone(test_set, interval):
+    """Random draws included: the sampler is the stochastic one."""
+    files = chosen(test_set)
+    (group,) = grouped(BRIDGE, files, 8)
+    assert group.length.tolist() == [16000, 15900] * 2
+    cell = Cell(SamplerSettings(sampler="bridge_sde", N=3), 3.0, interval)
+    together = enhance(BRIDGE, group, cell, BRIDGE.t_eps, 5, "32")
+    for name, waveform, length in zip(group.names, together.waveform, group.length, strict=True):
+        job = files.jobs[files.names.index(name)]
+        noisy, reference = (torch.from_numpy(audio.read(path, 16000)) for path in (job.noisy, job.reference))
+        row = Row(noisy, reference, f"5 {Path(name).name} 0 0")
+        (alone,) = enhance_rows(BRIDGE, [row], 1, Guidance(cell.guidance), cell.sampler, BRIDGE.t_eps)
+        assert (waveform[:length] - alone.waveform).norm() < 1e-4 * alone.waveform.norm()
+        assert (
+            (together.nfe, together.passes) == (alone.nfe, alone.passes) == (3, 6 if interval is None else 3)
+        )  # times 1, 2/3, 1/3
+
+
+def test_every_reference_is_encoded_once_whatever_the_number_of_cells(test_set):
+    encoded = []
+    hook = BRIDGE.encoder.register_forward_hook(lambda _, arguments, __: encoded.append(len(arguments[0])))
+    try:
+        groups = grouped(BRIDGE, chosen(test_set, 3), 2)
+        for cell in cells(BRIDGE, ["auto"], [1, 2], [0, 1, 3], ["none"]):
+            enhance(BRIDGE, groups[0], cell, BRIDGE.t_eps, 0, "32")
+    finally:
+        hook.remove()
+    assert sum(encoded) == 3
+    assert len(encoded) == len(groups) == 2
+
+
+def row(cell, file, pesq, **values):
+    key = dict(zip(COLUMNS[:4], cell, strict=True))
+    return {
+        **dict.fromkeys(COLUMNS, 0.5),
+        **key,
+        "file": file,
+        "pesq": pesq,
+        "reason": "",
+        "nfe": 1,
+        "passes": 1,
+    } | values
+
+
+W1, W3, NOISY = ("bridge_ode", 1, 1.0, "none"), ("bridge_ode", 1, 3.0, "none"), ("noisy", 0, 1.0, "none")
+
+
+def test_done_cells_are_kept_until_a_setting_changes(tmp_path):
+    kept = Kept(tmp_path, {"seed": 0})
+    kept.add([row(W1, "a", 2.0), row(W1, "b", np.nan, reason="PESQ found no utterance")])
+    kept.add([row(W3, "a", 2.5)])
+    again = Kept(tmp_path, {"seed": 0})
+    assert again.has(W1)
+    assert again.has(W3)
+    assert not again.has(("bridge_ode", 1, 3.0, "0.2:0.8"))
+    assert np.isnan(again.frame["pesq"][1])
+    changed = Kept(tmp_path, {"seed": 1})
+    assert changed.changed == ["seed"]
+    assert not changed.has(W1)
+    assert not (tmp_path / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize(("name", "text"), [("sweep.csv", "a,b\n1,2\n"), ("sweep.json", "{")])
+def test_files_of_somebody_else_are_refused(tmp_path, name, text):
+    Kept(tmp_path, {"seed": 0}).add([row(W1, "a", 2.0)])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}.*remove it"):
+        Kept(tmp_path, {"seed": 0})
+
+
+def test_the_table_compares_each_cell_with_w_1_file_by_file():
+    rows = [row(NOISY, f, 1.0, nfe=0) for f in "abc"]
+    rows += [row(W1, f, pesq, seconds=0.1) for f, pesq in zip("abc", (1.0, 2.0, 3.0), strict=True)]
+    rows += [row(W3, f, pesq, passes=2) for f, pesq in zip("abc", (1.5, 2.5, 3.5), strict=True)]
+    lines = table.per_cell(pd.DataFrame(rows, columns=COLUMNS))
+    noisy, plain, guided = (line for _, line in lines.iterrows())
+    assert plain["pesq"] == pytest.approx(2)
+    assert plain["rtf"] == pytest.approx(0.1 / 0.5)
+    assert (guided["d_pesq"], guided["d_pesq_low"], guided["d_pesq_high"]) == pytest.approx((0.5, 0.5, 0.5))
+    assert np.isnan(plain["d_pesq"])
+    assert np.isnan(noisy["d_pesq"])
+    text = table.markdown(lines).splitlines()
+    assert len({len(line) for line in text}) == 1, "columns are aligned"
+    assert "0.500 [0.500, 0.500]" in text[-1]
+
+
+def test_the_front_holds_what_no_cheaper_cell_surpasses():
+    made = pd.DataFrame({"passes": [1, 1, 2, 3, 4], "pesq": [2.0, 2.1, 2.05, 2.3, np.nan]})
+    assert front(made, "pesq").index.tolist() == [1, 3]
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory):
+    return saved_run(tmp_path_factory.mktemp("logs") / "run")
+
+
+@pytest.fixture
+def sweep(ckpt, test_set, capsys):
+    """Run the sweep into a folder; returns what was said."""
+
+    def swept(out, *more):
+        flags = ("--ckpt", ckpt, "--test_dir", test_set, "--out", out, "--max_files", 2, "--jobs", 1, "--device", "cpu")
+        return call(guidance_sweep.main, capsys, *flags, "--scales", 1, 3, "--steps", 1, 2, *more)
+
+    return swept
+
+
+def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(sweep, tmp_path, monkeypatch):
+    said = sweep(tmp_path)
+    assert "4 cells of 2 files, 0 done already; references: disjoint" in said
+    frame = pd.read_csv(tmp_path / "sweep.csv")
+    assert list(frame.columns) == COLUMNS
+    assert len(frame) == (4 + 1) * 2
+    assert frame["sampler"][0] == "noisy"
+    assert frame["pesq"].between(1, 4.7).all()
+    assert (frame["passes"] == frame["nfe"] * np.where(frame["guidance_scale"] == 3, 2, 1)).all()
+    assert (tmp_path / "table.md").read_text() in said
+    for name in ("curves.png", "pareto.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "sweep.json").read_text())["files"]) == 2
+    done = []
+    one = Sweep._cell
+    monkeypatch.setattr(Sweep, "_cell", lambda self, cell, score: done.append(cell.key) or one(self, cell, score))
+    said = sweep(tmp_path, "--intervals", "none", "0.4:0.6")
+    assert "6 cells of 2 files, 4 done already" in said
+    assert [key[3] for key in done] == ["0.4:0.6"] * 2
+    assert "all cells are done again: seed changed" in sweep(tmp_path, "--seed", 1)
+
+
+def test_half_precision_changes_scores_a_little(sweep, tmp_path):
+    sweep(tmp_path / "a")
+    sweep(tmp_path / "b", "--precision", "bf16-mixed")
+    a, b = (pd.read_csv(tmp_path / name / "sweep.csv")["si_sdr"] for name in "ab")
+    assert 0 < np.abs(a - b).max() < 6, "the tiny network is far from any sensible weights"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--steps", "0"], "--steps 0: steps are counted; use 1 or more"),
+        (["--steps", "-2"], "--steps -2"),
+        (["--steps", "few"], "--steps"),
+        (["--batch_size", "0"], "--batch_size 0: 1 or more is needed"),
+        (["--intervals", "0.8:0.2"], "the lower one first"),
+        (["--scales", "inf"], "no finite number"),
+        (["--samplers", "pc"], "use bridge_ode, bridge_ode2 or bridge_sde"),
+        (["--ckpt", "absent.ckpt"], "absent.ckpt: no such checkpoint"),
+        (["--reference", "mismatched", "--test_dir", "SET"], "SET"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(ckpt, test_set, tmp_path, capsys, more, message):
+    lame = tmp_path / "set"
+    shutil.copytree(test_set / "noisy", lame / "noisy")
+    more = [str(lame) if word == "SET" else word for word in more]
+    flags = ("--ckpt", ckpt, "--test_dir", test_set, "--out", tmp_path / "out", "--device", "cpu")
+    said = refusal(guidance_sweep.main, capsys, *flags, *more)
+    assert message.replace("SET", str(lame)) in said
+    assert not (tmp_path / "out").exists()
