@@ -26,10 +26,10 @@ import sys
 
 from sgmse import cli
 from sgmse.config import EnhanceConfig
-from sgmse.enhancement import enhance_folder
+from sgmse.enhancement.folder import enhance_folder
+from sgmse.enhancement.pipes import PIPE, enhance_pipe
 from sgmse.errors import run
 from sgmse.guidance import GuidanceSettings
-from sgmse.pipes import PIPE, enhance_pipe
 from sgmse.sampling import SamplerSettings
 
 

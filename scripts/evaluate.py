@@ -28,7 +28,7 @@ import pandas as pd  # noqa: E402
 
 from sgmse import evaluation, leakage  # noqa: E402
 from sgmse.data import audio  # noqa: E402
-from sgmse.disagreement import with_disagreement  # noqa: E402
+from sgmse.enhancement.disagreement import with_disagreement  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 
 TEST_SET = ROOT / "sgmse" / "data" / "embedded" / "test"

@@ -115,8 +115,9 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
     if model.encoder == "none" and "encoder" in typed:
         for name in typed.intersection(_NEEDS_ENCODER):
             raise UserError(f"--encoder none takes no reference, so --{name} has no meaning; leave one of them out")
+    asked = {name for name in typed if getattr(model, name, None) != []}  # an empty list asks for nothing
     for name, encoders in _OF_SOME_ENCODERS.items():
-        if name in typed and model.encoder not in encoders:
+        if name in asked and model.encoder not in encoders:
             fitting = " or ".join(encoders)
             raise UserError(f"--{name} belongs to --encoder {fitting}, but it is {model.encoder} here; leave it out")
     if "encoder_lr_factor" in typed and model.freeze_encoder:

@@ -12,8 +12,8 @@ from tiny import tiny
 
 import enhancement_noise_cond as enhancement
 from sgmse import checkpoints
-from sgmse.acceleration import autocast, compile_network
 from sgmse.ema import AveragedWeights
+from sgmse.enhancement.acceleration import autocast, compile_network
 from sgmse.sampling import gaussian
 
 

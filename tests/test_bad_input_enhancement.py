@@ -55,7 +55,7 @@ def refuses(tmp_path, capsys, ckpt, noisy):
     [
         ("--guidance_scale nan", "--guidance_scale nan: a finite number is needed"),
         ("--guidence_scale 2", "did you mean --guidance_scale?"),
-        ("--guidance 2", "did you mean --guidance_scale?"),
+        ("--guidance_scal 2", "did you mean --guidance_scale?"),
         ("--N 0", "use 1 or more"),
         ("--N 1.5", "--N 1.5: a whole number is needed"),
         ("--sampler pc", "does not fit the model's diffusion process; use bridge_ode, bridge_ode2 or bridge_sde"),

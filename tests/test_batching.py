@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import tiny
 
-from sgmse.batching import MAX_PADDING, Row, buckets, enhance_rows
+from sgmse.enhancement.batching import MAX_PADDING, Row, buckets, enhance_rows
 from sgmse.sampling import SamplerSettings
 
 SDE = SamplerSettings(sampler="bridge_sde", N=2)

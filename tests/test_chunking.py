@@ -9,9 +9,9 @@ from commands import saved_run
 from small_corpora import save
 from tiny import tiny
 
-from sgmse import long_recordings
 from sgmse.chunking import Chunks, joined, windows
 from sgmse.data import audio, streams
+from sgmse.enhancement import long_recordings
 from sgmse.frame_noise import BLOCK, FrameNoise
 
 LENGTH = 10007

@@ -84,6 +84,8 @@ def test_attending_to_the_zero_null_is_not_attending():
     assert torch.equal(net(*data, null), net(*data))
     unmasked = Condition(null.vector, null.tokens, torch.ones_like(null.mask))  # nothing but zeros to attend to
     assert torch.equal(net(*data, unmasked), net(*data))
+    masked = Condition(null.vector, c.tokens, null.mask)  # something there, but none of it to attend to
+    assert torch.equal(net(*data, masked), net(*data))
     assert not torch.allclose(net(*data, c), net(*data, without_tokens(c)))
 
 

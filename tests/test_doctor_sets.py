@@ -1,5 +1,7 @@
 """The doctor on test sets, settings and checkpoints."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,13 @@ from small_corpora import save
 
 from sgmse.doctor import models, splits
 from sgmse.doctor.examine import Request, examine
+from sgmse.errors import UserError
+
+
+def save_bytes(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 @pytest.fixture
@@ -97,3 +106,34 @@ def test_encoder_weights_are_looked_for_and_hashed(tmp_path, monkeypatch):
     assert any(splits.file_digest(path)[:16] in fact for fact in page.facts)
     config.write_text("encoder: clap\nencoder_checkpoint: random\n")
     only(problems(configs=[config]), "has random weights")
+
+
+def test_other_encoder_weights_than_those_of_the_checkpoint_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("SGMSE_CACHE", str(tmp_path))
+    ckpt = saved_run(tmp_path / "run")
+    settings = torch.load(ckpt, weights_only=True)["model_settings"] | {"encoder": "clap"}
+    path = save_bytes(models.weights.PUBLISHED["clap"].default_path(), b"weights")
+    kept = {"model_settings": settings, "encoder_identity": models.weights.identity(path)}
+    assert problems(ckpt=altered(ckpt, tmp_path / "clap.ckpt", **kept)) == {}
+    path.write_bytes(b"others")
+    only(problems(ckpt=tmp_path / "clap.ckpt"), "was trained with clap weights of hash")
+    path.unlink()
+    trained_along = altered(ckpt, tmp_path / "free.ckpt", model_settings=settings | {"freeze_encoder": False})
+    assert problems(ckpt=trained_along) == {}  # its weights are in the checkpoint
+
+
+def test_files_that_cannot_be_read_are_problems_and_the_others_are_looked_at(test_set, tmp_path):
+    save(tmp_path / "noise/train/n.wav", samples=white(2, 50), rate=RATE)
+    save_bytes(tmp_path / "noise/train/broken.wav", b"not audio")
+    page = examine(Request(noise_dirs=[tmp_path / "noise"]))
+    assert [problem.where[0].partition(":")[0] for problem in page.problems] == [
+        str(tmp_path / "noise/train/broken.wav")
+    ]
+    assert any("1 files" in fact for fact in page.facts)
+    save_bytes(test_set / "ref/i0.wav", b"not audio")
+    only(problems(test_dirs=[test_set]), "ref: 1 files cannot be read", falsifies=False)
+
+
+def test_a_folder_of_speech_that_is_not_there_is_called_speech(tmp_path):
+    with pytest.raises(UserError, match=r"gone: no such folder \(for speech\)"):
+        examine(Request(speech_dirs=[tmp_path / "gone"]))

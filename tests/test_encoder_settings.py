@@ -48,6 +48,8 @@ def run(capsys, tmp_path, *arguments: object) -> Path:
         ("--encoder sequence --cross_attention_resolutions 128 100", "use some of 256 128"),
         ("--encoder sequence --token_bands 17", "use at most 16"),
         ("--encoder sequence --num_tokens 0", "out of range"),
+        ("--infonce_weight 0.1 --batch_size 1", "tells the references of a batch apart; use a --batch_size of 2"),
+        ("--sample_rate 16", "--sample_rate 16 is too low for speech; use 4000 Hz or more"),
     ],
 )
 def test_settings_that_do_not_fit_the_encoder_are_refused(tmp_path, capsys, arguments, told):
@@ -60,6 +62,8 @@ def test_cross_attention_in_a_file_needs_tokens_as_well(tmp_path, capsys):
     (tmp_path / "attention.yaml").write_text("encoder: sequence\ncross_attention_resolutions: [128]\n")
     wrong = (*TINY, "--config", tmp_path / "attention.yaml", "--encoder", "cnn", "--log_dir", tmp_path / "logs")
     assert "gives none; use --encoder sequence" in refusal(train.main, capsys, *wrong)
+    (tmp_path / "baseline.yaml").write_text("encoder: none\ncross_attention_resolutions: []\n")
+    call(train.main, capsys, *wrong[:-4], "--config", tmp_path / "baseline.yaml", *wrong[-2:])
 
 
 def test_absent_weights_are_told_with_folder_and_command_before_a_run_exists(panns, tmp_path, capsys):
@@ -106,10 +110,32 @@ def test_a_trained_encoder_learns_at_its_own_rate_and_a_frozen_one_not_at_all(pa
 
 def test_a_frozen_encoder_with_other_weights_is_refused(panns, tmp_path, capsys):
     ckpt = run(capsys, tmp_path, "--encoder", "panns", "--encoder_checkpoint", panns)
+    save_weights(panns.with_name("other.pt"), seed=2)
+    config = ckpt.parent.parent / "config.yaml"
+    before = config.read_text()
+    for other in (panns.with_name("other.pt"), "random"):
+        told = refusal(train.main, capsys, "--ckpt", ckpt, "--max_steps", 2, "--encoder_checkpoint", other)
+        assert f"{ckpt}: was trained with panns weights of hash" in told
+    assert config.read_text() == before  # the run can still be resumed
+    call(train.main, capsys, "--ckpt", ckpt, "--max_steps", 2)
     save_weights(panns, seed=2)
     with pytest.raises(UserError, match=r"trained with panns weights of hash .* --encoder_checkpoint"):
         load_model(ckpt)
-    assert "trained with panns weights" in refusal(train.main, capsys, "--ckpt", ckpt, "--max_steps", 2)
+    assert "was trained with panns weights" in refusal(train.main, capsys, "--ckpt", ckpt, "--max_steps", 3)
+
+
+def test_a_resumed_run_without_its_weights_says_where_they_may_lie(panns, tmp_path, capsys):
+    ckpt = run(capsys, tmp_path, "--encoder", "panns", "--encoder_checkpoint", panns)
+    panns.unlink()
+    told = refusal(train.main, capsys, "--ckpt", ckpt, "--max_steps", 2)
+    cached = PANNsNoiseEncoder.published.default_path()
+    assert told.endswith(f"which after `python scripts/fetch_encoder.py panns` is {cached}")
+
+
+def test_a_resumed_run_stays_frozen(panns, tmp_path, capsys):
+    ckpt = run(capsys, tmp_path, "--encoder", "panns", "--encoder_checkpoint", panns)
+    told = refusal(train.main, capsys, "--ckpt", ckpt, "--max_steps", 2, "--no-freeze_encoder")
+    assert told.endswith("leave --no-freeze_encoder out to resume")
 
 
 def test_weights_that_moved_to_the_cache_folder_are_found_there(panns, tmp_path, capsys):

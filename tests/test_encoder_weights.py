@@ -111,7 +111,16 @@ def test_a_wrong_file_is_named_with_its_hash(kind, tmp_path, monkeypatch):
     assert weights.file_digest(path) in message
     assert "python scripts/fetch_encoder.py small" in message
     assert "\n" not in message
+    assert "delete" not in message  # it is somebody's own file
     assert not Path("ran").exists()
+
+
+def test_a_wrong_file_in_the_cache_folder_is_to_be_fetched_again(cache):
+    path = cache / "encoders" / "small.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"\(EOFError; sha256 .*; delete it and run `python scripts/fetch_encoder.py"):
+        small_encoder(encoder_checkpoint=None)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():

@@ -10,8 +10,8 @@ from commands import RATE, altered, call, saved_run
 from small_corpora import samples, save
 
 import enhancement_noise_cond as enhancement
+from sgmse.enhancement.runner import Runner
 from sgmse.errors import run
-from sgmse.runner import Runner
 
 pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
@@ -90,7 +90,7 @@ def test_stopping_in_the_middle_loses_only_the_file_at_work(enhance, testset, tm
 def test_a_first_run_stopped_before_its_first_entry_can_be_repeated(enhance, testset, tmp_path, monkeypatch):
     """The result is written before its entry in run.json: without one it is done again, not refused."""
     with monkeypatch.context() as patch:
-        patch.setattr("sgmse.ledger.Ledger.add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("sgmse.enhancement.ledger.Ledger.add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             enhance(testset)
     assert (tmp_path / "out" / "0.wav").exists()

@@ -11,8 +11,8 @@ from commands import RATE, SECOND, refusal
 from small_corpora import samples, save
 
 import enhancement_noise_cond as enhancement
-from sgmse import disagreement
 from sgmse.data import audio
+from sgmse.enhancement import disagreement
 from sgmse.inference import EnhancementModel
 from sgmse.sde import per_item
 from sgmse.transform import SpectrogramTransform

@@ -254,6 +254,12 @@ def test_a_reference_folder_serves_where_no_run_tells(folders: Path) -> None:
     assert scored(folders)["leak"].isna().all()
 
 
+def test_a_reference_folder_of_another_set_is_refused(folders: Path, tmp_path: Path) -> None:
+    audio.write(tmp_path / "other/elsewhere.flac", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    with pytest.raises(UserError, match=r"other: none of its files is named as one in .*clean"):
+        scored(folders, ref_dir=tmp_path / "other")
+
+
 @pytest.mark.parametrize("protocol", ["none", "self", "estimated"])
 def test_what_is_made_from_the_noisy_file_alone_has_no_leak_score(folders: Path, protocol: str) -> None:
     enhanced(folders, reference=protocol, references={"000.wav": "gaps"})

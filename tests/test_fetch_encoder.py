@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from commands import call
+from commands import call, refusal
 
 from sgmse.encoders import weights
 from sgmse.errors import run
@@ -108,6 +108,11 @@ def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith("error: ")
     return last.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("cnn",), ("panns", "--depth", "3")])
+def test_a_wrong_argument_is_one_sentence(capsys, arguments):
+    assert refusal(fetch_encoder.main, capsys, *arguments).endswith("(see --help)")
 
 
 @pytest.mark.parametrize("address", ["/file", "/moved"])

@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts import guidance_sweep  # noqa: E402
-from sgmse.batching import Row, enhance_rows  # noqa: E402
 from sgmse.config import EnhanceConfig  # noqa: E402
 from sgmse.data import audio  # noqa: E402
+from sgmse.enhancement.batching import Row, enhance_rows  # noqa: E402
 from sgmse.errors import UserError  # noqa: E402
 from sgmse.guidance import Guidance  # noqa: E402
 from sgmse.sampling import SamplerSettings  # noqa: E402

@@ -21,9 +21,7 @@ FLOORS = [
     {"api"},
     {"model"},
     {"config", "checks", "cli", "build", "checkpoints", "runs", "validation"}
-    | {"lookup", "jobs", "ledger", "batching", "recordings", "long_recordings", "runner", "disagreement", "pipes"}
-    | {"enhancement", "guidance_run", "evaluation", "leakage", "report", "doctor"}
-    | {"acceleration", "sweep"},
+    | {"enhancement", "evaluation", "leakage", "report", "doctor", "sweep"},
 ]
 # rooms on one floor that must not know of each other
 STRANGERS = [

@@ -99,6 +99,17 @@ def test_a_bell_correlates_with_itself_almost_as_much_as_shared_samples_do() -> 
     assert not found.shared
 
 
+def test_a_sound_that_repeats_over_noise_of_its_own_is_not_shared() -> None:
+    """Blocks of it agree in phase as far as its sound is above that noise: the threshold lies close to 1."""
+    rng = np.random.default_rng(0)
+    stroke = 0.1 * rng.standard_normal(RATE // 4)
+    noise = np.resize(stroke, 4 * RATE) + 0.03 * rng.standard_normal(4 * RATE)
+    agrees, audible = leak.agreement(noise[:2400], noise[RATE // 4 : RATE // 4 + 2400], RATE)
+    assert 0.8 < agrees < leak.AGREEMENT
+    assert audible > leak.AUDIBLE_SHARE
+    assert not leak.score(rounded(noise[:RATE]), in_mixture(noise[2 * RATE :]), RATE).shared
+
+
 def test_a_shift_by_half_a_sample_hides_nothing() -> None:
     noise = noises()["pink"][: 3 * RATE]
     shifted = audio.resample(audio.resample(noise, RATE, 2 * RATE)[1:], 2 * RATE, RATE)

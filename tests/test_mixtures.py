@@ -185,6 +185,13 @@ def test_the_target_of_reverberant_speech_is_the_reverberant_speech(corpus: dict
         np.testing.assert_allclose(wet, expected * rms(dry) / rms(expected), atol=1e-5)
 
 
+def test_a_silent_impulse_response_is_refused(corpus: dict[str, Path], tmp_path: Path) -> None:
+    silent = save(tmp_path / "rir/room.wav", samples=np.zeros(RATE))
+    dataset = mixing(corpus | {"rir": silent.parent}, Variation(rir_share=1.0))
+    with pytest.raises(UserError, match=r"room\.wav: is silent.*--rir_dir"):
+        dataset.item(0)
+
+
 def test_without_references_the_varied_mixtures_stay_the_same(corpus: dict[str, Path]) -> None:
     varied = mixing(corpus, EVERYTHING)
     without = DynamicMixing(
@@ -256,6 +263,7 @@ def test_options_that_need_more_than_the_corpus_holds_are_refused(tmp_path: Path
         ({"babble_share": 1.5}, "--babble_share 1.5 is out of range"),
         ({"rir_share": 0.5}, "needs both --rir_dir and a --rir_share"),
         ({"rir_dir": ["rooms"]}, "needs both --rir_dir and a --rir_share"),
+        ({"mix_snr_db": [-5.0, 90.0]}, "--mix_snr_db -5 90: one of the two would be inaudible; stay within ±60 dB"),
         ({"noise_augment": ["echo=1"]}, "--noise_augment echo=1: there is no kind 'echo'"),
         ({"base_dir": "pairs", "noise_augment": ["mix=0.5"]}, "--noise_augment is for dynamic mixing, but --base_dir"),
         ({"base_dir": "pairs", "mismatched_share": 0.5}, "--mismatched_share is for dynamic mixing, but --base_dir"),

@@ -86,6 +86,19 @@ def test_mistakes_are_told_in_one_line(script: ModuleType, tmp_path: Path, capsy
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("esc51", "--out", "x"), "NAME: invalid choice: 'esc51'"),
+        (("esc50",), "the following arguments are required: --out"),
+        (("esc50", "--out", "x", "--folds", "one"), "--folds: invalid int value: 'one'"),
+        (("voicebank", "--out", "x", "--folds", "1"), "unrecognized arguments: --folds 1"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(script, capsys, arguments, told) -> None:
+    assert told in refusal(script.main, capsys, *arguments)
+
+
 def test_the_help_of_every_corpus_says_where_it_comes_from(
     script: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

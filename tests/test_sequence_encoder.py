@@ -49,6 +49,13 @@ def test_a_short_reference_has_as_many_time_steps_as_frames():
     assert all(torch.isfinite(part).all() for part in (condition.vector, condition.tokens))
 
 
+def test_the_vector_is_made_of_the_time_steps_that_there_are():
+    few, many = encoder(num_tokens=2), encoder(num_tokens=8)
+    many.load_state_dict(few.state_dict())
+    reference = torch.randn(4000)  # two time steps
+    torch.testing.assert_close(encode(many, reference).vector, encode(few, reference).vector)
+
+
 @pytest.mark.parametrize("token_bands", [1, 2])
 def test_a_batch_gives_each_item_what_it_gets_alone(token_bands):
     net = encoder(token_bands=token_bands)

@@ -15,14 +15,14 @@ from scripts.benchmarks import measure
 from scripts.benchmarks.job import Enhancement, Job, alone, show
 from scripts.benchmarks.measure import Row
 from sgmse import checkpoints, evaluation, metrics
-from sgmse.acceleration import Precision, autocast, compile_network
 from sgmse.config import EnhanceConfig
 from sgmse.data import audio
+from sgmse.enhancement.acceleration import Precision, autocast, compile_network
+from sgmse.enhancement.jobs import Job as FileJob
 from sgmse.errors import UserError
 from sgmse.frame_noise import FrameNoise
 from sgmse.guidance import Guidance
 from sgmse.inference import Enhanced
-from sgmse.jobs import Job as FileJob
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sampling import SamplerSettings, sampler_name
 from sgmse.sweep.cells import Cell, parse_sampler

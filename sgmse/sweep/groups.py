@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sgmse import evaluation, metrics
-from sgmse.acceleration import Precision, autocast
 from sgmse.config import EnhanceConfig
 from sgmse.data import audio
+from sgmse.enhancement.acceleration import Precision, autocast
+from sgmse.enhancement.jobs import Job, check_inputs, make_plan
+from sgmse.enhancement.lookup import Protocol
 from sgmse.errors import UserError
 from sgmse.frame_noise import FrameNoise
 from sgmse.inference import Enhanced, Heard
-from sgmse.jobs import Job, check_inputs, make_plan
-from sgmse.lookup import Protocol
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sweep.cells import Cell
 

@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from sgmse import metrics
-from sgmse.acceleration import Precision
 from sgmse.data import audio
+from sgmse.enhancement.acceleration import Precision
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sweep.cells import Cell, Key
 from sgmse.sweep.groups import Group, enhance

@@ -10,21 +10,22 @@ from typing import Any
 import torch
 import yaml
 
-from sgmse import checkpoints, guidance_run, runs
-from sgmse.acceleration import autocast, compile_network
+from sgmse import checkpoints, runs
 from sgmse.bounds import check_bounds
 from sgmse.checkpoints import Loaded
 from sgmse.checks import check_guidance, check_sampler
 from sgmse.chunking import Chunks
 from sgmse.config import DataConfig, EnhanceConfig
 from sgmse.data import audio
+from sgmse.enhancement import guidance_run
+from sgmse.enhancement.acceleration import autocast, compile_network
+from sgmse.enhancement.guidance_run import RunGuidance
+from sgmse.enhancement.jobs import Job, Plan, check_asked, check_inputs, make_plan
+from sgmse.enhancement.ledger import Ledger
+from sgmse.enhancement.recordings import Work
+from sgmse.enhancement.runner import Runner
 from sgmse.errors import UserError
 from sgmse.guidance import ADAPTIVE, GuidanceSettings
-from sgmse.guidance_run import RunGuidance
-from sgmse.jobs import Job, Plan, check_asked, check_inputs, make_plan
-from sgmse.ledger import Ledger
-from sgmse.recordings import Work
-from sgmse.runner import Runner
 from sgmse.sampling import SETTINGS_OF, SamplerSettings, sampler_name
 from sgmse.sde import SBVE
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from sgmse.config import EnhanceConfig
 from sgmse.data import audio
-from sgmse.enhancement import enhance_folder
+from sgmse.enhancement.folder import enhance_folder
 from sgmse.errors import UserError
 from sgmse.guidance import GuidanceSettings
 

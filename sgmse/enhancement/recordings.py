@@ -15,11 +15,11 @@ from sgmse.chunking import Chunks
 from sgmse.config import EnhanceConfig
 from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
+from sgmse.enhancement.guidance_run import RunGuidance
+from sgmse.enhancement.jobs import Job
+from sgmse.enhancement.lookup import Protocol
 from sgmse.errors import UserError
 from sgmse.frame_noise import seed_of
-from sgmse.guidance_run import RunGuidance
-from sgmse.jobs import Job
-from sgmse.lookup import Protocol
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sampling import SamplerSettings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sgmse.config import EnhanceConfig
 from sgmse.data import audio, corpora, streams
+from sgmse.enhancement.lookup import Lookup, Protocol, look_up
 from sgmse.errors import UserError
-from sgmse.lookup import Lookup, Protocol, look_up
 
 
 @dataclass(frozen=True)

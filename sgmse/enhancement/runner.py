@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse import disagreement
-from sgmse.batching import Row, RowResult, buckets, enhance_rows
 from sgmse.data import audio
-from sgmse.disagreement import Disagreement
+from sgmse.enhancement import disagreement
+from sgmse.enhancement.batching import Row, RowResult, buckets, enhance_rows
+from sgmse.enhancement.disagreement import Disagreement
+from sgmse.enhancement.guidance_run import PICTURE
+from sgmse.enhancement.jobs import Job
+from sgmse.enhancement.ledger import Ledger
+from sgmse.enhancement.long_recordings import enhance_long
+from sgmse.enhancement.recordings import Done, Reference, Work, mean_of, recorded, unrelated, write_whole
 from sgmse.guidance import Guidance
-from sgmse.guidance_run import PICTURE
-from sgmse.jobs import Job
-from sgmse.ledger import Ledger
-from sgmse.long_recordings import enhance_long
-from sgmse.recordings import Done, Reference, Work, mean_of, recorded, unrelated, write_whole
 
 Result = tuple[Job, Done]
 

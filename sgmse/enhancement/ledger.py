@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sgmse.enhancement.jobs import Job
 from sgmse.errors import UserError
-from sgmse.jobs import Job
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
 # paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from sgmse.chunking import Span, joined, windows
 from sgmse.data import audio, streams
-from sgmse.disagreement import Disagreement
+from sgmse.enhancement.disagreement import Disagreement
+from sgmse.enhancement.jobs import Job
+from sgmse.enhancement.recordings import HEAD_S, Done, Reference, Work, kept_subtype, mean_of, recorded, unrelated
 from sgmse.frame_noise import FrameNoise
 from sgmse.inference import Enhanced, Heard
-from sgmse.jobs import Job
-from sgmse.recordings import HEAD_S, Done, Reference, Work, kept_subtype, mean_of, recorded, unrelated
 
 
 def enhance_long(work: Work, job: Job) -> Done:

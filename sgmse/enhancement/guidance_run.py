@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from sgmse import checkpoints
 from sgmse.checks import check_guidance_fits, check_weak
+from sgmse.enhancement.jobs import Job
+from sgmse.enhancement.lookup import Protocol
 from sgmse.errors import UserError
 from sgmse.familiarity import Familiarity, strength
 from sgmse.frame_noise import seed_of
 from sgmse.guidance import ADAPTIVE, Guidance, GuidanceSettings
-from sgmse.jobs import Job
-from sgmse.lookup import Protocol
 from sgmse.model import NoiseCondScoreModel
 
 PICTURE = "adaptive_guidance.png"
