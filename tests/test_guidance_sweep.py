@@ -44,8 +44,9 @@ def chosen(test_set, max_files=None):
 
 def test_cells_are_all_combinations_each_once():
     found = cells(BRIDGE, ["auto", "bridge_ode2"], [1, 5], [0, 1, 3], ["none", "0.2:0.8"])
-    assert len({cell.key for cell in found}) == len(found) == 2 * 2 * 5
-    assert [cell.interval for cell in found if cell.guidance_scale == 1] == [None] * 4, "w = 1 is guided nowhere"
+    assert len({cell.key for cell in found}) == len(found) == 2 * 2 * 4
+    plain = [cell.interval for cell in found if cell.guidance_scale in (0, 1)]
+    assert plain == [None] * 8, "w = 0 and w = 1 are guided nowhere"
     assert found[0].key == ("bridge_ode", 1, 0, "none")
     rk45 = cells(OUVE, ["rk45", "dpm2:quadratic"], [3, 5], [1], ["none"])
     assert [cell.sampler_label for cell in rk45] == ["rk45", "dpm2:quadratic", "dpm2:quadratic"]
@@ -238,3 +239,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(ckpt, test_set, tmp_path, 
     said = refusal(guidance_sweep.main, capsys, *flags, *more)
     assert message.replace("SET", str(lame)) in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_whose_interval_holds_no_evaluation_has_no_line():
+    def rows(scale, interval, passes):
+        cell = {"sampler": "bridge_ode", "N": 1, "guidance_scale": scale, "interval": interval}
+        cost = {"nfe": 1, "passes": passes, "seconds": 1.0, "audio_s": 2.0}
+        return [{**cell, "file": name, **cost, "pesq": 1.0, "estoi": 0.5, "si_sdr": 3.0} for name in ("a", "b")]
+
+    frame = pd.DataFrame([*rows(1.0, "none", 1), *rows(3.0, "none", 2), *rows(3.0, "0.2:0.4", 1)])
+    assert list(table.per_cell(frame)["interval"]) == ["none", "none"]

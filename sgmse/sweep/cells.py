@@ -89,7 +89,7 @@ def cells(
     scales: Sequence[float] | None,
     intervals: Sequence[str],
 ) -> list[Cell]:
-    """Every combination, each once; at w = 1 an interval changes nothing. `scales` None: those the model allows."""
+    """Every combination, each once; w = 0 and w = 1 are not guided. `scales` None: those the model allows."""
     scales = _checked_scales(model, scales)
     found: dict[Key, Cell] = {}
     for cell in _combined([parse_sampler(s, model) for s in samplers], steps, scales, intervals):
@@ -105,7 +105,7 @@ def _combined(
     for sampler, count, scale, interval in product(samplers, steps, scales, parsed):
         adaptive = "N" not in SETTINGS_OF[sampler.sampler]
         settings = sampler if adaptive else replace(sampler, N=count)
-        yield Cell(settings, scale, None if scale == 1 else interval)
+        yield Cell(settings, scale, None if scale in (0, 1) else interval)
 
 
 def _checked_scales(model: NoiseCondScoreModel, scales: Sequence[float] | None) -> Sequence[float]:

@@ -14,7 +14,7 @@ _HEADER += ["ΔPESQ to w = 1", "ΔSI-SDR to w = 1"]
 
 
 def per_cell(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per cell, in the order they were done, the noisy files first.
+    """One line per cell, in the order they were done, the noisy files first; none for those that guide nothing.
 
     Returns the columns `KEY`, nfe, passes, rtf, and for every score (and for d_pesq, d_si_sdr, the mean of the paired
     differences to the cell of the same sampler and steps with w = 1) the mean, NAME_low and NAME_high (95 % interval
@@ -33,6 +33,8 @@ def per_cell(rows: pd.DataFrame) -> pd.DataFrame:
         same = (systems["sampler"] == first["sampler"]) & (systems["N"] == first["N"])
         plain = systems.index[same & (systems["guidance_scale"] == 1)]
         if len(plain) and plain[0] != system:
+            if first["interval"] != "none" and line["passes"] == line["nfe"]:
+                continue  # no evaluation lies in its interval
             line |= _means(evaluation.paired(frame, str(system), plain[0]), ("pesq", "si_sdr"), "d_")
         lines.append(line)
     return pd.DataFrame(lines)
