@@ -82,6 +82,8 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         layers = cli.parse(parser, argv, preset)
     for layer in layers:
         v = layer.values
+        if layer.source and "ckpt" in layer.typed and v["ckpt"] is None:
+            continue  # the config.yaml of a run, which names every setting, those without a meaning too
         try:
             check_typed(layer.typed, cli.take(ModelConfig, v), cli.take(SamplerSettings, v), cli.take(TrainConfig, v))
         except UserError as error:
@@ -95,9 +97,9 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
 def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
     """Pairs named in a later layer replace the speech and noise of an earlier one, and the other way round."""
     for layer in reversed(layers):
-        if "base_dir" in layer.typed:
+        if "base_dir" in layer.typed and layer.values["base_dir"] is not None:
             return {"speech_dir": [], "noise_dir": []}
-        if layer.typed & {"speech_dir", "noise_dir"}:
+        if any(name in layer.typed and layer.values[name] for name in ("speech_dir", "noise_dir")):
             return {"base_dir": None}
     return {}
 

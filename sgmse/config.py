@@ -227,17 +227,20 @@ class EnhanceConfig:
     """checkpoint, ours or one of sp-uhh/sgmse. Default: the newest below logs/, best PESQ first"""
     encoder_checkpoint: str | None = None
     """weights of a frozen clap or panns encoder. Default: where they were in training, else in the cache folder"""
-    reference: Literal["disjoint", "same_class", "other_take", "mismatched", "estimated", "self", "none"] | None = None
-    """where references come from. Of a test set: disjoint (ref/ beside noisy/), same_class, other_take, mismatched
-    (ref_NAME/; without it those of other items, by the kinds in manifest.csv). From each noisy file alone: estimated
-    (stretches without speech, else spectral minima), self (what a first pass without reference takes away; twice the
-    cost). none: the null condition. Default: disjoint if there is ref/, else estimated"""
+    reference: (
+        Literal["disjoint", "same_class", "other_take", "mismatched", "oracle", "estimated", "self", "none"] | None
+    ) = None
+    """where references come from. Of a test set: disjoint (ref/ beside noisy/), same_class, other_take, mismatched,
+    oracle (ref_NAME/; without it same_class and mismatched borrow from other items, by the kinds in manifest.csv).
+    From each noisy file alone: estimated (stretches without speech, else spectral minima), self (what a first pass
+    without reference takes away; twice the cost). none: the null condition. Default: disjoint if there is ref/, else
+    estimated"""
     noise_ref: str | None = None
     """one noise recording for all files"""
     noise_ref_dir: str | None = None
     """a noise recording per file: same relative path or stem"""
     oracle_noise: bool = False
-    """use the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs --clean_dir"""
+    """use all of the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs --clean_dir"""
     clean_dir: str | None = None
     """clean files for --oracle_noise: same relative path or stem, same rate and length"""
     t_eps: Annotated[float | None, Bounds(0, 1, excluded=(0, 1))] = None

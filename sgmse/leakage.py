@@ -21,7 +21,7 @@ _REPEATS = 0.9  # a correlation without shared samples that is worth a word
 
 
 class _Task(NamedTuple):
-    """A pair of noisy and clean file, and the reference of the item; the clean file itself stands for an oracle."""
+    """A pair of noisy and clean file, and the reference; the clean file itself stands for the noise in it."""
 
     noisy: Path
     clean: Path

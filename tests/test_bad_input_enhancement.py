@@ -66,7 +66,7 @@ def refuses(tmp_path, capsys, ckpt, noisy):
         ("--reference self --noise_ref a", "--reference and --noise_ref each choose the reference"),
         (
             "--reference blind",
-            "--reference blind: one of disjoint, same_class, other_take, mismatched, estimated, self",
+            "--reference blind: one of disjoint, same_class, other_take, mismatched, oracle, estimated, self",
         ),
         ("--oracle_noise", "give --clean_dir"),
         ("--clean_dir x", "add --oracle_noise"),

@@ -12,6 +12,7 @@ from sgmse.ema import AveragedWeights
 from sgmse.encoders import vendored, weights
 from sgmse.encoders.pretrained import to_clip
 from sgmse.errors import UserError
+from sgmse.optimisation import Optimisation, adam
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,16 @@ def test_a_frozen_tower_has_no_gradient_and_stays_in_evaluation_mode():
     assert all(p.grad is None and not p.requires_grad for p in encoder.tower.parameters())
     assert all(p.grad is not None for p in encoder.parameters() if p.requires_grad)
     assert encoder.pretrained_parameters() == []
+
+
+def test_pretrained_weights_that_are_trained_along_have_a_learning_rate_of_their_own():
+    encoder = small_encoder(freeze_encoder=False)
+    how = Optimisation(lr=0.1, encoder_lr_factor=0.01, warmup_steps=0, decay_steps=0, ema_decay=0.9, seed=0)
+    pretrained = encoder.pretrained_parameters()
+    groups = adam(how, encoder.parameters(), pretrained)["optimizer"].param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert [rates[id(p)] for p in pretrained] == pytest.approx([0.001] * len(pretrained))
+    assert {rates[id(p)] for p in (*encoder.hidden.parameters(), *encoder.out.parameters())} == {0.1}
 
 
 def test_a_frozen_tower_is_in_neither_the_state_nor_the_average():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -162,3 +163,9 @@ def test_a_model_trained_without_dropping_works_with_an_estimate(enhance, testse
     os.rename(testset / "ref", tmp_path / "refs")
     undropped = saved_run(tmp_path / "logs" / "undropped", cond_drop_prob=0.0)
     assert "references: estimated" in enhance(testset, ckpt=undropped)
+
+
+def test_oracle_references_of_a_set_have_a_protocol_of_their_own(enhance, testset, tmp_path):
+    shutil.copytree(testset / "ref", testset / "ref_oracle")
+    enhance(testset, "--reference", "oracle", out="oracle")
+    assert json.loads((tmp_path / "oracle" / "run.json").read_text())["reference"] == "oracle"

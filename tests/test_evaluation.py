@@ -272,7 +272,7 @@ def test_the_oracle_leaks_by_definition_and_a_lost_reference_is_counted(
 ) -> None:
     names = [path.stem for path in audio.find(folders / "clean")]
     clean = {f"{name}.wav": str(folders / "clean" / f"{name}.flac") for name in names}
-    enhanced(folders, reference="oracle", references=clean | {f"{names[2]}.wav": "gone.flac"})
+    enhanced(folders, reference="own_noise", references=clean | {f"{names[2]}.wav": "gone.flac"})
     frame = scored(folders).iloc[FILES:]
     assert frame["leak"].tolist()[:2] == [1, 1]
     assert frame["leak"].isna().tolist() == [False, False, True]

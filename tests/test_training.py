@@ -9,6 +9,7 @@ import torch
 import yaml
 
 import train
+from sgmse.data import corpora
 
 TINY = """--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0
 --num_valid_items 4 --num_eval_files 1 --N 1 --warmup_steps 2 --lr 0.01 --device cpu --lr_decay none""".split()
@@ -158,3 +159,14 @@ def test_the_guided_and_the_plain_baseline_train_on_the_same_mixtures(trained):
 def test_precision_bf16_and_compile_train(trained):
     folder = trained("--max_steps", "2", "--num_eval_files", "0", "--precision", "bf16-mixed")
     assert all(w.dtype == torch.float32 for w in load(folder)["state_dict"].values() if w.is_floating_point())
+
+
+@pytest.mark.parametrize("encoder", ["none", "cnn", "sequence"])
+def test_a_run_is_repeated_from_its_own_config(trained, monkeypatch, capsys, tmp_path, encoder):
+    embedded = corpora.embedded_dir()
+    data = ("--speech_dir", str(embedded / "speech"), "--noise_dir", str(embedded / "noise"))
+    first = trained("--encoder", encoder, "--max_steps", "1", "--num_eval_files", "0", *data)
+    again = run(monkeypatch, capsys, "--config", str(first / "config.yaml"))
+    assert again != first
+    assert yaml.safe_load((again / "config.yaml").read_text()) == yaml.safe_load((first / "config.yaml").read_text())
+    assert_same(load(again), load(first))

@@ -180,7 +180,7 @@ def _say(
         "file": str(config.noise_ref),
         "folder": str(plan.reference_dir),
         "disjoint": f"disjoint, {plan.reference_dir}" + ("" if config.reference else " (found beside noisy/)"),
-        "oracle": "the file's own noise (oracle: an upper bound that leaks)",
+        "own_noise": "the file's own noise, all of it (an upper bound that leaks)",
         "estimated": f"estimated from each noisy file alone{default}",
         "self": "self, what a first pass without reference takes away",
     }

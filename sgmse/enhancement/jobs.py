@@ -81,7 +81,7 @@ def check_inputs(jobs: list[Job], protocol: Protocol, n_fft: int, rate: int) -> 
         if noisy.num_frames * rate // noisy.sample_rate <= n_fft // 2:
             raise UserError(f"{job.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
         streams.check(job.noisy)
-        if protocol == "oracle" and job.reference is not None:
+        if protocol == "own_noise" and job.reference is not None:
             _check_clean(audio.info(job.reference), noisy)
     for path in sorted({job.reference for job in jobs if job.reference is not None}):
         info = audio.info(path)

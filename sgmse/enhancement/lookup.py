@@ -18,7 +18,17 @@ from sgmse.data.references import BorrowProtocol
 from sgmse.errors import UserError
 
 Protocol = Literal[
-    "none", "file", "folder", "disjoint", "same_class", "other_take", "mismatched", "oracle", "estimated", "self"
+    "none",
+    "file",
+    "folder",
+    "own_noise",
+    "disjoint",
+    "same_class",
+    "other_take",
+    "mismatched",
+    "oracle",
+    "estimated",
+    "self",
 ]
 _PAIRING_SEED = 0  # not the sampler's: other seeds must not change which reference an item gets
 
@@ -27,7 +37,7 @@ _PAIRING_SEED = 0  # not the sampler's: other seeds must not change which refere
 class Lookup:
     """folder: where references are, if in a folder. files: one per noisy file; None: it has none, or needs no file.
 
-    For `oracle` they are the clean files.
+    For `own_noise` they are the clean files.
     """
 
     protocol: Protocol
@@ -47,7 +57,7 @@ def look_up(config: EnhanceConfig, noisy_dir: Path, names: list[Path]) -> Lookup
         clean_dir = Path(str(config.clean_dir))
         if clean_dir.resolve() == noisy_dir.resolve():
             raise UserError(f"--clean_dir {clean_dir} is the folder of the noisy files; name that of the clean ones")
-        return Lookup("oracle", clean_dir, [*_partners(names, clean_dir, "clean speech")])
+        return Lookup("own_noise", clean_dir, [*_partners(names, clean_dir, "clean speech")])
     in_set = noisy_dir.name == "noisy"
     asked = config.reference or ("disjoint" if in_set and (noisy_dir.parent / "ref").is_dir() else "estimated")
     if asked in ("none", "estimated", "self"):

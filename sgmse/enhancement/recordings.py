@@ -90,7 +90,7 @@ def recorded(work: Work, job: Job, mono: np.ndarray) -> Reference:
         return Reference(_row(estimate.reference), estimate.way)
     if job.reference is None:
         return Reference(None)
-    if work.protocol != "oracle":
+    if work.protocol != "own_noise":
         return Reference(_row(audio.read(job.reference, work.rate)), str(job.reference.resolve()))
     clean = audio.read(job.reference, work.rate, duration_s=len(mono) / work.rate)
     if len(clean) != len(mono):
@@ -103,7 +103,7 @@ def unrelated(work: Work, job: Job) -> Tensor | None:
     if not work.guidance.needs_other or work.protocol == "none":
         return None
     other = work.guidance.other(job)
-    from_noisy = work.protocol in ("estimated", "oracle")
+    from_noisy = work.protocol in ("estimated", "own_noise")
     mono = audio.read(other.noisy, work.rate, duration_s=HEAD_S) if from_noisy else np.zeros(0, np.float32)
     return recorded(work, other, mono).waveform
 
