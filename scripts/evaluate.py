@@ -38,13 +38,14 @@ ENHANCED = Path("enhanced")
 def main() -> None:
     arguments = parse_arguments()
     systems = named_systems(arguments.enhanced_dir)
+    references: leakage.Tasks = {}
+    if arguments.noisy_dir is not None:
+        references = leakage.look_up(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
     frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs)
     evaluation.print_table(evaluation.summary(frame))
     print_differences(frame)
     if arguments.noisy_dir is not None:
-        frame = leakage.with_leaks(
-            frame, systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir, arguments.jobs
-        )
+        frame = leakage.with_leaks(frame, references, arguments.jobs)
         for number, line in enumerate(leakage.sentences(frame, systems)):
             print(line if number else f"\n{line}")
     frame = with_disagreement(evaluation.with_settings(frame, systems), systems)

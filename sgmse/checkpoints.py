@@ -15,6 +15,7 @@ from torch import Tensor
 from sgmse.backbone.published import rename
 from sgmse.build import build_model
 from sgmse.config import ModelConfig
+from sgmse.encoders.weights import other_weights
 from sgmse.errors import UserError
 from sgmse.familiarity import Familiarity
 from sgmse.model import NoiseCondScoreModel
@@ -87,10 +88,9 @@ def _load_ours(path: Path, content: dict[str, Any], encoder_checkpoint: str | No
     if encoder_checkpoint is not None or (stored not in (None, "random") and not Path(str(stored)).exists()):
         config = dataclasses.replace(config, encoder_checkpoint=encoder_checkpoint)
     model = build_model(config, sampler, from_checkpoint=True)
-    try:
-        model.check_encoder(content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    identity = None if model.encoder is None else model.encoder.identity
+    if config.freeze_encoder and identity != content.get("encoder_identity"):
+        raise other_weights(path, config.encoder, content.get("encoder_identity"), identity)
     weights = dict(content["state_dict"])
     averaged = "average" in content
     if averaged:

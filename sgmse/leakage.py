@@ -28,18 +28,14 @@ class _Task(NamedTuple):
     reference: Path
 
 
-def with_leaks(
-    frame: pd.DataFrame,
-    systems: Mapping[str, Path],
-    clean_dir: Path,
-    noisy_dir: Path,
-    ref_dir: Path | None = None,
-    jobs: int | None = None,
-) -> pd.DataFrame:
-    """`frame` with the columns leak (largest correlation) and leak_shared (whether samples are shared).
+Tasks = Mapping[tuple[str, str], _Task]  # by system and key of the clean file
+
+
+def look_up(systems: Mapping[str, Path], clean_dir: Path, noisy_dir: Path, ref_dir: Path | None = None) -> Tasks:
+    """Which reference to compare with which noise, for each system and file.
 
     References are those that a system's run.json names; for folders without one, and for the unprocessed files, those
-    of `ref_dir`. Items without reference, or whose reference was made from the noisy file alone, are left empty.
+    of `ref_dir`. Items without reference, or whose reference was made from the noisy file alone, are left out.
     """
     clean = audio.by_name(clean_dir, "clean speech")
     noisy = evaluation.match(clean_dir, noisy_dir, "noisy speech")
@@ -47,10 +43,15 @@ def with_leaks(
     if ref_dir is not None and not beside:
         raise UserError(f"{ref_dir}: none of its files is named as one in {clean_dir}; name the references of that set")
     tasks: dict[tuple[str, str], _Task] = {}
-    for system in frame["system"].unique():
+    for system in (evaluation.NOISY, *systems):
         named = None if system == evaluation.NOISY else _named_references(systems[system], clean)
         references = beside if named is None else named
         tasks |= {(system, key): _Task(noisy[key], clean[key], path) for key, path in references.items()}
+    return tasks
+
+
+def with_leaks(frame: pd.DataFrame, tasks: Tasks, jobs: int | None = None) -> pd.DataFrame:
+    """`frame` with the columns leak (largest correlation) and leak_shared (whether samples are shared)."""
     distinct = list(dict.fromkeys(tasks.values()))
     found = dict(zip(distinct, evaluation.in_processes(_score, distinct, jobs, "leak scores"), strict=True))
     places = zip(frame["system"], frame["file"], strict=True)

@@ -19,7 +19,6 @@ from sgmse.conditioning import Condition, keep_mask
 from sgmse.data.loaders import mismatched
 from sgmse.ema import AveragedWeights
 from sgmse.encoders.base import NoiseEncoder
-from sgmse.errors import UserError
 from sgmse.familiarity import Familiarity
 from sgmse.losses import Objective
 from sgmse.optimisation import Optimisation, adam
@@ -206,19 +205,7 @@ class NoiseCondScoreModel(WaveformModel):
         if self.familiarity is not None:
             checkpoint["familiarity"] = self.familiarity.state_dict()
 
-    def check_encoder(self, checkpoint: dict[str, Any]) -> None:
-        """Raise `UserError` when the frozen encoder has other weights than the checkpoint was trained with."""
-        if self.encoder is None or not self.settings["freeze_encoder"]:
-            return
-        trained, present = checkpoint.get("encoder_identity"), self.encoder.identity
-        if trained != present:
-            raise UserError(
-                f"trained with {self.settings['encoder']} weights of hash {trained}, but those found have {present}; "
-                "name the right file with --encoder_checkpoint"
-            )
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.check_encoder(checkpoint)
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
         if "familiarity" in checkpoint:

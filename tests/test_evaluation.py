@@ -229,7 +229,8 @@ def scored(folders: Path, **more: Path) -> pd.DataFrame:
     rows = [(system, path.stem) for system in ("noisy", "half") for path in audio.find(folders / "clean")]
     frame = pd.DataFrame(rows, columns=["system", "file"])
     systems = {"half": folders / "half"}
-    return leakage.with_leaks(frame, systems, folders / "clean", folders / "noisy", jobs=1, **more)
+    tasks = leakage.look_up(systems, folders / "clean", folders / "noisy", **more)
+    return leakage.with_leaks(frame, tasks, jobs=1)
 
 
 def test_the_leak_score_of_each_item_is_that_of_the_reference_it_was_enhanced_with(folders: Path) -> None:

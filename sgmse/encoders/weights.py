@@ -101,10 +101,15 @@ def check_identity(ckpt: Path, encoder: str, checkpoint: str | None, trained: st
     """Raise `UserError` unless the weights that `encoder` would load are those that the run of `ckpt` trained with."""
     found = RANDOM if checkpoint == RANDOM else identity(locate(PUBLISHED[encoder], checkpoint))
     if found != trained:
-        raise UserError(
-            f"{ckpt}: was trained with {encoder} weights of hash {trained}, but those found have {found}; name the "
-            "right file with --encoder_checkpoint"
-        )
+        raise other_weights(ckpt, encoder, trained, found)
+
+
+def other_weights(ckpt: Path, encoder: str, trained: str | None, found: str | None) -> UserError:
+    """What to say when a frozen encoder is not the one that a checkpoint was trained with."""
+    return UserError(
+        f"{ckpt}: was trained with {encoder} weights of hash {trained}, but those found have {found}; name the right "
+        "file with --encoder_checkpoint"
+    )
 
 
 def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> UserError:
