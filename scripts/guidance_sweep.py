@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from sgmse import checkpoints, runs  # noqa: E402
+from sgmse.arguments import Parser  # noqa: E402
 from sgmse.checkpoints import Loaded  # noqa: E402
 from sgmse.config import EnhanceConfig  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
@@ -40,13 +41,6 @@ from sgmse.sweep.run import Sweep  # noqa: E402
 from sgmse.sweep.scoring import cores, scorer  # noqa: E402
 
 REFERENCES = ("disjoint", "same_class", "other_take", "mismatched")
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument that does not fit is one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def main() -> None:

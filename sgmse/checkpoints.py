@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from sgmse.backbone.published import rename
 from sgmse.build import build_model
 from sgmse.config import ModelConfig
-from sgmse.encoders.weights import other_weights
+from sgmse.encoders.weights import identity, other_weights
 from sgmse.errors import UserError
 from sgmse.familiarity import Familiarity
 from sgmse.model import NoiseCondScoreModel
@@ -88,9 +87,9 @@ def _load_ours(path: Path, content: dict[str, Any], encoder_checkpoint: str | No
     if encoder_checkpoint is not None or (stored not in (None, "random") and not Path(str(stored)).exists()):
         config = dataclasses.replace(config, encoder_checkpoint=encoder_checkpoint)
     model = build_model(config, sampler, from_checkpoint=True)
-    identity = None if model.encoder is None else model.encoder.identity
-    if config.freeze_encoder and identity != content.get("encoder_identity"):
-        raise other_weights(path, config.encoder, content.get("encoder_identity"), identity)
+    found = None if model.encoder is None else model.encoder.identity
+    if config.freeze_encoder and found != content.get("encoder_identity"):
+        raise other_weights(path, config.encoder, content.get("encoder_identity"), found)
     weights = dict(content["state_dict"])
     averaged = "average" in content
     if averaged:
@@ -98,7 +97,7 @@ def _load_ours(path: Path, content: dict[str, Any], encoder_checkpoint: str | No
     model.load_state_dict(weights)
     if "familiarity" in content:
         model.familiarity = Familiarity.from_state(content["familiarity"])
-    return Loaded(model.eval(), averaged, False, _sha256(path))
+    return Loaded(model.eval(), averaged, False, identity(path))
 
 
 def _load_published(path: Path, content: dict[str, Any]) -> Loaded:
@@ -126,7 +125,7 @@ def _load_published(path: Path, content: dict[str, Any]) -> Loaded:
         weights = dict(zip(names, content["ema"]["shadow_params"], strict=True))
     weights = {name.removeprefix("dnn."): w for name, w in weights.items() if isinstance(w, Tensor)}
     model.backbone.load_state_dict(rename(model.backbone, weights))
-    return Loaded(model.eval(), averaged, True, _sha256(path))
+    return Loaded(model.eval(), averaged, True, identity(path))
 
 
 # settings that carry over as they are
@@ -144,11 +143,6 @@ def _rate(hyper_parameters: dict[str, Any]) -> int:
 
 def _pick(cls: type, stored: dict[str, Any]) -> Any:
     return cls(**{f.name: stored[f.name] for f in dataclasses.fields(cls) if f.name in stored})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 # ---- reading a pickle without running it ----

@@ -151,7 +151,7 @@ class EnhancementModel(pl.LightningModule):
         """
         peak = noisy.abs().amax(dim=-1)
         heard = self.hear(reference, peak, reference_length, guidance)
-        return self.enhance_heard(noisy, peak, heard, noise, None, sampler, t_eps, length)
+        return self.enhance_heard(noisy, peak, heard, noise, sampler, t_eps, length)
 
     @torch.no_grad()
     def enhance_heard(
@@ -160,20 +160,15 @@ class EnhancementModel(pl.LightningModule):
         peak: Tensor,
         heard: Heard,
         noise: Noise,
-        guidance_scale: float | None = None,
         sampler: SamplerSettings | None = None,
         t_eps: float | None = None,
         length: Tensor | None = None,
     ) -> Enhanced:
-        """`enhance_batch` with references encoded before, and divided by peaks [B]: for the parts of a recording.
-
-        `guidance_scale` replaces the w that `heard` comes with.
-        """
+        """`enhance_batch` with references encoded before, and divided by peaks [B]: for the parts of a recording."""
         scale = _scale(peak)[:, None]
         lengths = [noisy.shape[-1]] * len(noisy) if length is None else length.tolist()
         y, frames = self._spectrograms(noisy / scale, lengths)
-        w = heard.scale if guidance_scale is None else guidance_scale
-        guide = Guide(self.predict, y, heard.condition, heard.negative, w, heard.settings, self.sde)
+        guide = Guide(self.predict, y, heard.condition, heard.negative, heard.scale, heard.settings, self.sde)
         drawn = sample(guide, self.sde, y, noise, sampler or self.sampler, t_eps or self.t_eps)
         waveform = self._waveforms(drawn.spectrogram, frames, lengths) * scale
         return Enhanced(waveform, drawn.nfe, guide.passes, heard.is_null, heard.distance)

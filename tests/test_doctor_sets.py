@@ -9,8 +9,9 @@ from commands import altered, saved_run
 from examined import RATE, only, problems, speech, white, write_pairs
 from small_corpora import save
 
-from sgmse.doctor import models, splits
+from sgmse.doctor import models
 from sgmse.doctor.examine import Request, examine
+from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 
@@ -57,7 +58,7 @@ def test_a_changed_set_and_an_unfinished_one_are_found(test_set):
 
 def test_a_test_set_made_of_training_noise_is_found(test_set, tmp_path):
     noise = save(tmp_path / "noise/train/n.wav", samples=white(2, 50), rate=RATE)
-    digest = splits.file_digest(noise)
+    digest = file_digest(noise)
     (test_set / "manifest.csv").write_text(f"id,speech,noise,noise_sha256\ni0,s,n.wav,{digest}\ni1,s,m.wav,0\n")
     found = problems(test_dirs=[test_set], noise_dirs=[tmp_path / "noise"])
     only(found, "set: 1 items are made of recordings that are in the training data")
@@ -103,7 +104,7 @@ def test_encoder_weights_are_looked_for_and_hashed(tmp_path, monkeypatch):
     path.write_bytes(b"weights")
     page = examine(Request(configs=[config]))
     assert page.problems == []
-    assert any(splits.file_digest(path)[:16] in fact for fact in page.facts)
+    assert any(file_digest(path)[:16] in fact for fact in page.facts)
     config.write_text("encoder: clap\nencoder_checkpoint: random\n")
     only(problems(configs=[config]), "has random weights")
 

@@ -109,28 +109,20 @@ def check_pairs(page: Page, label: str, pairs: Sequence[tuple[str, AudioInfo, Au
         page.fact(f"{label}: SNR of {len(snrs)} pairs, mean {np.mean(snrs):.1f} dB\n{histogram(snrs)}")
 
 
+_WRONG = {
+    "foreign": (
+        "noisy files do not hold their clean file; names may be swapped",
+        "compare these files with their neighbours by ear and give each its own name back",
+    ),
+    "reversed": ("have clean and noisy exchanged", "move the files to the other folder"),
+    "equal": ("noisy files equal their clean file", "mix the noise in, or leave them out"),
+}
+
+
 def _tell(page: Page, of: str, found: dict[str, list[Path]], lags: list[int]) -> None:
-    if found["foreign"]:
-        page.problem(
-            f"{of}, {len(found['foreign'])} noisy files do not hold their clean file; names may be swapped",
-            "compare these files with their neighbours by ear and give each its own name back",
-            found["foreign"],
-            falsifies=True,
-        )
-    if found["reversed"]:
-        page.problem(
-            f"{of}, {len(found['reversed'])} have clean and noisy exchanged",
-            "move the files to the other folder",
-            found["reversed"],
-            falsifies=True,
-        )
-    if found["equal"]:
-        page.problem(
-            f"{of}, {len(found['equal'])} noisy files equal their clean file",
-            "mix the noise in, or leave them out",
-            found["equal"],
-            falsifies=True,
-        )
+    for name, (what, remedy) in _WRONG.items():
+        if found[name]:
+            page.problem(f"{of}, {len(found[name])} {what}", remedy, found[name], falsifies=True)
     if found["shifted"]:
         common, times = Counter(lags).most_common(1)[0]
         page.problem(

@@ -16,7 +16,6 @@ from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, rms
 from sgmse.doctor.page import Page
-from sgmse.download import file_digest
 from sgmse.errors import UserError
 
 _STRETCHES = 32
@@ -83,7 +82,7 @@ def check_test_against_training(
     """
     splits: dict[str, set[str]] = defaultdict(set)  # of every hash and source
     for clip in tqdm(trained, desc=f"{label}: hashes", leave=False):
-        splits[clip.sha256 or file_digest(clip.path)].add(clip.split)
+        splits[clip.digest()].add(clip.split)
         if clip.source in sources:
             splits[clip.source].add(clip.split)
     leaked = []

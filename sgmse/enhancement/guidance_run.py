@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from sgmse import checkpoints
 from sgmse.checks import check_guidance_fits, check_weak
+from sgmse.data import audio
 from sgmse.enhancement.jobs import Job
 from sgmse.enhancement.lookup import Protocol
 from sgmse.errors import UserError
@@ -160,7 +161,6 @@ def _draw(
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="0.92")
         axes.set_axisbelow(True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    os.replace(temporary, path)
+    with audio.temporary(path) as part:
+        figure.savefig(part, format="png")
+        os.replace(part, path)

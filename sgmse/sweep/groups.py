@@ -118,4 +118,4 @@ def enhance(
     noise = FrameNoise([f"{seed} {Path(name).name} 0 0" for name in group.names])
     heard = replace(group.heard, scale=cell.guidance_scale, settings=cell.guidance)
     with autocast(model.device, precision):
-        return model.enhance_heard(group.noisy, group.peak, heard, noise, None, cell.sampler, t_eps, group.length)
+        return model.enhance_heard(group.noisy, group.peak, heard, noise, cell.sampler, t_eps, group.length)

@@ -51,6 +51,10 @@ class Clip:
     sha256: str = ""
     fold: int | None = None
 
+    def digest(self) -> str:
+        """The SHA-256 of the file's bytes, computed where the manifest does not tell."""
+        return self.sha256 or file_digest(self.path)
+
 
 def write(folder: Path, clips: Sequence[Clip]) -> Path:
     """Write `folder`/manifest.csv whole or not at all; paths below `folder` become relative to it."""
@@ -136,7 +140,7 @@ def finish(folder: Path) -> None:
 
 def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
     """Pairs of clips in different splits whose files hold the same bytes; the first of each is the earlier one."""
-    return _across_splits(clips, lambda clip: clip.sha256 or file_digest(clip.path))
+    return _across_splits(clips, Clip.digest)
 
 
 def shared_sources(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:

@@ -71,7 +71,7 @@ def _why(clip: Clip, named_source: bool, seen: Trained) -> str:
         return f"the same source recording {clip.source}"
     twins = seen.by_size.get(clip.path.stat().st_size, [])
     if seen.digests or twins:
-        digest = clip.sha256 or file_digest(clip.path)
+        digest = clip.digest()
         if digest in seen.digests or any(digest == file_digest(twin) for twin in twins):
             return "a file of the same content"
     return ""

@@ -111,7 +111,7 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
         "speech_file": shown(speech_path, plan.speech_dir),
         "noise_file": _joined(parts, lambda part: shown(part.clip.path, plan.noise_dir)),
         "speech_sha256": file_digest(speech_path),
-        "noise_sha256": _joined(parts, lambda part: part.clip.sha256 or file_digest(part.clip.path)),
+        "noise_sha256": _joined(parts, lambda part: part.clip.digest()),
     }
     row |= {"kinds": [part.clip.kind for part in parts], "sources": [part.clip.source for part in parts]}
     return Item(mixture.clean, mixture.noise, refs, unit, mixture.reference_gain, row)
