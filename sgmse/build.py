@@ -17,7 +17,7 @@ from sgmse.data.dataset import ItemSettings, KeyedDataset, Paired, ValidationSet
 from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise import augment
-from sgmse.encoders import encoder_class
+from sgmse.encoders import encoder_class, statistics
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.errors import UserError
 from sgmse.losses import Objective
@@ -85,6 +85,7 @@ def _build_parts(config: ModelConfig, sde: SDE, load_pretrained: bool) -> Parts:
             config.frequency_fold,
             config.cond_dim if conditioned else None,
             tuple(config.cross_attention_resolutions),
+            statistics.CHANNELS if config.reference_statistics else 0,
         ),
         encoder=_encoder(config, transform, load_pretrained) if conditioned else None,
         null=_null(config) if conditioned else None,

@@ -10,6 +10,7 @@ from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.errors import UserError
 from sgmse.guidance import ADAPTIVE, GuidanceSettings
 from sgmse.inference import EnhancementModel
+from sgmse.losses import PREDICT_DATA, ObjectiveName
 from sgmse.sampling import SETTINGS_OF, SamplerSettings
 
 LOWEST_RATE = 4000  # in Hz; catches rates given in kHz
@@ -18,11 +19,13 @@ LOWEST_RATE = 4000  # in Hz; catches rates given in kHz
 def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
     """Raise `UserError` for values that cannot work together, whoever set them."""
     check_bounds(config)
-    check_sampler(sampler)
     objective = config.resolved_objective()
-    if (objective == "data_prediction") != (config.sde == "sbve"):
-        fitting = "data_prediction" if config.sde == "sbve" else "score_matching or denoiser"
+    check_sampler(sampler, objective)
+    if (objective in PREDICT_DATA) != (config.sde == "sbve"):
+        fitting = "data_prediction or predictive" if config.sde == "sbve" else "score_matching or denoiser"
         raise UserError(f"--objective {objective} does not fit --sde {config.sde}; use {fitting}, or --objective auto")
+    if config.reference_statistics and config.encoder == "none":
+        raise UserError("--reference_statistics describes a reference, and --encoder none takes none; leave one out")
     if config.sigma_min >= config.sigma_max:
         raise UserError(f"--sigma_min {config.sigma_min} must be less than --sigma_max {config.sigma_max}; change one")
     if config.backbone != "ncsnpp_v2":
@@ -52,12 +55,18 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         )
 
 
-def check_sampler(sampler: SamplerSettings) -> None:
-    """Raise `UserError` for values that no sampler can work with."""
+def check_sampler(sampler: SamplerSettings, objective: ObjectiveName) -> None:
+    """Raise `UserError` for values that no sampler can work with, or none of a model with this objective."""
     if sampler.N < 1 or sampler.corrector_steps < 1:
         raise UserError("--N and --corrector_steps count steps; use 1 or more (--corrector none for no corrector)")
     if not sampler.snr > 0:
         raise UserError(f"--snr {sampler.snr} is out of range; use more than 0 (--corrector none for no corrector)")
+    if objective == "predictive" and (sampler.N != 1 or sampler.published_bridge):
+        wrong = "--published_bridge" if sampler.published_bridge else f"--N {sampler.N}"
+        raise UserError(
+            f"{wrong} does not fit the objective predictive, which knows one step from noisy to clean, at t = 1; use "
+            "--N 1 without --published_bridge"
+        )
 
 
 def check_data(data: DataConfig, model: ModelConfig) -> None:
@@ -94,9 +103,13 @@ def _check_variation(data: DataConfig) -> None:
 
 _DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
 _DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
-_BY_SDE = {"ouve": {"theta", "sigma_min", "sigma_max"}, "sbve": {"k", "c"}}
-_BY_OBJECTIVE = {"data_prediction": {"l1_weight", "pesq_weight"}, "denoiser": {"loss_weighting"}}
-_NEEDS_ENCODER = ("cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight")
+_BY_SDE = {("ouve",): {"theta", "sigma_min", "sigma_max"}, ("sbve",): {"k", "c"}}
+_BY_OBJECTIVE = {
+    PREDICT_DATA: {"l1_weight", "pesq_weight"},
+    ("denoiser",): {"loss_weighting"},
+}
+_NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
+_NEEDS_ENCODER |= {"reference_statistics"}
 _PRETRAINED = tuple(name for name in ENCODERS if encoder_class(name).card.pretrained)
 _GIVE_TOKENS = tuple(name for name in ENCODERS if encoder_class(name).card.gives_tokens)
 _OF_SOME_ENCODERS = {
@@ -124,9 +137,10 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
         raise UserError("--encoder_lr_factor has no meaning for a frozen encoder; add --no-freeze_encoder")
     choices = (("sde", model.sde, _BY_SDE), ("objective", model.resolved_objective(), _BY_OBJECTIVE))
     for choice, chosen, settings in choices:
-        for other, names in settings.items():
-            for name in typed.intersection(names) if other != chosen else ():
-                raise UserError(f"--{name} belongs to --{choice} {other}, but it is {chosen} here; leave it out")
+        for others, names in settings.items():
+            for name in typed.intersection(names) if chosen not in others else ():
+                fitting = " or ".join(others)
+                raise UserError(f"--{name} belongs to --{choice} {fitting}, but it is {chosen} here; leave it out")
     method = sampler.sampler if sampler.sampler != "auto" else ("bridge_ode" if model.sde == "sbve" else "pc")
     fits = method.startswith("bridge") == (model.sde == "sbve")  # `build_model` tells where it does not
     for name in typed.intersection(set().union(*SETTINGS_OF.values()) - SETTINGS_OF[method]) if fits else ():

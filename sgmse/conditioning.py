@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,33 +17,34 @@ class Condition:
         vector: [B, D].
         tokens: [B, L, D] or None, for cross-attention.
         mask: [B, L] bool or None; True where a token may be attended to.
+        statistics: [B, K, F] or None; channels per frequency bin, for the input of the network.
     """
 
     vector: Tensor
     tokens: Tensor | None = None
     mask: Tensor | None = None
+    statistics: Tensor | None = None
 
     def where(self, keep: Tensor, other: Condition) -> Condition:
-        """Per item: this condition where `keep` [B] is True, `other` elsewhere; vector and tokens jointly."""
-        return Condition(
-            torch.where(keep[:, None], self.vector, other.vector),
-            None if self.tokens is None else torch.where(keep[:, None, None], self.tokens, _given(other.tokens)),
-            None if self.mask is None else torch.where(keep[:, None], self.mask, _given(other.mask)),
-        )
+        """Per item: this condition where `keep` [B] is True, `other` elsewhere; all parts jointly."""
+        return self._joined(other, lambda a, b: torch.where(keep.view(-1, *[1] * (a.dim() - 1)), a, b))
 
     def stacked(self, other: Condition) -> Condition:
         """Both along the batch axis: [2B, …]."""
+        return self._joined(other, lambda a, b: torch.cat([a, b]))
+
+    def _joined(self, other: Condition, join: Callable[[Tensor, Tensor], Tensor]) -> Condition:
+        def joined(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            if (a is None) != (b is None):
+                raise ValueError("two conditions must have the same parts: tokens, mask, statistics")
+            return None if a is None or b is None else join(a, b)
+
         return Condition(
-            torch.cat([self.vector, other.vector]),
-            None if self.tokens is None else torch.cat([self.tokens, _given(other.tokens)]),
-            None if self.mask is None else torch.cat([self.mask, _given(other.mask)]),
+            join(self.vector, other.vector),
+            joined(self.tokens, other.tokens),
+            joined(self.mask, other.mask),
+            joined(self.statistics, other.statistics),
         )
-
-
-def _given(tensor: Tensor | None) -> Tensor:
-    if tensor is None:
-        raise ValueError("two conditions must both have tokens or both have none")
-    return tensor
 
 
 class ZeroNull(nn.Module):
@@ -54,11 +56,12 @@ class ZeroNull(nn.Module):
             torch.zeros_like(like.vector),
             None if like.tokens is None else torch.zeros_like(like.tokens),
             None if like.mask is None else torch.zeros_like(like.mask),
+            _no_statistics(like),
         )
 
 
 class LearnedNull(nn.Module):
-    """The null condition "no reference": one trained vector; as a token, the same vector at every place."""
+    """The null condition "no reference": one trained vector, as every token too, and no statistics."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -71,7 +74,13 @@ class LearnedNull(nn.Module):
             vector.expand_as(like.vector),
             None if like.tokens is None else vector.expand_as(like.tokens),
             None if like.mask is None else torch.ones_like(like.mask),
+            _no_statistics(like),
         )
+
+
+def _no_statistics(like: Condition) -> Tensor | None:
+    """Zeros: the channel that tells whether there is a reference is among them."""
+    return None if like.statistics is None else torch.zeros_like(like.statistics)
 
 
 POSITION_SPAN = 256  # length of an axis in the units of `sinusoids`: about one per frequency bin

@@ -64,7 +64,8 @@ class ModelConfig:
     """smallest diffusion time of training, and of sampling with ouve"""
 
     objective: Literal["auto"] | ObjectiveName = "auto"
-    """what the network learns; auto: score_matching for ouve, data_prediction for sbve"""
+    """what the network learns; auto: score_matching for ouve, data_prediction for sbve. predictive: the bridge's first
+    step alone, from y straight to clean speech: the control that tells what diffusion adds"""
     loss_weighting: LossWeighting = "1"
     """weighting of the denoiser objective over the noise scale"""
     network_scaling: Literal["auto", "none", "1/sigma", "1/t"] = "auto"
@@ -78,9 +79,9 @@ class ModelConfig:
     sigma_data: Positive = 0.1
     """standard deviation of clean spectrograms, for the edm choices"""
     l1_weight: NotNegative = 0.001
-    """weight of the L1 distance of waveforms in data_prediction"""
+    """weight of the L1 distance of waveforms in data_prediction and predictive"""
     pesq_weight: NotNegative = 0.0
-    """weight of the PESQ loss in data_prediction; needs `pip install torch-pesq`"""
+    """weight of the PESQ loss in data_prediction and predictive; needs `pip install torch-pesq`"""
 
     encoder: str = field(default="cnn", metadata={"choices": ("none", *ENCODERS)})
     """noise encoder; none: a model without reference, the baseline"""
@@ -99,6 +100,9 @@ class ModelConfig:
     """frequency bands with a token of their own in the sequence encoder; 1: one token per time step"""
     cross_attention_resolutions: list[int] = field(default_factory=list)
     """nominal resolutions (256 / 2^level) at which the network attends to the tokens of the reference, e.g. 64 32 16"""
+    reference_statistics: bool = False
+    """beside what the encoder says, four more input channels of the network, for each frequency bin: mean, 10 % and
+    90 % quantile of the reference's log-magnitude over time, and whether there is a reference"""
     null_condition: Literal["zero", "learned"] = "zero"
     """what stands for "no reference" """
     cond_drop_prob: Annotated[float, Bounds(0, 1)] = 0.1

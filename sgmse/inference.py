@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sgmse.backbone.ncsnpp import NCSNpp
 from sgmse.conditioning import Condition
 from sgmse.encoders.base import NoiseEncoder
+from sgmse.encoders.statistics import reference_statistics
 from sgmse.guidance import Guidance, GuidanceSettings, Guide, Negative
 from sgmse.losses import Objective
 from sgmse.precondition import Preconditioner
@@ -77,7 +78,9 @@ class EnhancementModel(pl.LightningModule):
         """References [B, M] with their lengths [B] → condition; items of length 0 get the null."""
         if self.encoder is None or self.null is None:
             return None
-        condition = self.encoder(reference, length)
+        condition: Condition = self.encoder(reference, length)
+        if self.backbone.statistics_input is not None:
+            condition = replace(condition, statistics=reference_statistics(self.transform, reference, length))
         return condition.where(length > 0, self.null(condition))
 
     def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sgmse.sde import per_item
 
-ObjectiveName = Literal["score_matching", "denoiser", "data_prediction"]
+ObjectiveName = Literal["score_matching", "denoiser", "data_prediction", "predictive"]
+PREDICT_DATA = ("data_prediction", "predictive")
 LossWeighting = Literal["1", "sigma^2", "edm"]
 
 
@@ -26,6 +27,11 @@ class Objective:
     sigma_data: float
     l1_weight: float
     pesq_weight: float
+
+    @property
+    def predicts_data(self) -> bool:
+        """Whether the output is the clean spectrogram itself."""
+        return self.name in PREDICT_DATA
 
 
 def score_matching(score: Tensor, z: Tensor, sigma: Tensor) -> Tensor:

@@ -114,8 +114,14 @@ class NoiseCondScoreModel(WaveformModel):
         return torch.stack(list(values.values())).sum()
 
     def loss(self, batch: Batch, condition: Condition | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Perturb, predict, compare: losses [B] at random diffusion times [B]."""
+        """Perturb, predict, compare: losses [B] at random diffusion times [B].
+
+        The predictive objective knows the last time only, where x_t is y: no diffusion, one step.
+        """
         x, y = self.transform(batch["clean"]), self.transform(batch["noisy"])
+        if self.objective.name == "predictive":
+            t = torch.full((len(x),), self.sde.end_time, device=x.device)
+            return self._data_prediction(self.predict(y, y, t, condition), x, batch["clean"]), t
         t = torch.rand(x.shape[0], generator=generator, device=x.device) * (self.sde.end_time - self.t_eps) + self.t_eps
         z = gaussian(generator)(x)
         mean, sigma = self.sde.mean(x, y, t), self.sde.std(t)

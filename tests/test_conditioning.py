@@ -7,15 +7,16 @@ from sgmse.conditioning import Condition, LearnedNull, ZeroNull, keep_mask
 
 
 def condition(batch: int = 3) -> Condition:
-    return Condition(torch.randn(batch, 4), torch.randn(batch, 5, 4), torch.ones(batch, 5, dtype=torch.bool))
+    mask = torch.ones(batch, 5, dtype=torch.bool)
+    return Condition(torch.randn(batch, 4), torch.randn(batch, 5, 4), mask, torch.randn(batch, 2, 7))
 
 
 @pytest.mark.parametrize("null", [ZeroNull(), LearnedNull(4)])
-def test_dropped_condition_equals_null_in_vector_tokens_and_mask_alike(null):
+def test_dropped_condition_equals_null_in_every_part_alike(null):
     c = condition()
     n = null(c)
     dropped = c.where(torch.tensor([True, False, True]), n)
-    for name in ("vector", "tokens", "mask"):
+    for name in ("vector", "tokens", "mask", "statistics"):
         assert torch.equal(getattr(dropped, name)[1], getattr(n, name)[1])
         assert torch.equal(getattr(dropped, name)[[0, 2]], getattr(c, name)[[0, 2]])
 
@@ -23,6 +24,16 @@ def test_dropped_condition_equals_null_in_vector_tokens_and_mask_alike(null):
 def test_zero_null_masks_every_token_and_learned_null_masks_none():
     assert not ZeroNull()(condition()).mask.any()
     assert LearnedNull(4)(condition()).mask.all()
+
+
+@pytest.mark.parametrize("null", [ZeroNull(), LearnedNull(4)])
+def test_no_null_has_statistics(null):
+    assert torch.equal(null(condition()).statistics, torch.zeros(3, 2, 7))
+
+
+def test_conditions_with_unlike_parts_are_not_joined():
+    with pytest.raises(ValueError, match="same parts"):
+        condition().where(torch.ones(3, dtype=torch.bool), Condition(torch.zeros(3, 4)))
 
 
 def test_learned_null_is_trained():

@@ -36,6 +36,8 @@ def with_open_condition(model):
         {**OUVE, "network_scaling": "1/t"},
         {"encoder": "none"},
         {"null_condition": "learned"},
+        {"objective": "predictive", "sampler": SamplerSettings(N=1)},
+        {"reference_statistics": True},
     ],
 )
 def test_every_objective_learns_one_batch(settings):

@@ -164,4 +164,4 @@ def test_a_sampler_of_the_other_process_is_refused_with_those_that_fit():
 @pytest.mark.parametrize("wrong", [{"N": 0}, {"N": -3}, {"corrector_steps": 0}, {"snr": 0.0}, {"snr": math.nan}])
 def test_settings_that_no_sampler_can_work_with_are_refused(wrong):
     with pytest.raises(UserError, match=r"use (1 or more|more than 0)"):
-        check_sampler(dataclasses.replace(sampling.SamplerSettings(), **wrong))
+        check_sampler(dataclasses.replace(sampling.SamplerSettings(), **wrong), "score_matching")

@@ -183,6 +183,24 @@ class SelfAttention(nn.Module):
         return (x + h.transpose(1, 2).reshape(batch, channels, height, width)) * RESCALE
 
 
+class StatisticsInput(nn.Module):
+    """Channels per frequency bin that enter the first convolution at every time; adds exactly nothing at the start.
+
+    A convolution of input channels that are constant over time is one over frequency alone, broadcast.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        with side_stream():
+            self.conv = nn.Conv2d(in_channels, out_channels, (3, 1), padding=(1, 0), bias=False)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """[B, K, H, 1] → [B, C, H, 1]."""
+        added: Tensor = self.conv(statistics)
+        return added
+
+
 class ToPyramid(nn.Sequential):
     """norm → SiLU → 3×3 convolution to the few channels of the output pyramid, zero at the start."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sgmse.backbone.layers import TimeEmbedding, ToPyramid, check_nf, conv
+from sgmse.backbone.layers import StatisticsInput, TimeEmbedding, ToPyramid, check_nf, conv
 from sgmse.backbone.levels import DownLevel, Middle, UpLevel
 from sgmse.conditioning import Condition
 from sgmse.sde import per_item
@@ -52,6 +52,7 @@ class NCSNpp(nn.Module):
         condition_dim: size of `Condition.vector` and of each token, or None for a network without a condition.
         cross_attention_resolutions: nominal resolutions that attend to the condition's tokens: after every block on the
             way down, once on the way up. Not in the middle, whose resolution is that of the lowest level.
+        statistics_channels: K of `Condition.statistics`, or 0 for a network without them.
 
     Raises:
         ValueError: GroupNorm's rule does not hold for `nf`; cross-attention at a resolution that the network lacks, or
@@ -67,6 +68,7 @@ class NCSNpp(nn.Module):
         frequency_fold: int = 1,
         condition_dim: int | None = None,
         cross_attention_resolutions: tuple[int, ...] = (),
+        statistics_channels: int = 0,
     ) -> None:
         super().__init__()
         check_nf(nf, ch_mult)
@@ -84,6 +86,8 @@ class NCSNpp(nn.Module):
 
         self.time_embedding = TimeEmbedding(nf)
         self.input_conv = conv(channels, nf)
+        statistics = statistics_channels * frequency_fold
+        self.statistics_input = StatisticsInput(statistics, nf) if statistics else None
         self.down, skips, width = nn.ModuleList(), [nf], nf
         for i, out_width in enumerate(widths):
             last = i == len(widths) - 1
@@ -109,6 +113,8 @@ class NCSNpp(nn.Module):
         embedding = nn.functional.silu(self.time_embedding(t))
 
         h, pyramid_in, skips = self.input_conv(x), x, []
+        if self.statistics_input is not None and condition is not None and condition.statistics is not None:
+            h = h + self.statistics_input(self._folded(condition.statistics[..., None]))
         skips.append(h)
         for level in self.down:
             h, pyramid_in, new_skips = level(h, pyramid_in, embedding, condition)

@@ -143,7 +143,7 @@ def _sampler_settings(config: EnhanceConfig, typed: dict[str, Any], loaded: Load
         meaningless |= {"t_eps"}
     for setting in sorted(meaningless):
         raise UserError(f"--{setting} has no meaning for the sampler {name}; leave it out or choose another --sampler")
-    check_sampler(settings)
+    check_sampler(settings, loaded.model.objective.name)
     return settings
 
 

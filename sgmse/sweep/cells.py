@@ -93,7 +93,7 @@ def cells(
     scales = _checked_scales(model, scales)
     found: dict[Key, Cell] = {}
     for cell in _combined([parse_sampler(s, model) for s in samplers], steps, scales, intervals):
-        check_sampler(cell.sampler)
+        check_sampler(cell.sampler, model.objective.name)
         found.setdefault(cell.key, cell)
     return list(found.values())
 
