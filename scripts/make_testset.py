@@ -2,6 +2,7 @@
 
   ood             one noise clip per item, classes and SNRs balanced
   nonstationary   noise that changes: two classes one after the other, a level that moves by 15 dB, sudden events
+  talkers         one other talker, whose reference is another utterance: --noise_dir holds speech
 
 --noise_dir is a folder made by scripts/prepare.py, an ESC-50 tree, or a folder of recordings at any rate, whose
 sub-folders are classes. Give --train_manifest (a manifest.csv of scripts/prepare.py, or the config.yaml of a run) to
@@ -23,6 +24,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,7 @@ from sgmse.data.audio import AudioInfo  # noqa: E402
 from sgmse.data.corpora import manifest  # noqa: E402
 from sgmse.data.corpora.manifest import Clip  # noqa: E402
 from sgmse.data.mixing import LARGEST_SNR_DB  # noqa: E402
+from sgmse.data.noise.talkers import talker  # noqa: E402
 from sgmse.data.testsets import build, heldout  # noqa: E402
 from sgmse.data.testsets.plan import Recipe, make_plan  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
@@ -69,7 +72,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line; numbers are checked before any file is looked at."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("ood", "nonstationary"))
+    parser.add_argument("name", choices=("ood", "nonstationary", "talkers"))
     parser.add_argument("--speech_dir", type=Path, metavar="DIR", required=True, help="clean speech, at any depth")
     parser.add_argument("--noise_dir", type=Path, metavar="DIR", required=True, help="noise corpus")
     parser.add_argument("--out", type=Path, metavar="SET", required=True, help="folder to make")
@@ -129,6 +132,8 @@ def speech_files(folder: Path) -> list[AudioInfo]:
 def chosen_clips(arguments: argparse.Namespace) -> list[Clip]:
     """The clips of the corpus in the classes, folds and split that were asked for."""
     clips = corpora.clips(arguments.noise_dir)
+    if arguments.name == "talkers":
+        clips = [replace(clip, kind=talker(clip.path), source=clip.path.stem) for clip in clips]
     for flag, field in (("classes", "kind"), ("folds", "fold"), ("split", "split")):
         wanted = getattr(arguments, flag)
         if wanted is None:

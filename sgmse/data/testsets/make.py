@@ -12,11 +12,11 @@ import numpy as np
 
 from sgmse.data import audio, references
 from sgmse.data.corpora.manifest import Clip
-from sgmse.data.mixing import SILENCE_RMS, is_silent, rms, trim_silence
-from sgmse.data.references import leak
+from sgmse.data.mixing import SILENCE_RMS, is_silent, loop_crossfade, rms, trim_silence
+from sgmse.data.references import has_energy, leak
 from sgmse.data.testsets import items
 from sgmse.data.testsets.items import Cut, Noise
-from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, shown
+from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, shown, with_reference
 from sgmse.download import file_digest
 from sgmse.errors import UserError
 
@@ -42,11 +42,23 @@ class Item:
 
 
 class _Part(NamedTuple):
-    """A cut of one clip, with the offset of the part that was read in its file."""
+    """A cut of one clip, with the offset of the part that was read in its file.
+
+    reference_from: where the reference is from another clip, that and its offset.
+    """
 
     clip: Clip
     cut: Cut
     offset: int
+    reference_from: tuple[Clip, int] | None = None
+
+    @property
+    def reference_source(self) -> str:
+        return (self.reference_from[0] if self.reference_from else self.clip).source
+
+    @property
+    def reference_start(self) -> int:
+        return self.cut.reference_start + (self.reference_from[1] if self.reference_from else self.offset)
 
 
 def make_item(plan: Plan, draw: Draw) -> Item:
@@ -70,6 +82,9 @@ def make_item(plan: Plan, draw: Draw) -> Item:
 
 
 def _others(plan: Plan, draw: Draw, rng: np.random.Generator) -> tuple[Clip, ...]:
+    if plan.recipe.name == "talkers":
+        clips = plan.clips[draw.clips[0].kind]
+        return with_reference(clips[rng.integers(len(clips))], plan.clips, int(rng.integers(2**31)))
     return tuple(plan.clips[clip.kind][rng.integers(len(plan.clips[clip.kind]))] for clip in draw.clips)
 
 
@@ -85,7 +100,7 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
     mixture, reference = items.mix(clean, noise.waveform, draw.snr_db, rate, items.join(unit, rate))
     oracle = references.oracle(mixture.noise, rate, rng, *plan.recipe.reference_s)
     refs = {"disjoint": reference, "oracle": oracle}
-    other = _other_take(plan, heard, rng)
+    other = None if plan.recipe.name == "talkers" else _other_take(plan, heard, rng)
     if other is not None:
         refs["other_take"] = np.float32(mixture.reference_gain) * other
     found = leak.score(reference, mixture.noise, rate)
@@ -101,8 +116,8 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
         "change": draw.change,
         "timeline": noise.timeline,
         "source": _joined(parts, lambda part: part.clip.source),
-        "ref_source": _joined(heard, lambda part: part.clip.source),
-        "ref_start": _joined(heard, lambda part: str(part.offset + part.cut.reference_start)),
+        "ref_source": _joined(heard, lambda part: part.reference_source),
+        "ref_start": _joined(heard, lambda part: str(part.reference_start)),
         "noise_start": _joined(parts, lambda part: str(part.offset + part.cut.noise_start)),
         "looped": sum(part.cut.looped for part in parts),
         "leak": round(found.peak, 3),
@@ -135,6 +150,8 @@ def _noise(
 ) -> tuple[Noise, list[_Part]] | None:
     """Unit-level noise [length] with the parts that it is made of; None when a clip cannot be cut."""
     rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
+    if plan.recipe.name == "talkers":
+        return _talker(plan, clips, length, rng)
     lengths, bursts = [length], [0]
     if change == "concat":
         lengths = list(items.concat_lengths(length, rate, rng))
@@ -157,6 +174,28 @@ def _noise(
     if change == "events":
         return items.events(noises[0], noises[1], bursts, kinds, rate, rng), parts
     return items.steady(noises[0], kinds[0], rate), parts
+
+
+def _talker(
+    plan: Plan, clips: tuple[Clip, ...], length: int, rng: np.random.Generator
+) -> tuple[Noise, list[_Part]] | None:
+    """What another talker says in one file, looped where it is too short, and a reference from another file."""
+    rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
+    (speech, offset), (other, other_offset) = (_read(clip, length, rate, max_s, rng) for clip in clips)
+    longest = min(round(max_s * rate), len(other))
+    if longest < round(min_s * rate) or not len(speech):
+        return None
+    taken = int(rng.integers(round(min_s * rate), longest + 1))
+    start, begin = (int(rng.integers(max(0, len(w) - n) + 1)) for w, n in ((speech, length), (other, taken)))
+    noise, reference = speech[start : start + length], other[begin : begin + taken]
+    looped = len(noise) < length
+    noise = loop_crossfade(noise, length, rate)
+    levels = items.sounding_rms(noise, rate), items.sounding_rms(reference, rate)
+    if min(levels) == 0 or not (has_energy(noise, rms(speech)) and has_energy(reference, rms(other))):
+        return None
+    cut = Cut(reference / np.float32(levels[1]), noise / np.float32(levels[0]), begin, start, looped)
+    part = _Part(clips[0], cut, offset, (clips[1], other_offset))
+    return items.steady(cut.noise, clips[0].kind, rate), [part]
 
 
 def _read(clip: Clip, length: int, rate: int, max_s: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:

@@ -15,19 +15,20 @@ import numpy as np
 
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import Clip
+from sgmse.data.noise.talkers import talker
 from sgmse.errors import UserError
 
 MIN_SPEECH_S = 0.5
 CHANGES = ("concat", "ramp", "events")
 _PARTS = {"": 1, "concat": 2, "ramp": 1, "events": 2}
-_KIND_STREAM, _SOURCE_STREAM, _SPEECH_STREAM, ITEM_STREAM = range(4)
+_KIND_STREAM, _SOURCE_STREAM, _SPEECH_STREAM, ITEM_STREAM, _REFERENCE_STREAM = range(5)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What was asked for. `num` None: as many items as there are speech files."""
 
-    name: Literal["ood", "nonstationary"]
+    name: Literal["ood", "nonstationary", "talkers"]
     snr_db: tuple[float, ...] = (0.0, 5.0, 10.0)
     num: int | None = None
     seed: int = 0
@@ -37,7 +38,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Draw:
-    """One item: its speech, its noise clips (two where the noise changes), how the noise changes ("": not), its SNR."""
+    """One item: its speech, its noise clips, how the noise changes ("": not), its SNR.
+
+    There are two clips where the noise changes, and for `talkers`: what the other talker says, and the reference.
+    """
 
     index: int
     id: str
@@ -78,7 +82,8 @@ def make_plan(
 ) -> Plan:
     """Classes as equal as possible, every SNR equally often in every class, each source and speech file seldom.
 
-    Item i does not depend on how many items follow it. Raises `UserError` where no item could be made.
+    Item i does not depend on how many items follow it. For `talkers`, whose classes are the talkers, an item's speech
+    is never that of its other talker. Raises `UserError` where no item could be made.
     """
     usable = tuple(info.path for info in speech if info.seconds >= MIN_SPEECH_S)
     if not usable:
@@ -89,24 +94,50 @@ def make_plan(
             f"nonstationary noise changes its class, but all clips are of '{next(iter(by_kind))}'; name a folder with "
             "two classes or more"
         )
+    if recipe.name == "talkers":
+        by_kind = _with_two_files(by_kind, usable)
     num = len(usable) if recipe.num is None else recipe.num
     digits = max(3, len(str(num - 1)))
     parts, draws = _parts(recipe.seed, by_kind), []
     for index in range(num):
-        change = "" if recipe.name == "ood" else CHANGES[index % len(CHANGES)]
+        speech_path = usable[_shuffled(index, len(usable), recipe.seed, _SPEECH_STREAM)]
+        change = CHANGES[index % len(CHANGES)] if recipe.name == "nonstationary" else ""
         chosen = [next(parts) for _ in range(_PARTS[change])]
-        turn = chosen[0][0] if recipe.name == "ood" else index // len(CHANGES)
+        turn = index // len(CHANGES) if recipe.name == "nonstationary" else chosen[0][0]
+        if recipe.name == "talkers":
+            while chosen[0][1].kind == talker(speech_path):
+                chosen = [next(parts)]
+            turn = index
+        clips = tuple(clip for _, clip in chosen)
         draws.append(
             Draw(
                 index,
                 f"{recipe.name}_{index:0{digits}d}",
-                usable[_shuffled(index, len(usable), recipe.seed, _SPEECH_STREAM)],
-                tuple(clip for _, clip in chosen),
+                speech_path,
+                with_reference(clips[0], by_kind, recipe.seed, index) if recipe.name == "talkers" else clips,
                 change,
                 recipe.snr_db[turn % len(recipe.snr_db)],
             )
         )
     return Plan(recipe, speech_dir, noise_dir, usable, by_kind, tuple(draws))
+
+
+def with_reference(clip: Clip, by_kind: dict[str, tuple[Clip, ...]], *seed: int) -> tuple[Clip, Clip]:
+    """A clip of a talker, and another one of the same talker for the reference."""
+    others = [other for other in by_kind[clip.kind] if other.path != clip.path]
+    return clip, others[np.random.default_rng((_REFERENCE_STREAM, *seed)).integers(len(others))]
+
+
+def _with_two_files(by_kind: dict[str, tuple[Clip, ...]], speech: Sequence[Path]) -> dict[str, tuple[Clip, ...]]:
+    """The talkers of whom one file can be the noise and another one the reference."""
+    kept = {kind: clips for kind, clips in by_kind.items() if len(clips) > 1}
+    if len(kept) < 2 and not kept.keys() - {talker(path) for path in speech}:
+        raise UserError(
+            f"{next(iter(by_kind.values()))[0].path.parent}: {len(kept)} of its talkers have two files or more, so no "
+            "other talker has one to say and one for the reference; talkers are told apart by file names such as "
+            "p226_001.wav, or by a folder each"
+        )
+    return kept
 
 
 def _by_kind(clips: Sequence[Clip], min_s: float) -> dict[str, tuple[Clip, ...]]:

@@ -1,0 +1,99 @@
+"""Test sets in which the noise is one other talker and the reference another utterance of that talker."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import call, refusal
+from noise_classes import RATE
+from small_corpora import save
+
+from sgmse.data import audio
+from sgmse.data.mixing import rms
+from sgmse.data.noise.talkers import talker
+from sgmse.data.references import leak
+from sgmse.data.testsets.build import read_rows
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import make_testset
+
+
+def speech(folder: Path, talkers: int, files: int) -> Path:
+    rng = np.random.default_rng(0)
+    for t in range(talkers):
+        for n in range(files):
+            samples = 0.1 * rng.standard_normal(RATE + RATE // 4 * n)
+            save(folder / f"p{t}_{n:02d}.wav", rate=RATE, samples=samples)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("talkers")
+    corpus = speech(folder / "speech", talkers=3, files=4)
+    arguments = ["talkers", "--speech_dir", corpus, "--noise_dir", corpus, "--sample_rate", RATE, "--num", 12]
+    monkey = pytest.MonkeyPatch()
+    for out in ("one", "two"):
+        monkey.setattr(sys, "argv", ["make_testset.py", *map(str, [*arguments, "--out", folder / out, "--jobs", 1])])
+        make_testset.main()
+    monkey.undo()
+    return folder
+
+
+def test_nobody_is_mixed_with_themselves(made):
+    for row in read_rows(made / "one"):
+        assert talker(Path(row["speech_file"])) != row["kind"]
+
+
+def test_the_reference_is_another_file_of_the_other_talker(made):
+    for row in read_rows(made / "one"):
+        assert row["ref_source"] != row["source"]
+        assert talker(Path(row["ref_source"])) == talker(Path(row["source"])) == row["kind"]
+
+
+def test_offsets_lead_back_to_both_files(made):
+    for row in read_rows(made / "one"):
+        for name, source, column in (("ref", "ref_source", "ref_start"), ("noise", "source", "noise_start")):
+            written = audio.read(made / "one" / name / f"{row['id']}.flac", RATE)[: RATE // 5]
+            there = audio.read(made / "speech" / f"{row[source]}.wav", RATE)[int(row[column]) :][: len(written)]
+            assert np.corrcoef(written, there)[0, 1] > 0.97  # infrasound is filtered out
+
+
+def test_no_reference_shares_samples_with_its_mixture_and_levels_agree(made):
+    for row in read_rows(made / "one"):
+        reference, noise = (audio.read(made / "one" / n / f"{row['id']}.flac", RATE) for n in ("ref", "noise"))
+        assert not leak.score(reference, noise, RATE).shared
+        assert rms(reference) == pytest.approx(rms(noise), rel=0.05)
+
+
+def test_mismatched_references_are_of_a_third_talker(made):
+    rows = {row["id"]: row for row in read_rows(made / "one")}
+    assert all(rows[row["mismatched_from"]]["kind"] != row["kind"] for row in rows.values())
+
+
+def test_the_same_arguments_make_the_same_set(made):
+    shas = [[(row["noise_sha256"], row["ref_start"]) for row in read_rows(made / n)] for n in ("one", "two")]
+    assert shas[0] == shas[1]
+
+
+def test_talkers_take_turns_and_every_snr_is_used_equally_often(made):
+    rows = read_rows(made / "one")
+    assert [sum(row["snr_db"] == snr for row in rows) for snr in ("0", "5", "10")] == [4, 4, 4]
+    assert {row["kind"] for row in rows} == {"p0", "p1", "p2"}
+
+
+def test_a_single_talker_is_refused(tmp_path, capsys):
+    corpus = speech(tmp_path / "speech", talkers=1, files=3)
+    arguments = ["talkers", "--speech_dir", corpus, "--noise_dir", corpus, "--out", tmp_path / "out"]
+    assert "told apart by file names" in refusal(make_testset.main, capsys, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_talkers_of_another_folder_need_not_be_more_than_one(tmp_path, capsys):
+    corpus, other = (speech(tmp_path / name, talkers=1, files=3) for name in ("a", "b"))
+    for path in other.glob("*.wav"):
+        path.rename(path.with_name(path.name.replace("p0", "q7")))
+    arguments = ["talkers", "--speech_dir", corpus, "--noise_dir", other, "--num", 3, "--sample_rate", RATE]
+    call(make_testset.main, capsys, *arguments, "--jobs", 1, "--out", tmp_path / "out")
+    assert {row["kind"] for row in read_rows(tmp_path / "out")} == {"q7"}
