@@ -21,7 +21,8 @@ FLOORS = [
     {"api"},
     {"model"},
     {"config", "checks", "cli", "build", "checkpoints", "runs", "validation"}
-    | {"enhancement", "evaluation", "leakage", "report", "doctor", "sweep"},
+    | {"resumption", "preemption", "clusters", "loggers"}
+    | {"enhancement", "evaluation", "leakage", "report", "doctor", "sweep", "experiments", "diagnostics", "statistics"},
 ]
 # rooms on one floor that must not know of each other
 STRANGERS = [
