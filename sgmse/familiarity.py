@@ -111,10 +111,10 @@ def ledoit_wolf_share(centred: Tensor) -> float:
 
 
 @torch.no_grad()
-def of_training(
+def embedded(
     encode: Callable[[Tensor, Tensor], Condition | None], references: Sequence[Tensor], device: torch.device
-) -> Familiarity | None:
-    """Fitted to what `encode` (references [B, M], lengths [B]) makes of recordings [M_i]; None if they are too few."""
+) -> Tensor | None:
+    """The vectors [n, D] that `encode` (references [B, M], lengths [B]) makes of n recordings [M_i]; None for none."""
     vectors = []
     for start in range(0, len(references), _BATCH):
         batch = references[start : start + _BATCH]
@@ -123,10 +123,21 @@ def of_training(
         with torch.autocast(device.type, enabled=False):  # enhancement hears in 32 bit
             condition = encode(padded, length)
         vectors += [] if condition is None else [condition.vector.float().cpu()]
-    if sum(map(len, vectors)) < FEWEST:
+    return torch.cat(vectors) if vectors else None
+
+
+def of_training(
+    encode: Callable[[Tensor, Tensor], Condition | None], references: Sequence[Tensor], device: torch.device
+) -> Familiarity | None:
+    """Fitted to what `encode` makes of training references, as in `embedded`; None if nothing can be said of them."""
+    return of_vectors(embedded(encode, references, device))
+
+
+def of_vectors(vectors: Tensor | None) -> Familiarity | None:
+    """Fitted to vectors [n, D]; None if they are too few, not finite, or all alike, so that there is no distance."""
+    if vectors is None or len(vectors) < FEWEST or not torch.isfinite(vectors).all() or not vectors.std(dim=0).any():
         return None
-    fitted = torch.cat(vectors)
-    return fit(fitted) if torch.isfinite(fitted).all() and fitted.std(dim=0).any() else None  # all alike: no distance
+    return fit(vectors)
 
 
 def strength(distance: Tensor, full: float, near: float, far: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,15 +42,29 @@ class CrossAttention(nn.Module):
             return x
         batch, _, height, width = x.shape
         key, value = _heads(self.key(condition.tokens)), _heads(self.value(condition.tokens))
-        mask, present = condition.mask, None
-        if mask is not None:
-            present = mask.any(dim=1)
-            mask = (mask | ~present[:, None])[:, None, None, :]  # softmax over no token at all would be 0 / 0
+        mask, present = _mask(condition)
         h = F.scaled_dot_product_attention(_heads(self._queries(x)), key, value, attn_mask=mask)
         h = self.out(h.transpose(1, 2).flatten(2))
         if present is not None:
             h = h * present[:, None, None]
         return x + h.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+    def weights(self, x: Tensor, condition: Condition) -> Tensor:
+        """How much each place of x attends to each token, mean over heads [B, H, W, L]; `forward` does not keep it.
+
+        They sum to one over the tokens; to zero where there is no token to attend to.
+        """
+        if condition.tokens is None:
+            raise ValueError("the condition has no tokens to attend to")
+        query, key = _heads(self._queries(x)), _heads(self.key(condition.tokens))
+        scores = query @ key.mT / query.shape[-1] ** 0.5
+        mask, present = _mask(condition)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights = scores.softmax(dim=-1).mean(dim=1)
+        if present is not None:
+            weights = weights * present[:, None, None]
+        return weights.unflatten(1, x.shape[2:])
 
     def _queries(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → [B, H · W, inner]."""
@@ -57,6 +72,17 @@ class CrossAttention(nn.Module):
         query = self.query(self.norm(x).permute(0, 2, 3, 1))
         query.add_(self.query_frequency(rows)[:, None]).add_(self.query_time(columns))  # in place: it can be large
         return query.flatten(1, 2)
+
+
+def _mask(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
+    """Which tokens may be attended to [B, 1, 1, L], and which items have any [B]; None: all.
+
+    An item without any may attend to all of its tokens, since softmax over none is 0 / 0; the result is to be dropped.
+    """
+    if condition.mask is None:
+        return None, None
+    present = condition.mask.any(dim=1)
+    return (condition.mask | ~present[:, None])[:, None, None, :], present
 
 
 def _heads(x: Tensor) -> Tensor:

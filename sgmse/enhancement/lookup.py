@@ -88,20 +88,25 @@ def _from_folder(protocol: Protocol, folder: Path, names: list[Path]) -> Lookup:
 
 def _borrowed(protocol: BorrowProtocol, folder: Path, names: list[Path]) -> Lookup:
     """For each file the disjoint reference of another item of the set."""
-    manifest = folder / "manifest.csv"
-    own, rows = _partners(names, folder / "ref", "noise references"), _rows(manifest, names)
+    found = borrowed(protocol, folder, names)
+    alone = [name for name, other in zip(names, found, strict=True) if other is None]
+    if alone:
+        kind = "the same kind from another source" if protocol == "same_class" else "another kind"
+        raise UserError(
+            f"{folder / 'manifest.csv'}: {len(alone)} of {len(names)} files have no other item with noise of {kind}, "
+            f"first {alone[0]}; choose another --reference, or write references for all to ref_{protocol}/"
+        )
+    return Lookup(protocol, folder / "ref", found)
+
+
+def borrowed(protocol: BorrowProtocol, folder: Path, names: list[Path]) -> list[Path | None]:
+    """For each file of SET/noisy the disjoint reference of another item, by the manifest; None: no item fits."""
+    own, rows = _partners(names, folder / "ref", "noise references"), _rows(folder / "manifest.csv", names)
     sources = [row.get("source") or row.get("noise") or row["id"] for row in rows]
     reference_sources = [row.get("ref_source") or source for row, source in zip(rows, sources, strict=True)]
     kinds = [row["kind"] for row in rows]
     chosen = references.partners(kinds, sources, protocol, _PAIRING_SEED, reference_sources)
-    alone = [name for name, other in zip(names, chosen, strict=True) if other is None]
-    if alone:
-        kind = "the same kind from another source" if protocol == "same_class" else "another kind"
-        raise UserError(
-            f"{manifest}: {len(alone)} of {len(names)} files have no other item with noise of {kind}, first {alone[0]};"
-            f" choose another --reference, or write references for all to ref_{protocol}/"
-        )
-    return Lookup(protocol, folder / "ref", [own[other] for other in chosen if other is not None])
+    return [None if other is None else own[other] for other in chosen]
 
 
 def _rows(manifest: Path, names: Sequence[Path]) -> list[dict[str, str]]:

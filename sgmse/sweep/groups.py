@@ -95,17 +95,23 @@ def _group(model: NoiseCondScoreModel, files: Files, members: Sequence[int], noi
     jobs, rate = [files.jobs[i] for i in members], model.settings["sample_rate"]
     waveforms = pad_sequence([noisy[i] for i in members], batch_first=True).to(model.device)
     peak = waveforms.abs().amax(dim=-1)
-    found = [torch.zeros(1) if j.reference is None else torch.from_numpy(audio.read(j.reference, rate)) for j in jobs]
-    lengths = torch.tensor([len(reference) for reference in found], device=model.device)
-    heard = model.hear(pad_sequence(found, batch_first=True).to(model.device), peak, lengths)
+    found = [None if job.reference is None else audio.read(job.reference, rate) for job in jobs]
     return Group(
         [files.names[i] for i in members],
         waveforms,
         torch.tensor([len(noisy[i]) for i in members]),
         peak,
-        heard,
+        hear(model, peak, found),
         [audio.read(files.clean[i], metrics.SAMPLE_RATE) for i in members],
     )
+
+
+@torch.no_grad()
+def hear(model: NoiseCondScoreModel, peak: Tensor, references: Sequence[np.ndarray | None]) -> Heard:
+    """References [M] at the model's rate (None: the null) of files with these peaks [B], encoded."""
+    found = [torch.zeros(1) if reference is None else torch.from_numpy(reference) for reference in references]
+    length = torch.tensor([len(reference) for reference in found], device=model.device)
+    return model.hear(pad_sequence(found, batch_first=True).to(model.device), peak, length)
 
 
 def enhance(
@@ -119,3 +125,13 @@ def enhance(
     heard = replace(group.heard, scale=cell.guidance_scale, settings=cell.guidance)
     with autocast(model.device, precision):
         return model.enhance_heard(group.noisy, group.peak, heard, noise, cell.sampler, t_eps, group.length)
+
+
+def at_metric_rate(model: NoiseCondScoreModel, group: Group, waveform: Tensor) -> list[np.ndarray]:
+    """Waveforms [B, N] of a group at the model's rate → each at the rate of the metrics, as long as its clean one."""
+    found = []
+    rows, lengths = waveform.float().cpu().numpy(), group.length.tolist()
+    for row, length, clean in zip(rows, lengths, group.clean, strict=True):
+        resampled = audio.resample(row[:length], model.settings["sample_rate"], metrics.SAMPLE_RATE)
+        found.append(audio.to_length(resampled[None], len(clean))[0])
+    return found

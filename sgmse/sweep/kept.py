@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -16,33 +16,47 @@ from sgmse.sweep.cells import Key
 
 KEY = ["sampler", "N", "guidance_scale", "interval"]
 COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", "pesq", "estoi", "si_sdr", "reason"]
+SCORES = {"pesq": "float", "estoi": "float", "si_sdr": "float"}
+
+
+class Table(NamedTuple):
+    """name: of the files. key: columns that tell a cell from the others. types: of columns, where they are not text."""
+
+    name: str
+    key: list[str]
+    columns: list[str]
+    types: dict[str, str]
+
+
+_COSTS = {"audio_s": "float", "seconds": "float", "nfe": "int", "passes": "int"}
+SWEEP = Table("sweep", KEY, COLUMNS, {"N": "int", "guidance_scale": "float", **_COSTS, **SCORES})
 
 
 class Kept:
-    """DIR/sweep.csv, a row per cell and file, beside DIR/sweep.json, the settings that all cells share.
+    """DIR/NAME.csv, a row per cell and file, beside DIR/NAME.json, the settings that all cells share.
 
     Cells found there with the same settings are done. With other settings everything is done again.
     """
 
-    def __init__(self, out_dir: Path, shared: dict[str, Any]) -> None:
-        self.path, self.shared = out_dir / "sweep.csv", out_dir / "sweep.json"
-        self.frame = pd.DataFrame(columns=COLUMNS)
+    def __init__(self, out_dir: Path, shared: dict[str, Any], table: Table = SWEEP) -> None:
+        self.path, self.shared = out_dir / f"{table.name}.csv", out_dir / f"{table.name}.json"
+        self.table, self.frame = table, pd.DataFrame(columns=table.columns)
         self.changed: list[str] = []
         if self.path.is_file() and self.shared.is_file():
             before = _read_json(self.shared)
             self.changed = sorted(k for k in shared.keys() | before.keys() if shared.get(k) != before.get(k))
             if not self.changed:
-                self.frame = _read_csv(self.path)
+                self.frame = _read_csv(self.path, table)
         if self.frame.empty:  # old rows go first, so that a stop in between cannot pair them with the new settings
             self.path.unlink(missing_ok=True)
         write_text(self.shared, json.dumps(shared, indent=1))
 
-    def has(self, key: Key) -> bool:
-        return key in set(self.frame[KEY].itertuples(index=False, name=None))
+    def has(self, key: Key | tuple[str, ...]) -> bool:
+        return key in set(self.frame[self.table.key].itertuples(index=False, name=None))
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Write the table anew with the rows of a cell."""
-        new = pd.DataFrame(rows, columns=COLUMNS)
+        new = pd.DataFrame(rows, columns=self.table.columns).astype(self.table.types)
         self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
         evaluation.write_csv(self.frame, self.path)
 
@@ -55,14 +69,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, table: Table) -> pd.DataFrame:
+    types = dict.fromkeys(table.columns, "str") | table.types
+    empty = {name: [""] for name in table.types}
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("pesq", "estoi", "si_sdr")})
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty)
     except (OSError, ValueError):
         raise UserError(f"{path}: cannot be read as a CSV table; remove it, or choose another --out") from None
-    if list(frame.columns) != COLUMNS:
-        raise UserError(f"{path}: has other columns than a sweep writes; remove it, or choose another --out")
-    return frame.astype({"N": int, "guidance_scale": float})
+    if list(frame.columns) != table.columns:
+        raise UserError(f"{path}: has other columns than this command writes; remove it, or choose another --out")
+    return frame
 
 
 def write_text(path: Path, text: str) -> None:

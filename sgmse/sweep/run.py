@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sgmse import metrics
-from sgmse.data import audio
 from sgmse.enhancement.acceleration import Precision
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sweep.cells import Cell, Key
-from sgmse.sweep.groups import Group, enhance
+from sgmse.sweep.groups import Group, at_metric_rate, enhance
 from sgmse.sweep.kept import KEY, Kept
 from sgmse.sweep.scoring import Score
 
@@ -47,7 +45,7 @@ class Sweep:
         """Enhance and score the cells that are not there yet; the noisy files first of all."""
         left = [cell for cell in cells if not kept.has(cell.key)]
         if not kept.has(NOISY):
-            estimates = [self._at_metric_rate(group, group.noisy) for group in self.groups]
+            estimates = [at_metric_rate(self.model, group, group.noisy) for group in self.groups]
             kept.add(self._rows(NOISY, estimates, [Cost(0.0, 0, 0)] * len(self.groups), score))
         if left:  # what the first call costs (memory, kernels, compiling) must not be charged to a cell
             enhance(self.model, self.groups[0], left[0], self.t_eps, self.seed, self.precision)
@@ -60,7 +58,7 @@ class Sweep:
             start = self._now()
             result = enhance(self.model, group, cell, self.t_eps, self.seed, self.precision)
             costs.append(Cost(self._now() - start, result.nfe, result.passes))
-            estimates.append(self._at_metric_rate(group, result.waveform))
+            estimates.append(at_metric_rate(self.model, group, result.waveform))
         return self._rows(cell.key, estimates, costs, score)
 
     def _rows(self, key: Key, estimates: list[Waveforms], costs: list[Cost], score: Score) -> list[dict[str, Any]]:
@@ -76,15 +74,6 @@ class Sweep:
                 row |= {"audio_s": round(share * audio_s, 4), "seconds": round(share * cost.seconds, 5)}
                 rows.append(row | {column: found[column] for column in ("pesq", "estoi", "si_sdr", "reason")})
         return rows
-
-    def _at_metric_rate(self, group: Group, waveform: torch.Tensor) -> Waveforms:
-        """Estimates [B, N] at the model's rate → waveforms as long as the clean ones."""
-        rate, rows = self.model.settings["sample_rate"], waveform.float().cpu().numpy()
-        found = []
-        for row, length, clean in zip(rows, group.length.tolist(), group.clean, strict=True):
-            resampled = audio.resample(row[:length], rate, metrics.SAMPLE_RATE)
-            found.append(audio.to_length(resampled[None], len(clean))[0])
-        return found
 
     def _now(self) -> float:
         if self.model.device.type == "cuda":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from sgmse import evaluation, metrics
@@ -48,9 +50,13 @@ def _means(table: pd.DataFrame, names: tuple[str, ...], prefix: str) -> dict[str
 
 def markdown(lines: pd.DataFrame) -> str:
     """The lines of `per_cell` as a Markdown table that is aligned, so that it can be printed too."""
-    table = [_HEADER, *(_cells(line) for _, line in lines.iterrows())]
-    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADER))]
-    table.insert(1, ["-" * width for width in widths])
+    return aligned([_HEADER, *(_cells(line) for _, line in lines.iterrows())])
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the header first, as a Markdown table with columns of equal width."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    table = [table[0], ["-" * width for width in widths], *table[1:]]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in table]
     return "\n".join(f"| {' | '.join(row)} |" for row in padded) + "\n"
 

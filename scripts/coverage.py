@@ -1,0 +1,157 @@
+"""Are test references where the training put its own? Maps and distances of embeddings, and the gain over distance.
+
+The references that the training drew (--train: its settings, by default the config.yaml beside the checkpoint) and
+those of each SET, as the encoder hears them. DIR gets
+
+  map.png        both in one map, by PCA and by t-SNE
+  coverage.csv   a row per test file: distances from the training references, and the gain where it is known
+  distance.png   the gain over the distances, where it is known
+
+The Mahalanobis distance is the one by which --guidance_scale adaptive chooses w. The gain in PESQ comes from a table of
+scores (--scores: columns file, pesq, and system or experiment), or from --baseline, which is enhanced and
+scored here. The coverage theory predicts Spearman's ρ of distance and gain below 0.
+
+examples:
+  python scripts/coverage.py --ckpt CKPT --test_dir SET/id SET/ood --out coverage
+  python scripts/coverage.py --ckpt CKPT --test_dir SET/id SET/ood --baseline BASELINE_CKPT
+  python scripts/coverage.py --ckpt CKPT --test_dir SET --scores use/scores.csv --gain matched baseline
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+
+from sgmse import checkpoints, evaluation, runs  # noqa: E402
+from sgmse.arguments import Parser  # noqa: E402
+from sgmse.checkpoints import Loaded  # noqa: E402
+from sgmse.diagnostics import coverage, coverage_plots, gain  # noqa: E402
+from sgmse.diagnostics.coverage import DISTANCES, Correlation  # noqa: E402
+from sgmse.diagnostics.items import require_encoder  # noqa: E402
+from sgmse.errors import UserError, run  # noqa: E402
+from sgmse.sweep.scoring import cores, scorer  # noqa: E402
+
+
+def main() -> None:
+    """Map, distances, and what they say about the gain."""
+    arguments = parse_arguments()
+    config, noise_dirs = training_settings(arguments.ckpt, arguments.train)
+    loaded = checkpoints.load_model(arguments.ckpt, arguments.encoder_checkpoint)
+    require_encoder(loaded.model, arguments.ckpt)
+    model = loaded.model.to(torch.device(runs.device(arguments.device)))
+    gains, what = known_gains(arguments, loaded)
+    sets = [coverage.hear_set(model, folder, arguments.max_files) for folder in arguments.test_dir]
+    table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
+    training = coverage.hear_training(model, coverage.training_references(model, config, noise_dirs))
+    table = table.assign(**coverage.distances(training, vectors))
+    out = arguments.out
+    coverage_plots.write_map(training.vectors.numpy(), table, vectors.numpy(), out / "map.png")
+    show_distances(table)
+    if gains is not None:
+        table = table.assign(gain=gain.of_files(gains, table))
+        lines = coverage.correlations(table)
+        coverage_plots.write_distances(table, lines, what, out / "distance.png")
+        show_correlations(lines, what)
+    else:
+        print("\nno gain is known: give --scores or --baseline to hold the distances against it")
+    evaluation.write_csv(table, out / "coverage.csv")
+
+
+def training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The settings of the training, and folders of noise to take instead of those they name."""
+    files = [path for path in train if path.suffix in (".yaml", ".yml")]
+    if len(files) > 1:
+        raise UserError(f"--train {files[1]}: names a second file of settings; give one")
+    folders = [path for path in train if path not in files]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"--train {folder}: is no folder of noise, nor a .yaml file of settings; check the path")
+    config = files[0] if files else ckpt.parent.parent / "config.yaml"
+    if not config.is_file():
+        raise UserError(
+            f"{config}: no such file, so nothing says what {ckpt} was trained on; name the settings of its run with "
+            "--train"
+        )
+    return config, [str(folder) for folder in folders]
+
+
+def known_gains(arguments: argparse.Namespace, loaded: Loaded) -> tuple[pd.Series | None, str]:
+    """Gains by set and file, if they can be known, and what they are the difference of."""
+    names = [folder.name for folder in arguments.test_dir]
+    if arguments.scores is not None:
+        return gain.of_scores(arguments.scores, arguments.gain, names)
+    if arguments.baseline is None:
+        return None, ""
+    baseline = checkpoints.load_model(arguments.baseline, arguments.encoder_checkpoint)
+    if baseline.model.encoder is not None:
+        raise UserError(f"--baseline {arguments.baseline}: has a noise encoder; name one trained with --encoder none")
+    baseline.model.to(loaded.model.device)
+    with scorer(arguments.jobs) as score:
+        found = [
+            gain.of_baseline(
+                loaded, baseline, folder, arguments.out / "scores", arguments.max_files, arguments.batch_size, score
+            )
+            for folder in arguments.test_dir
+        ]
+    return pd.concat(found), "matched − baseline"
+
+
+def show_distances(table: pd.DataFrame) -> None:
+    """Per set, how far its references are; a training reference is beyond 1 in 1 of 20 cases."""
+    print(f"{'set':20}  files  median distance: {', '.join(DISTANCES)}; beyond 1")
+    for name, rows in table.groupby("set", sort=False):
+        middle, beyond = rows[[*DISTANCES]].median(), (rows[[*DISTANCES]] > 1).mean()
+        shown = "   ".join(f"{middle[distance]:.2f}, {beyond[distance]:.0%}" for distance in DISTANCES)
+        print(f"{name!s:20}  {len(rows):5}  {shown}")
+
+
+def show_correlations(lines: pd.DataFrame, what: str) -> None:
+    """What each distance says, for all sets together and for each."""
+    for distance, title in DISTANCES.items():
+        own = lines[lines["distance"] == distance]
+        print(f"\n{title} and gain ({what})")
+        for _, line in own.iterrows():
+            found = Correlation(line["rho"], line["low"], line["high"], line["files"])
+            print(f"{line['set']}: {coverage.verdict(found)}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt", type=Path, required=True, metavar="FILE", help="checkpoint of a conditioned model")
+    parser.add_argument("--test_dir", type=Path, nargs="+", required=True, metavar="SET", help="sets with noisy/, ref/")
+    train = "settings of the training (.yaml), or folders of noise to take instead of that of the run"
+    parser.add_argument("--train", type=Path, nargs="+", default=[], metavar="FILE", help=train)
+    parser.add_argument("--scores", type=Path, metavar="CSV", help="scores of each file, to take gains from")
+    pair = "the gain is the first's PESQ minus the second's (default: matched baseline, else matched null)"
+    parser.add_argument("--gain", nargs=2, metavar="NAME", help=pair)
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="checkpoint of the model without reference")
+    parser.add_argument("--out", type=Path, default=Path("coverage"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--max_files", type=int, metavar="N", help="so many files, spread over a set (default: all)")
+    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="files enhanced at a time (default: 8)")
+    parser.add_argument("--encoder_checkpoint", metavar="FILE", help="weights of a frozen clap or panns encoder")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="scoring processes (default: the cores)")
+    arguments = parser.parse_args()
+    for flag in ("max_files", "batch_size", "jobs"):
+        if getattr(arguments, flag) is not None and getattr(arguments, flag) < 1:
+            raise UserError(f"--{flag} {getattr(arguments, flag)}: 1 or more is needed")
+    if arguments.scores is not None and arguments.baseline is not None:
+        raise UserError("--scores and --baseline both say what the gain is; give one of them")
+    if arguments.gain is not None and arguments.scores is None:
+        raise UserError("--gain names two systems of a table of scores; give --scores, or leave it out")
+    if len({folder.name for folder in arguments.test_dir}) < len(arguments.test_dir):
+        raise UserError("--test_dir: two sets have the same name, by which they are told apart; rename a folder")
+    return arguments
+
+
+if __name__ == "__main__":
+    run(main)

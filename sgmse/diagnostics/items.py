@@ -1,0 +1,115 @@
+"""The files of a test set as the probes take them: waveforms, their own reference and that of another noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sgmse.conditioning import Condition
+from sgmse.data import audio
+from sgmse.data.testsets.build import MANIFEST, read_rows
+from sgmse.diagnostics.protocols import SetReferences, open_set
+from sgmse.errors import UserError
+from sgmse.model import NoiseCondScoreModel
+from sgmse.statistics import Difference, hierarchical
+
+_DRAWS = 2000  # of the bootstrap
+_SEED = 0  # which items lend their references; the same whatever drives the noise
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of a test set, all waveforms at the model's rate and divided by the peak of the noisy one.
+
+    Args:
+        name: below noisy/.
+        noisy, clean: [N].
+        reference: [M], the file's own.
+        other: [M'], a mismatched reference at the level of the own one; None where the set has none.
+        source: the recording its noise was cut from. kind: of its noise; both "" where the set does not say.
+        timeline: which noise sounds when, "0.00-1.32 dog;1.32-2.60 rain", or "".
+    """
+
+    name: str
+    noisy: Tensor
+    clean: Tensor
+    reference: Tensor
+    other: Tensor | None
+    source: str
+    kind: str
+    timeline: str
+
+
+def require_encoder(model: NoiseCondScoreModel, ckpt: Path) -> None:
+    """Raise `UserError` for a model that takes no reference."""
+    if model.encoder is None:
+        raise UserError(
+            f"{ckpt}: was trained without a noise encoder, so there is no condition to look at; use a checkpoint of a "
+            "model with one"
+        )
+
+
+def open_references(folder: Path, model: NoiseCondScoreModel, max_files: int | None) -> SetReferences:
+    """The files of a set with their references. Raises `UserError` where it has none of its own."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a test set with noisy/, clean/ and ref/")
+    if not (folder / "ref").is_dir():
+        raise UserError(
+            f"{folder}: holds no ref/ with noise references, without which there is no condition; name a set as "
+            "scripts/make_testset.py builds it"
+        )
+    return open_set(folder, model, max_files, _SEED)
+
+
+def read_items(folder: Path, model: NoiseCondScoreModel, max_files: int | None) -> tuple[list[Item], str]:
+    """The files of a set (`max_files`: spread over it), and why there is no mismatched reference ("": there is)."""
+    found = open_references(folder, model, max_files)
+    files, rate, items = found.files, model.settings["sample_rate"], []
+    for place, row in enumerate(manifest_rows(folder, files.names)):
+        name = files.names[place]
+        noisy, clean = (torch.from_numpy(audio.read(p, rate)) for p in (files.jobs[place].noisy, files.clean[place]))
+        own = found.reference("matched", place, rate)
+        other = found.reference("mismatched", place, rate) if "mismatched" in found.runnable else None
+        peak = noisy.abs().max().clamp_min(1e-8)
+        reference, wrong = (None if w is None else torch.from_numpy(w) / peak for w in (own, other))
+        assert reference is not None
+        described = (row.get("source") or row.get("noise") or name, row.get("kind") or "", row.get("timeline") or "")
+        items.append(Item(name, noisy / peak, clean / peak, reference, wrong, *described))
+    return items, found.refused.get("mismatched", "")
+
+
+def manifest_rows(folder: Path, names: Sequence[str]) -> list[dict[str, str]]:
+    """The manifest's row of each file, empty where there is none."""
+    found = {row["id"]: row for row in read_rows(folder)} if (folder / MANIFEST).is_file() else {}
+    stems = [Path(name).with_suffix("") for name in names]
+    return [found.get(stem.as_posix()) or found.get(stem.name) or {} for stem in stems]
+
+
+def heard(model: NoiseCondScoreModel, reference: Tensor) -> Condition:
+    """The condition of one reference [M], which is scaled already, as a batch of one."""
+    condition = model.hear(reference[None].to(model.device), torch.ones(1, device=model.device)).condition
+    assert condition is not None
+    return condition
+
+
+def repeated(condition: Condition, count: int) -> Condition:
+    """A condition of one item, `count` times."""
+    parts: dict[str, Any] = {
+        name: None if part is None else part.expand(count, *part.shape[1:]) for name, part in vars(condition).items()
+    }
+    return Condition(**parts)
+
+
+def interval(table: pd.DataFrame, column: str) -> Difference:
+    """Mean of a column over files with its 95 % interval; sources and files are resampled.
+
+    table: a row per file with `file` and `source`; rows without a value are left out.
+    """
+    table = table.assign(value=table[column], seed=0)[["value", "seed", "source", "file"]]
+    return hierarchical(table[table["value"].notna()], draws=_DRAWS)

@@ -1,0 +1,136 @@
+"""The checkpoints under test: one model, trained with one seed or several, and the baselines it is held against."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sgmse import checkpoints
+from sgmse.checkpoints import Loaded
+from sgmse.config import DataConfig, ModelConfig
+from sgmse.errors import UserError
+from sgmse.experiments.catalogue import CONDITIONING
+
+STEP_TOLERANCE = 0.05  # trainings by the clock never end at the same step
+_BUDGET = {"batch_size", "accumulate_grad_batches", "devices", "max_steps", "max_epochs", "max_minutes"}
+_BUDGET |= {"lr", "warmup_steps", "lr_decay", "grad_clip", "ema_decay"}
+_WATCHING = {"num_workers", "num_eval_files", "num_valid_items", "encoder_checkpoint"}  # of no effect on the weights
+COMPARED = ({f.name for cls in (ModelConfig, DataConfig) for f in fields(cls)} - _WATCHING) | _BUDGET
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint with what is known of its training.
+
+    Args:
+        seed: of the training; its place among the others where that is not known.
+        settings: of the run, from config.yaml beside the checkpoint; of the model alone where there is none.
+        has_run: whether config.yaml was there.
+        steps: of the training as a whole, None if not known.
+    """
+
+    path: Path
+    loaded: Loaded
+    seed: int
+    settings: Mapping[str, Any]
+    has_run: bool
+    steps: int | None
+
+
+def load(paths: Sequence[Path], encoder_checkpoint: str | None) -> list[Subject]:
+    """Checkpoints of one model that was trained with several seeds.
+
+    Raises `UserError` where they differ in more than the seed, or not even in that.
+    """
+    found = []
+    for place, path in enumerate(paths):
+        loaded, run = checkpoints.load_model(path, encoder_checkpoint), _run_settings(path)
+        settings = loaded.model.settings | run
+        found.append(Subject(path, loaded, int(run.get("seed", place)), settings, bool(run), _steps(path)))
+    for other in found[1:]:
+        differing = unlike(found[0], other, COMPARED)
+        if differing:
+            raise UserError(
+                f"{other.path}: was not trained as {found[0].path}, which is to differ in its seed alone "
+                f"({', '.join(differing)}); examine the two one by one"
+            )
+    seeds = [subject.seed for subject in found]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"{', '.join(map(str, paths))}: are trainings with the seeds {', '.join(map(str, seeds))}; give one "
+            "checkpoint of each seed"
+        )
+    return found
+
+
+def baselines(paths: Sequence[Path], subject: Subject) -> list[Subject]:
+    """The checkpoints of the model without reference. Raises `UserError` where it takes one."""
+    found = load(paths, None)
+    for baseline in found:
+        if baseline.loaded.model.encoder is not None:
+            raise UserError(
+                f"{baseline.path}: takes a noise reference, but the baseline is a model trained without one; train it "
+                "with --encoder none"
+            )
+    if subject.path in paths:
+        raise UserError(f"{subject.path}: is model and baseline at once; name another --baseline")
+    return found
+
+
+def differences_of(subject: Subject, baseline: Subject, num_steps: int | None) -> list[str]:
+    """In what, beside the reference, the baseline was trained or is sampled otherwise: its value, then the model's.
+
+    `num_steps`: of the sampler of both; None: each its own.
+    """
+    found = unlike(subject, baseline, COMPARED - CONDITIONING)
+    if subject.steps is not None and baseline.steps is not None:
+        longer = max(subject.steps, baseline.steps)
+        if abs(subject.steps - baseline.steps) > STEP_TOLERANCE * longer:
+            found.append(f"{baseline.steps} steps of training, not {subject.steps}")
+    own, other = subject.loaded.model.sampler.N, baseline.loaded.model.sampler.N
+    if num_steps is None and own != other:
+        found.append(f"{other} sampling steps, not {own} (equal ones with --N)")
+    return found
+
+
+def name(ckpt: Path) -> str:
+    """That of the run which wrote a checkpoint, or its own."""
+    return ckpt.parent.parent.name if ckpt.parent.name == "checkpoints" else ckpt.stem
+
+
+def unlike(one: Subject, other: Subject, names: set[str]) -> list[str]:
+    """`name VALUE of other, not VALUE of one` for each of the settings that both name and that differ."""
+    shared = sorted(names & one.settings.keys() & other.settings.keys())
+    differing = [name for name in shared if one.settings[name] != other.settings[name]]
+    return [f"{name} {_shown(other.settings[name])}, not {_shown(one.settings[name])}" for name in differing]
+
+
+def _shown(value: Any) -> str:
+    return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+def _run_settings(ckpt: Path) -> dict[str, Any]:
+    """config.yaml of the run that wrote a checkpoint; empty without one."""
+    path = ckpt.parent.parent / "config.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"{path}: cannot be read as the settings of a run; restore it, or move it away") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _steps(ckpt: Path) -> int | None:
+    """How many steps the run behind a checkpoint was trained: a best checkpoint may be an early one."""
+    try:
+        with open(ckpt.parent.parent / "validation.csv", newline="", encoding="utf-8") as file:
+            return max(int(float(row["step"])) for row in csv.DictReader(file))
+    except (OSError, KeyError, TypeError, ValueError):
+        step = checkpoints.read(ckpt).get("global_step")
+        return int(step) if isinstance(step, int) else None

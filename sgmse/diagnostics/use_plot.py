@@ -1,0 +1,55 @@
+"""The picture of a verdict: paired differences with their intervals."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sgmse.data import audio
+from sgmse.diagnostics.differences import METRICS, TITLES, Pair
+from sgmse.diagnostics.use import BASELINE
+from sgmse.diagnostics.verdict import SMALL, Verdict
+from sgmse.statistics import Difference
+
+_COLOURS = {BASELINE: "C0", "oracle": "C3"}  # what pays, what leaks; the other protocols are grey
+_OTHER = "0.35"
+
+
+def write_forest(found: Mapping[Pair, Mapping[str, Difference]], verdict: Verdict, title: str, path: Path) -> None:
+    """PESQ and SI-SDR of every pair, a line each; the band holds what counts as no effect."""
+    pairs = list(found)
+    figure = Figure(figsize=(11, 1.5 + 0.42 * len(pairs)), dpi=110, layout="constrained")
+    for axes, (metric, small) in zip(figure.subplots(1, 2, sharey=True), SMALL.items(), strict=True):
+        axes.axvspan(-small, small, color="0.94", zorder=0)
+        axes.axvline(0, color="0.6", lw=1, zorder=1)
+        for place, pair in enumerate(pairs):
+            _line(axes, place, found[pair][metric], _colour(pair))
+        axes.set_yticks(range(len(pairs)), [f"{TITLES[a]} − {TITLES[b]}" for a, b in pairs])
+        axes.set_ylim(len(pairs) - 0.4, -0.6)
+        axes.set_xlabel(f"Δ {METRICS[metric]}, 95 % interval")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color="0.92")
+        axes.set_axisbelow(True)
+    figure.suptitle(f"{title}: {verdict.word}", fontsize=12, x=0.01, ha="left")
+    with audio.temporary(path) as part:
+        figure.savefig(part, format="png")
+        os.replace(part, path)
+
+
+def _line(axes: Axes, place: int, difference: Difference, colour: str) -> None:
+    """Mean and interval; where nothing is repeated, a hollow mean alone."""
+    if math.isnan(difference.mean):
+        return
+    known = not math.isnan(difference.low)
+    if known:
+        axes.plot([difference.low, difference.high], [place] * 2, color=colour, lw=2.2, solid_capstyle="round")
+    axes.plot(difference.mean, place, "o", color=colour, ms=7, mfc=colour if known else "white")
+
+
+def _colour(pair: Pair) -> str:
+    return next((_COLOURS[name] for name in pair if name in _COLOURS), _OTHER)

@@ -1,0 +1,158 @@
+"""Where in diffusion time the condition acts: a denoiser whose gap is known, the proposed interval, the command."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from commands import call, refusal, saved_run
+from short_set import short_set
+from tiny import tiny
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import condition_probes  # noqa: E402
+from sgmse import losses  # noqa: E402
+from sgmse.conditioning import Condition  # noqa: E402
+from sgmse.diagnostics import gap  # noqa: E402
+from sgmse.diagnostics.items import Item  # noqa: E402
+from sgmse.errors import UserError  # noqa: E402
+from sgmse.sampling import SamplerSettings  # noqa: E402
+from sgmse.sde import OUVE, per_item  # noqa: E402
+
+GRID = [round(t, 4) for t in torch.linspace(0.03, 1, gap.NUM_TIMES).tolist()]
+
+
+class Mean(nn.Module):
+    """An encoder whose vector holds the mean of the reference."""
+
+    def forward(self, reference: torch.Tensor, length: torch.Tensor) -> Condition:
+        return Condition((reference.sum(dim=1) / length.clamp_min(1))[:, None].expand(-1, 4))
+
+
+def item(matched: float = 0.1, other: float | None = 0.5) -> Item:
+    noisy, clean = torch.randn(2, 2048, generator=torch.Generator().manual_seed(0)) * 0.1
+    wrong = None if other is None else torch.full((3000,), other)
+    return Item("a.wav", noisy, clean, torch.full((3000,), matched), wrong, "rain.wav", "rain", "")
+
+
+def toy(cond_drop_prob: float = 0.1):
+    """A denoiser that is off by (0.3 − mean of the reference) · t in every bin."""
+    model = tiny(cond_drop_prob=cond_drop_prob).eval()
+    model.encoder = Mean()
+    x = model.transform(item().clean[None])
+    model.predict = lambda x_t, y, t, c: x + per_item((0.3 - c.vector[:, 0]) * t, x_t)
+    return model
+
+
+def test_losses_and_effects_of_a_known_denoiser_are_the_closed_form():
+    rows = gap.measure(toy(), [item()], seed=0, batch_size=5)
+    assert list(rows["t"]) == GRID * 2
+    t = torch.tensor(GRID, dtype=torch.float64)
+    for against, off, effect in (("null", 0.3, (0.1 / 0.3) ** 2), ("mismatched", -0.2, 4.0)):
+        found = rows[rows["against"] == against]
+        assert found["loss_matched"].tolist() == pytest.approx((0.5 * (0.2 * t) ** 2).tolist(), rel=1e-3)
+        assert found["loss_against"].tolist() == pytest.approx((0.5 * (off * t) ** 2).tolist(), rel=1e-3)
+        assert found["effect"].tolist() == pytest.approx([effect] * len(t), rel=1e-3)
+    lines = gap.summary(rows).set_index("against")
+    assert lines.loc["null", "relative_gap"].tolist() == pytest.approx([1 - 4 / 9] * len(t), rel=1e-3)
+    assert lines.loc["mismatched", "gap"].abs().max() < 1e-6
+
+
+def test_how_many_times_run_at_once_changes_nothing():
+    model = tiny(sde="ouve").eval()
+    noisy, clean, reference, other = torch.randn(4, 3000, generator=torch.Generator().manual_seed(1)) * 0.1
+    own = replace(item(), noisy=noisy, clean=clean, reference=reference, other=other)
+    together, alone = (gap.measure(model, [own], seed=0, batch_size=size) for size in (12, 1))
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3)
+    assert (together["effect"] > 0).all()
+
+
+def test_the_loss_of_a_score_is_that_of_its_clean_estimate_up_to_a_factor_of_time():
+    sde, t = OUVE(), torch.tensor([0.1, 0.9])
+    x, y, z, score = torch.randn(4, 2, 1, 8, 8, dtype=torch.complex64)
+    x_t = sde.mean(x, y, t) + per_item(sde.std(t), x) * z
+    estimate = gap.clean_estimate(sde, score, x_t, y, t)
+    factor = torch.exp(2 * sde.theta * t) * sde.std(t) ** 2
+    torch.testing.assert_close(
+        losses.data_prediction(estimate, x), factor * losses.score_matching(score, z, sde.std(t))
+    )
+    exact = gap.clean_estimate(sde, sde.score_from_clean(x_t, y, x, t), x_t, y, t)
+    torch.testing.assert_close(exact, x, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_trained_without_dropping_is_held_against_mismatched_references_alone():
+    assert set(gap.measure(toy(cond_drop_prob=0.0), [item()], 0, 12)["against"]) == {"mismatched"}
+    with pytest.raises(UserError, match="nothing to hold the matched ones against"):
+        gap.measure(toy(cond_drop_prob=0.0), [item(other=None)], 0, 12)
+
+
+def test_a_predictor_knows_one_time_and_gets_no_interval():
+    model = tiny(sampler=SamplerSettings(N=1), objective="predictive")
+    assert gap.times(model).tolist() == [1.0]
+    assert gap.propose(curve([0.5], t=[1.0])).interval is None
+
+
+def curve(effect: list[float], gap_low: float = 0.01, t: list[float] | None = None) -> pd.DataFrame:
+    times = t or [0.1 * (i + 1) for i in range(len(effect))]
+    return pd.DataFrame({"t": times, "effect": effect, "gap": 0.1, "gap_low": gap_low})
+
+
+@pytest.mark.parametrize(
+    ("lines", "interval", "reason"),
+    [
+        (curve([0, 1, 4, 6, 4, 1, 0]), (0.25, 0.55), "at least half as much"),
+        (curve([5, 6, 2, 1, 0]), (0.1, 0.25), "half"),
+        (curve([0, 5, 0, 6, 4]), (0.35, 0.5), "half"),  # the other peak is not next to the largest
+        (curve([0, 5, 4, 6, 4, 0]).assign(gap=[1, 1, 1, -1, 1, 1]), (0.15, 0.35), "half"),
+        (curve([3, 4, 4, 3]).assign(gap=-1.0), None, "does not lower the loss"),
+        (curve([3, 4, 4, 3]), None, "alike at all times"),
+        (curve([0, 1e-5, 3e-5]), None, "changes nothing"),
+        (curve([0, 6, 0], gap_low=-0.1), None, "does not lower the loss"),
+        (curve([0, 6, 0], gap_low=float("nan")), None, "does not lower the loss"),
+    ],
+)
+def test_the_interval_is_where_the_condition_acts_and_lowers_the_loss(lines, interval, reason):
+    found = gap.propose(lines)
+    assert found.interval == (None if interval is None else pytest.approx(interval))
+    assert reason in found.reason
+
+
+def test_the_proposed_interval_lies_within_the_times_of_training():
+    found = gap.propose(curve([6, 0, 0, 0], t=[0.034, 0.3, 0.6, 1.0])).interval
+    assert found is not None
+    assert 0.034 <= found[0] < found[1] <= 0.167
+
+
+def test_the_command_writes_tables_and_pictures_of_every_part(tmp_path, capsys):
+    ckpt, folder = saved_run(tmp_path / "logs" / "run"), short_set(tmp_path / "set", 3, 1.0)
+    (folder / "manifest.csv").write_text("id,kind,source\n" + "".join(manifest(folder)))
+    out = tmp_path / "out"
+    text = call(condition_probes.main, capsys, ckpt, folder, "--out", out, "--device", "cpu")
+    assert "guidance interval" in text or "--guidance_interval" in text
+    assert "no cross-attention" in text
+    assert {p.name for p in out.iterdir()} == {
+        *("gap.csv", "gap_by_time.csv", "gap.png", "sensitivity.csv", "sensitivity.png")
+    }
+    rows = pd.read_csv(out / "gap.csv")
+    assert len(rows) == 3 * 2 * gap.NUM_TIMES
+    assert set(rows["kind"]) == {"kind0", "kind1"}
+
+
+def manifest(folder: Path) -> list[str]:
+    return [f"{p.stem},kind{i % 2},source{i}\n" for i, p in enumerate(sorted((folder / "noisy").iterdir()))]
+
+
+def test_a_model_or_a_set_without_references_is_refused_in_a_sentence(tmp_path, capsys):
+    bare = saved_run(tmp_path / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
+    ckpt, folder = saved_run(tmp_path / "logs" / "run"), short_set(tmp_path / "set", 2, 1.0)
+    main = condition_probes.main
+    assert "without a noise encoder" in refusal(main, capsys, bare, folder)
+    assert "no such folder" in refusal(main, capsys, ckpt, tmp_path / "nowhere")
+    (folder / "ref").rename(folder / "elsewhere")
+    assert "holds no ref/" in refusal(main, capsys, ckpt, folder)
+    assert "1 or more" in refusal(main, capsys, ckpt, folder, "--max_files", 0)

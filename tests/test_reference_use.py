@@ -1,0 +1,364 @@
+"""The verdict on a reference: its rules, the protocols, and the command from checkpoint to table."""
+
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from commands import call, refusal, saved_run
+from short_set import short_set
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import reference_use  # noqa: E402
+from sgmse import checkpoints, metrics  # noqa: E402
+from sgmse.data import audio, corpora  # noqa: E402
+from sgmse.data.mixing import rms  # noqa: E402
+from sgmse.data.references import leak  # noqa: E402
+from sgmse.diagnostics import differences, subjects, verdict  # noqa: E402
+from sgmse.diagnostics.protocols import PROTOCOLS, at_level, open_set, shuffled  # noqa: E402
+from sgmse.diagnostics.use import COLUMNS, Use  # noqa: E402
+from sgmse.frame_noise import FrameNoise  # noqa: E402
+from sgmse.statistics import Difference  # noqa: E402
+
+RATE = 16000
+MATCHED, WRONG, NULL, LOUDER = (("matched", b) for b in ("baseline", "mismatched", "null", "louder"))
+ORACLE = ("oracle", "matched")
+
+
+def interval(low, high):
+    """A difference of this interval, in PESQ and ESTOI; SI-SDR does not move."""
+    one, still = (Difference((a + b) / 2, a, b, 0.5, 8, 4, 1) for a, b in ((low, high), (-0.1, 0.1)))
+    return {"pesq": one, "estoi": one, "si_sdr": still}
+
+
+PAYS, COSTS, NOTHING, UNSURE = interval(0.1, 0.3), interval(0.05, 0.2), interval(-0.02, 0.03), interval(-0.1, 0.2)
+ALONE = {name: Difference(0.2, math.nan, math.nan, math.nan, 1, 1, 1) for name in ("pesq", "estoi", "si_sdr")}
+SI_SDR_MOVES = NOTHING | {"si_sdr": Difference(0.4, 0.2, 0.6, 0.0, 8, 4, 1)}
+
+
+@pytest.mark.parametrize(
+    ("found", "unlike", "word", "reason"),
+    [
+        ({MATCHED: PAYS, WRONG: COSTS}, [], "used", "costs +0.125 [+0.050, +0.200] PESQ; matched − baseline is +0.200"),
+        ({MATCHED: UNSURE, WRONG: COSTS}, [], "used, but does not pay", "matched − baseline is +0.050 [-0.100"),
+        ({MATCHED: interval(-0.3, -0.1), WRONG: COSTS}, [], "used, but does not pay", "is -0.200"),
+        ({WRONG: COSTS}, [], "heard", 'costs +0.125 [+0.050, +0.200] PESQ; "used" cannot be said without a baseline'),
+        ({MATCHED: PAYS, WRONG: COSTS}, ["max_steps 2, not 4"], "heard", "the baseline differs in max_steps 2, not 4"),
+        ({MATCHED: PAYS, WRONG: NOTHING, NULL: NOTHING}, [], "ignored", "within ±0.05 PESQ and ±0.3 SI-SDR"),
+        ({NULL: NOTHING}, [], "ignored", "nothing moves"),
+        ({WRONG: NOTHING, LOUDER: COSTS}, [], "undecided", "not everything else about the reference"),
+        ({WRONG: NOTHING, ORACLE: COSTS}, [], "undecided", "not everything else about the reference"),
+        ({WRONG: SI_SDR_MOVES}, [], "undecided", "not everything else"),
+        ({WRONG: interval(0.01, 0.02)}, [], "heard", "costs +0.015 [+0.010, +0.020] PESQ, next to nothing;"),
+        ({MATCHED: PAYS, WRONG: UNSURE}, [], "undecided", "more files are needed; matched − baseline is +0.200"),
+        ({MATCHED: PAYS, WRONG: interval(-0.2, -0.1)}, [], "undecided", "the wrong one does better"),
+        ({MATCHED: PAYS, LOUDER: NOTHING}, [], "undecided", "no mismatched references"),
+        ({MATCHED: ALONE, WRONG: ALONE}, [], "undecided", "more files are needed"),
+        ({("oracle", "baseline"): PAYS}, [], "undecided", "no matched references"),
+        ({}, [], "undecided", "no matched references"),
+    ],
+)
+def test_the_verdict_follows_its_rules(found, unlike, word, reason):
+    judged = verdict.judge(found, unlike)
+    assert judged.word == word
+    assert reason in judged.reason
+
+
+def test_the_largest_move_is_between_protocols_and_the_leak_share_is_oracle_minus_matched():
+    found = {MATCHED: PAYS, WRONG: NOTHING, LOUDER: interval(-0.2, 0.0), ORACLE: COSTS}
+    assert "oracle − matched, +0.125" in verdict.largest_move(found)
+    assert "matched − 6 dB louder, -0.100" in verdict.largest_move({**found, ORACLE: NOTHING})
+    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00" in verdict.leak_share(found)
+    assert "not measured" in verdict.leak_share({WRONG: COSTS})
+    assert "none could be measured" in verdict.largest_move({})
+
+
+def test_shuffling_permutes_segments_and_keeps_length_and_level():
+    rng = np.random.default_rng(0)
+    steps = np.repeat(np.arange(1, 11, dtype=np.float32), RATE // 20)  # ten segments of 50 ms
+    reference = np.concatenate([steps, np.full(RATE // 50, 10, np.float32)])
+    mixed = shuffled(reference, RATE, rng)
+    assert mixed.shape == reference.shape
+    centres = mixed[RATE // 50 + RATE // 200 :: RATE // 20][:10]  # behind the cross-fade of each segment
+    assert sorted(centres.round(3)) == list(range(1, 11))
+    assert list(centres.round(3)) != list(range(1, 11))
+    noise = rng.standard_normal(RATE).astype(np.float32)
+    again, other = (shuffled(noise, RATE, np.random.default_rng(seed)) for seed in (1, 2))
+    assert rms(again) == pytest.approx(rms(noise), rel=0.05)
+    assert np.array_equal(again, shuffled(noise, RATE, np.random.default_rng(1)))
+    assert not np.array_equal(again, other)
+    assert np.array_equal(shuffled(noise[:1000], RATE, rng), noise[:1000]), "too short to hold two segments"
+
+
+def test_a_lent_reference_gets_the_level_of_the_own_one():
+    noise = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+    assert rms(at_level(noise, 0.1 * noise[:900])) == pytest.approx(rms(0.1 * noise[:900]), rel=1e-5)
+    assert np.array_equal(at_level(noise, np.zeros(10, np.float32)), noise)
+
+
+@pytest.fixture(scope="module")
+def test_set(tmp_path_factory):
+    """Four files with the manifest of the embedded set: pink, brown, hum, … ; nobody shares the kind of another."""
+    folder = short_set(tmp_path_factory.mktemp("sets") / "set", 4, 1.0)
+    shutil.copy(corpora.embedded_dir() / "test" / "manifest.csv", folder)
+    return folder
+
+
+def trained(folder, seed=0, **settings):
+    """A checkpoint whose run had this seed; weights differ by seed."""
+    torch.manual_seed(seed)
+    path = saved_run(folder, **settings)
+    content = torch.load(path, weights_only=True)
+    average = content["average"]["weights"]
+    average[next(iter(average))] += 0.1 * seed
+    torch.save(content, path)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("\nseed: 0", f"\nseed: {seed}"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    """Two seeds of a conditioned model and of its baseline."""
+    root = tmp_path_factory.mktemp("logs")
+    return {
+        f"{name}{seed}": trained(root / f"{name}{seed}", seed, encoder=encoder, cond_drop_prob=drop)
+        for name, encoder, drop in (("cnn", "cnn", 0.1), ("none", "none", 0.0))
+        for seed in (0, 1)
+    }
+
+
+@pytest.fixture
+def examine(capsys):
+    """Run the command; returns what was said and the scores."""
+
+    def examined(out, ckpt, test_set, *more):
+        flags = ("--out", out, "--jobs", 1, "--device", "cpu", *more)
+        said = call(reference_use.main, capsys, ckpt, test_set, *flags)
+        return said, pd.read_csv(out / "scores.csv", keep_default_na=False, na_values={"pesq": [""], "seed": [""]})
+
+    return examined
+
+
+def model_of(path):
+    return checkpoints.load_model(path).model
+
+
+def test_every_protocol_is_what_it_says(test_set, logs):
+    references = open_set(test_set, model_of(logs["cnn0"]), None, 0)
+    assert references.runnable == [p for p in PROTOCOLS if p != "same_class"]
+    assert "no file has another item" in references.refused["same_class"]
+    own = audio.read(test_set / "ref" / references.files.jobs[0].noisy.name, RATE)
+    given = {protocol: references.reference(protocol, 0, RATE) for protocol in references.runnable}
+    assert np.array_equal(given["matched"], own)
+    assert np.allclose(given["louder"], own * 10**0.3)
+    assert np.allclose(given["softer"], own / 10**0.3)
+    assert given["null"] is None
+    assert len(given["oracle"]) == min(len(own), RATE)
+    assert rms(given["mismatched"]) == pytest.approx(rms(own), rel=1e-5)
+    path = references.given["mismatched"][0]
+    assert path.stem != references.files.jobs[0].noisy.stem
+    for protocol, shared in (("matched", False), ("mismatched", False), ("oracle", True)):
+        found = references.leaks(protocol, RATE, 1)
+        assert [one.shared for one in found] == [shared] * 4
+    noise = references.noise(0, RATE)
+    assert references.leaks("oracle", RATE, 1)[0] == leak.score(given["oracle"], noise, RATE)
+
+
+def test_rows_hold_the_scores_of_the_batch_enhanced_with_that_reference(test_set, logs, examine, tmp_path):
+    _, frame = examine(tmp_path, logs["cnn0"], test_set, "--guidance_scale", 2, "--max_files", 2)
+    model = model_of(logs["cnn0"])
+    references = open_set(test_set, model, 2, 0)
+    for system in ("matched", "softer", "null", "mismatched"):
+        for place in (0, 1):
+            name = references.files.names[place]
+            noisy = torch.from_numpy(audio.read(references.files.jobs[place].noisy, RATE))[None]
+            reference = references.reference(system, place, RATE)
+            noise = FrameNoise([f"0 {name} 0 0"])
+            given = None if reference is None else torch.from_numpy(reference)[None]
+            scale = 0.0 if system == "null" else 2.0
+            enhanced = model.enhance_batch(noisy, given, noise, scale).waveform[0].numpy()
+            expected = metrics.score(audio.read(references.files.clean[place], RATE), enhanced, RATE)
+            row = frame[(frame["system"] == system) & (frame["file"] == name)].iloc[0]
+            assert row["si_sdr"] == pytest.approx(expected.si_sdr, abs=1e-2)
+            assert row["estoi"] == pytest.approx(expected.estoi, abs=1e-3)
+            assert row["passes"] == row["nfe"] * (1 if system == "null" else 2)
+
+
+def test_the_command_leaves_scores_and_table_and_a_rerun_goes_on(test_set, logs, examine, tmp_path, monkeypatch):
+    said, frame = examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2)
+    assert list(frame.columns) == COLUMNS
+    assert list(frame["system"].unique()) == ["noisy", *(p for p in PROTOCOLS if p != "same_class")]
+    assert (frame.groupby("system")["file"].nunique() == 2).all()
+    assert (
+        frame["kind"].isin(["pink", "brown", "hum", "pulses", "modulated", "siren", "resonances", "white-chirps"]).all()
+    )
+    assert (tmp_path / "table.md").read_text() in said
+    assert said.index("| unprocessed") < said.index("| matched") < said.index("matched − mismatched")
+    assert "same_class does not run: no file has another item" in said
+    assert "no baseline runs: name one with --baseline" in said
+    assert "share samples with their mixture: matched 0 of 2, mismatched 0 of 2, oracle 2 of 2" in said
+    assert "## By class" in said
+    assert (tmp_path / "use.png").read_bytes().startswith(b"\x89PNG")
+    done = []
+    one = Use._enhanced
+    monkeypatch.setattr(Use, "_enhanced", lambda self, *given: done.append(given[0].path) or one(self, *given))
+    flags = ("--max_files", 2, "--baseline", logs["none0"])
+    said, frame = examine(tmp_path, logs["cnn0"], test_set, *flags)
+    assert done == [logs["none0"]], "the rows of the model were kept"
+    assert "matched − baseline" in said
+    assert "training: baseline 4 steps, this model 4 steps" in said
+    flags = ("--max_files", 2, "--baseline", logs["none0"], logs["none1"], "--more_seeds", logs["cnn1"])
+    said, frame = examine(tmp_path, logs["cnn0"], test_set, *flags)
+    assert set(done[1:]) == {logs["cnn1"], logs["none1"]}
+    lines = [line for line in said.splitlines() if line.startswith("| matched − baseline")]
+    assert [cell.strip() for cell in lines[0].split("|")[-4:-1]] == ["2", "2", "2"], "files, sources, seeds"
+    done.clear()
+    assert "done again: seed changed" in examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2, "--seed", 1)[0]
+    assert len(done) == 7
+
+
+def rows(system, values, seed=0, **more):
+    """A row per file of this PESQ."""
+    files = [f"f{i}" for i in range(len(values))]
+    table = {"system": system, "seed": seed, "file": files, "kind": "rain", "source": files, "snr_db": 5.0}
+    table |= {"pesq": values, "estoi": 0.5, "si_sdr": 3.0, "leak": np.nan, "leak_shared": None}
+    return pd.DataFrame(table | more)
+
+
+def test_differences_are_paired_by_file_and_seed_and_by_file_alone_with_other_seeds():
+    frame = pd.concat(
+        [
+            rows("matched", [2.0, 3.0], 0),
+            rows("matched", [2.5, 3.5], 1),
+            rows("baseline", [1.0, 2.0], 0),
+            rows("baseline", [2.5, 3.5], 1),
+        ]
+    )
+    one = differences.of(frame)["matched", "baseline"]["pesq"]
+    assert (one.mean, one.n_files, one.n_seeds) == (pytest.approx(0.5), 2, 2)
+    frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
+    other = differences.of(frame)["matched", "baseline"]["pesq"]
+    assert (other.mean, other.n_files, other.n_seeds) == (pytest.approx(2.75 - 2.25), 2, 2)
+    assert differences.of(frame[frame["system"] == "baseline"]) == {}
+
+
+def test_groups_are_classes_and_snrs_and_many_snrs_are_gathered():
+    frame = rows("matched", [2.0] * 10, snr_db=np.arange(10.0), kind=["rain", "dog"] * 5)
+    found = differences.groups(frame)
+    assert {name: list(parts) for name, parts in found.items()} == {
+        "class": ["dog", "rain"],
+        "SNR dB": ["0 to 5", "5 to 10"],
+    }
+    few = differences.groups(frame.assign(snr_db=[10.0, -5.0] * 5, kind=""))
+    assert {name: list(parts) for name, parts in few.items()} == {"SNR dB": ["-5", "10"]}
+
+
+def test_a_file_whose_matched_reference_leaks_counts_in_no_difference(test_set, logs, examine, tmp_path):
+    lame = tmp_path / "set"
+    shutil.copytree(test_set, lame)
+    first = audio.find(lame / "noisy")[0]
+    noise = audio.read(first, RATE) - audio.read(lame / "clean" / first.name, RATE)
+    audio.write(lame / "ref" / first.name, noise[2000:12000], RATE)
+    said, _ = examine(tmp_path / "out", logs["cnn0"], lame, "--max_files", 2)
+    assert f"1 files whose matched reference leaks count in no difference, first {first.name}" in said
+    line = next(line for line in said.splitlines() if line.startswith("| matched − mismatched"))
+    assert line.split("|")[-4].strip() == "1"
+
+
+def test_what_a_set_lacks_is_said_and_the_rest_runs(test_set, logs, examine, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(test_set, bare)
+    (bare / "manifest.csv").unlink()
+    said, frame = examine(tmp_path / "a", logs["cnn0"], bare, "--max_files", 2)
+    assert "mismatched does not run" in said
+    assert "without manifest.csv none is borrowed" in said
+    assert "**undecided**: there are no mismatched references" in said
+    assert "## By" not in said
+    shutil.rmtree(bare / "ref")
+    said, frame = examine(tmp_path / "b", logs["cnn0"], bare, "--max_files", 2)
+    assert "matched does not run" in said
+    assert list(frame["system"].unique()) == ["noisy", "null", "oracle"]
+    assert "oracle − null" in said
+
+
+def test_files_without_a_match_are_left_out_of_that_protocol_alone(test_set, logs, examine, tmp_path):
+    some = tmp_path / "some"
+    shutil.copytree(test_set, some)
+    table = pd.read_csv(some / "manifest.csv", dtype=str)
+    names = [path.stem for path in audio.find(some / "noisy")]
+    rainy = [names[0], names[3]]
+    table.loc[table["id"].isin(rainy), "kind"] = "rain"
+    table.to_csv(some / "manifest.csv", index=False)
+    said, frame = examine(tmp_path / "out", logs["cnn0"], some, "--max_files", 3)
+    assert "same_class runs for 2 of 3 files, the others have no match" in said
+    assert sorted(frame.loc[frame["system"] == "same_class", "file"]) == [f"{name}.wav" for name in rainy]
+
+
+def test_a_model_trained_without_dropping_has_no_null(test_set, tmp_path, examine, capsys):
+    ckpt = trained(tmp_path / "logs" / "run", cond_drop_prob=0.0)
+    said, frame = examine(tmp_path / "out", ckpt, test_set, "--max_files", 1)
+    assert "null does not run: the model was trained without dropping references" in said
+    assert "null" not in set(frame["system"])
+    assert "nothing to guide" in refusal(reference_use.main, capsys, ckpt, test_set, "--guidance_scale", 3)
+
+
+def test_a_baseline_of_another_rate_or_budget_runs_and_is_told(test_set, logs, tmp_path, examine):
+    other = trained(tmp_path / "logs" / "slow", encoder="none", cond_drop_prob=0.0, sample_rate=8000)
+    said, frame = examine(tmp_path / "out", logs["cnn0"], test_set, "--max_files", 2, "--baseline", other)
+    assert "the baseline differs in more than the reference: sample_rate 8000, not 16000" in said
+    assert frame.loc[frame["system"] == "baseline", "si_sdr"].notna().all()
+    ours, longer = (subjects.load([path], None)[0] for path in (logs["cnn0"], logs["none0"]))
+    assert subjects.differences_of(ours, longer, None) == []
+    (logs["none0"].parent.parent / "validation.csv").write_text("step,seconds\n2,1.0\n8,2.0\n")
+    (longer,) = subjects.load([logs["none0"]], None)
+    (logs["none0"].parent.parent / "validation.csv").unlink()
+    assert subjects.differences_of(ours, longer, None) == ["8 steps of training, not 4"]
+
+
+ENCODERS = {
+    "tokens": {"encoder": "sequence", "num_tokens": 4, "token_bands": 2, "cross_attention_resolutions": [128]},
+    "statistics": {"encoder": "cnn", "reference_statistics": True},
+    "learned null": {"encoder": "cnn", "null_condition": "learned"},
+    "predictive": {"encoder": "cnn", "objective": "predictive"},
+    "clap": {"encoder": "clap", "encoder_checkpoint": "random"},
+}
+PANNS = {"encoder": "panns", "encoder_checkpoint": "random"}
+KINDS = [pytest.param(settings, id=name) for name, settings in ENCODERS.items()]
+KINDS += [pytest.param(PANNS, id="panns", marks=pytest.mark.slow)]  # 81 million parameters
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_models_of_every_kind_can_be_examined(settings, test_set, tmp_path, examine):
+    ckpt = trained(tmp_path / "logs" / "run", **settings)
+    _, frame = examine(tmp_path / "out", ckpt, test_set, "--max_files", 1, "--N", 1)
+    assert frame["si_sdr"].notna().all()
+    louder, matched = (frame.loc[frame["system"] == name, "si_sdr"].item() for name in ("louder", "matched"))
+    assert louder != matched, "the level of the reference arrives"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["NONE", "SET"], "has no noise encoder, so there is no reference to use"),
+        (["CNN", "SET", "--baseline", "CNN1"], "takes a noise reference, but the baseline is a model trained without"),
+        (["CNN", "SET", "--baseline", "NONE", "NONE"], "are trainings with the seeds 0, 0"),
+        (["CNN", "SET", "--more_seeds", "NONE"], "is to differ in its seed alone (cond_drop_prob 0.0, not 0.1"),
+        (["CNN", "absent"], "absent: holds no noisy/ and clean/"),
+        (["absent.ckpt", "SET"], "absent.ckpt: no such checkpoint"),
+        (["CNN", "SET", "--N", "0"], "--N 0: 1 or more is needed"),
+        (["CNN", "SET", "--guidance_scale", "nan"], "--guidance_scale nan"),
+        (["CNN"], "SET"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(words, message, test_set, logs, tmp_path, capsys):
+    known = {"CNN": logs["cnn0"], "CNN1": logs["cnn1"], "NONE": logs["none0"], "SET": test_set}
+    said = refusal(reference_use.main, capsys, *(known.get(w, w) for w in words), "--out", tmp_path / "out")
+    assert message in said
+    assert not (tmp_path / "out").exists()
