@@ -132,9 +132,10 @@ def parse(parser: Parser, argv: Sequence[str], preset: Path | None = None) -> li
     for name, value in given.items():
         if value == "" or (isinstance(value, list) and "" in value):
             raise UserError(f"--{name} is empty; give a value or leave it out (an unset variable of the shell?)")
-    files = [(name, _read_yaml(Path(name), parser)) for name in given.pop("config", None) or []]
-    values: dict[str, Any] = vars(parser.get_defaults()) | (_read_yaml(preset, parser) if preset is not None else {})
+    files = [(name, checked(read_yaml(Path(name)), parser, Path(name))) for name in given.pop("config", None) or []]
+    values: dict[str, Any] = vars(parser.get_defaults())
     values.pop("config")
+    values |= checked(read_yaml(preset), parser, preset) if preset is not None else {}
     layers = []
     for source, typed in (*files, ("", given)):
         values = values | typed
@@ -147,8 +148,8 @@ def take(cls: type[Settings], values: dict[str, Any]) -> Settings:
     return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 
-def _read_yaml(path: Path, parser: Parser) -> dict[str, Any]:
-    """The settings in a YAML file, checked as if they had been typed."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a YAML file, unchecked. Raises `UserError` unless it is a mapping, or empty."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check --config")
     try:
@@ -160,6 +161,12 @@ def _read_yaml(path: Path, parser: Parser) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as YAML; check --config") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; write lines such as `lr: 0.0001`")
+    return content
+
+
+def checked(content: dict[str, Any], parser: Parser, path: Path) -> dict[str, Any]:
+    """The settings that were read from `path`, checked and typed as if they had been written as flags."""
+    content = dict(content)
     for name in content:
         if name not in parser.hints:
             raise UserError(f"{path}: no such setting: {name}{did_you_mean(str(name), list(parser.hints))}")

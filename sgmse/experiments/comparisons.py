@@ -1,0 +1,144 @@
+"""The planned comparisons: paired differences of each experiment to its baseline and to those it is set against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from sgmse import evaluation, statistics
+from sgmse.errors import UserError
+from sgmse.experiments.plan import Plan
+
+COLUMNS = ["experiment", "against", "set", "metric", "by", "group", "mean", "low", "high", "p", "p_holm"]
+COLUMNS += ["n_files", "n_sources", "n_seeds", "smoke", "reason"]
+WHOLE = "all"  # in the column `by`: the whole set
+SLICES = ("kind", "snr_db")
+
+Cells = Mapping[tuple[str, str], pd.DataFrame]  # rows of results.csv by experiment and set
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two experiments on one set.
+
+    Attributes:
+        table: paired differences (see `statistics.paired`), empty where there are none. smoke: a network with random
+            weights had a part in it. missing: scores that the plan asks for and nobody has. budgets: how their
+            trainings differ in length. remarks: what else to know of the table.
+    """
+
+    table: pd.DataFrame
+    smoke: bool
+    missing: str
+    budgets: str
+    remarks: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(part for part in (self.missing, self.budgets, *self.remarks) if part)
+
+
+def check(results: pd.DataFrame, plan: Plan) -> None:
+    """Raise `UserError` for scores that belong in no table with the others: other settings, scale, or test set."""
+    known = results[results["experiment"].isin(list(plan.experiments))]
+    for name, rows in known.groupby("experiment"):
+        if set(rows["config_hash"].astype(str)) != {plan.config_hash(str(name))}:
+            raise UserError(
+                f"results.csv: scores of {name} were made with other settings than plan.json holds (its config_hash is "
+                f"{plan.config_hash(str(name))}); run run_experiments.py {name} again, or use another --out"
+            )
+    for scale in set(results["scale"].dropna()) - {plan.scale}:
+        raise UserError(f"results.csv: has scores of the scale {scale}, and plan.json is {plan.scale}; keep them apart")
+    for name, rows in results.groupby("set"):
+        if rows["set_sha256"].nunique() > 1:
+            raise UserError(
+                f"results.csv: scores on {name} come from {rows['set_sha256'].nunique()} different test sets of that "
+                "name; keep one, and run run_experiments.py --stage evaluate again"
+            )
+
+
+def comparisons(
+    results: pd.DataFrame,
+    trainings: pd.DataFrame,
+    plan: Plan,
+    metrics: Sequence[str] = evaluation.MAIN,
+    by: Sequence[str] = SLICES,
+) -> pd.DataFrame:
+    """All planned paired differences, experiment - against, with 95 % intervals (`statistics.hierarchical`).
+
+    For each pair, set and metric a row of the whole set (by "all", group ""), and one per class and SNR; a pair without
+    scores has a row that says what is missing. p_holm: Holm's correction over all pairs and sets of a metric, `smoke`
+    ones left out; the slices are descriptive and have none. Returns `COLUMNS`. Raises what `check` raises.
+    """
+    check(results, plan)
+    cells, rows = by_cell(results), []
+    for name in plan.experiments:
+        for against in plan.compared_with(name):
+            for test_set in (shared for shared in plan.sets_of(name) if shared in plan.sets_of(against)):
+                for metric in metrics:
+                    found = pair(cells, trainings, plan, (name, against), test_set, metric)
+                    place = {"experiment": name, "against": against, "set": test_set, "metric": metric}
+                    rows += [place | line for line in _lines(found, by)]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    counted = (frame["by"] == WHOLE) & ~frame["smoke"].astype(bool)
+    for _, family in frame[counted].groupby("metric"):
+        frame.loc[family.index, "p_holm"] = statistics.holm(family["p"].tolist())
+    return frame.astype({"p_holm": float})
+
+
+def by_cell(results: pd.DataFrame) -> Cells:
+    """The rows of each experiment and set."""
+    return {(str(name), str(test_set)): rows for (name, test_set), rows in results.groupby(["experiment", "set"])}
+
+
+def pair(cells: Cells, trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], test_set: str, metric: str) -> Pair:
+    """The paired differences first - second of two experiments, and what must be known to judge them.
+
+    Seeds go together by number: which seed of one training meets which of the other is arbitrary, and every pair of
+    trainings counts once.
+    """
+    none = pd.DataFrame({"seed": [], "file": [], metric: [], "smoke": []})
+    sides = [cells.get((name, test_set), none) for name in names]
+    absent = [
+        f"{name} (seed {seed})"
+        for name, rows in zip(names, sides, strict=True)
+        for seed in plan.seeds
+        if not (rows["seed"] == seed).any()
+    ]
+    missing = f"no scores on {test_set} of {', '.join(absent)}" if absent else ""
+    smoke = any(rows["smoke"].isin([True, "True"]).any() for rows in sides)
+    table = statistics.paired(sides[0], sides[1], metric)
+    shared = set(sides[0]["seed"]) & set(sides[1]["seed"])
+    remarks = []
+    asked = max((rows[rows["seed"].isin(shared)]["file"].nunique() for rows in sides), default=0)
+    if table["file"].nunique() < asked:
+        remarks.append(f"{asked - table['file'].nunique()} of {asked} files have no score in one of the two")
+    if len(shared) == 1:
+        remarks.append("one seed: true of these two trainings, others may differ")
+    return Pair(table, smoke, missing, _budgets(trainings, plan, names, sorted(shared)), tuple(remarks))
+
+
+def _budgets(trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], seeds: Sequence[float]) -> str:
+    """Empty where both were trained for the same number of steps with each seed."""
+    for seed in seeds:
+        steps = []
+        for name in names:
+            rows = trainings[(trainings["training"] == plan.training_of[name]) & (trainings["seed"] == seed)]
+            if rows.empty:
+                return f"the length of the training of {name}, seed {seed:g}, is unknown: trainings.csv lacks it"
+            steps.append(int(rows["steps"].iloc[0]))
+        if steps[0] != steps[1]:
+            return f"unequal budgets: {names[0]} was trained for {steps[0]} steps, {names[1]} for {steps[1]}"
+    return ""
+
+
+def _lines(found: Pair, by: Sequence[str]) -> Iterator[dict[str, object]]:
+    whole = statistics.hierarchical(found.table)
+    yield {"by": WHOLE, "group": "", **asdict(whole), "smoke": found.smoke, "reason": found.reason}
+    for column in by:
+        for group, rows in found.table.groupby(column) if column in found.table else ():
+            name = f"{group:g}" if isinstance(group, int | float) else str(group)
+            difference = asdict(statistics.hierarchical(rows))
+            yield {"by": column, "group": name, **difference, "smoke": found.smoke, "reason": ""}

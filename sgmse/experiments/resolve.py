@@ -1,0 +1,126 @@
+"""From an experiment and a scale to the settings of its training: defaults < base < experiment < scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from sgmse import cli
+from sgmse.bounds import check_bounds
+from sgmse.checks import check_model, check_typed
+from sgmse.config import ModelConfig, TrainConfig
+from sgmse.errors import UserError
+from sgmse.experiments.catalogue import CONDITIONING, CONFIGS, Experiment, train_parser
+from sgmse.experiments.scales import Scale, encoder_kind
+from sgmse.sampling import SamplerSettings
+
+FULL_RESOLUTION = 256  # nominal, at the first level of the network
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    values = vars(train_parser().get_defaults())
+    values.pop("config")
+    return values
+
+
+def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of train.py: those given, the others as they are by default."""
+    return {**_defaults(), **settings}
+
+
+def differs(name: str, value: Any) -> bool:
+    """Whether a setting of train.py has another value than by default."""
+    return bool(value != _defaults().get(name))
+
+
+@cache
+def _base(name: str) -> dict[str, Any]:
+    path = CONFIGS / f"{name}.yaml"
+    return cli.checked(cli.read_yaml(path), train_parser(), path)
+
+
+def resolved(experiment: Experiment, scale: Scale | None = None) -> dict[str, Any]:
+    """The settings of the training that differ from or replace the defaults, ready to be written as a config file.
+
+    Raises `UserError`, naming the experiment, for settings that cannot work together or that the scale would change.
+    """
+    typed = _base(experiment.base) | dict(experiment.train)
+    if scale is not None:
+        typed = _scaled(experiment, typed, scale)
+    model, sampler, train = _parts(typed)
+    try:
+        check_bounds(train)
+        check_model(model, sampler)
+        check_typed(set(typed), model, sampler, train)
+    except UserError as error:
+        raise UserError(f"{experiment.id}: {error}") from None
+    guided = any(w != 1 for w in experiment.guidance_scale)
+    if guided and (model.encoder == "none" or model.cond_drop_prob == 0):
+        what = "has no encoder" if model.encoder == "none" else "drops no reference in training"
+        raise UserError(f"{experiment.id}: {what}, so guidance_scale must be 1; change one of the two")
+    return typed
+
+
+def _scaled(experiment: Experiment, typed: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
+    kind = encoder_kind(with_defaults(typed))
+    over = {**scale.train, **scale.bases.get(experiment.base, {}), **scale.encoders.get(kind, {})}
+    values = dict(typed)
+    for name, value in over.items():
+        if name in experiment.train and experiment.train[name] != value:
+            raise UserError(
+                f"{experiment.id}: {name} is {experiment.train[name]}, but the scale {scale.name} makes it {value}; a "
+                "scale must not change what an experiment varies, so take it out of one of them"
+            )
+        if _has_meaning(name, values):
+            values[name] = value
+    wanted = values.get("cross_attention_resolutions")
+    if wanted:
+        there = [FULL_RESOLUTION >> level for level in range(len(with_defaults(values)["ch_mult"]))]
+        values["cross_attention_resolutions"] = [resolution for resolution in wanted if resolution in there]
+        if not values["cross_attention_resolutions"]:
+            raise UserError(
+                f"{experiment.id}: attends at {wanted}, and the network of the scale {scale.name} has {there}; name "
+                "one of these too"
+            )
+    return values
+
+
+def _has_meaning(name: str, typed: Mapping[str, Any]) -> bool:
+    """Whether train.py would take the setting `name` beside those `typed`: some belong to one encoder or process."""
+    try:
+        check_typed({name, *typed}, *_parts(typed))
+    except UserError:
+        return False
+    return True
+
+
+def _parts(typed: Mapping[str, Any]) -> tuple[ModelConfig, SamplerSettings, TrainConfig]:
+    values = with_defaults(typed)
+    return cli.take(ModelConfig, values), cli.take(SamplerSettings, values), cli.take(TrainConfig, values)
+
+
+def check_baselines(catalogue: Mapping[str, Experiment]) -> None:
+    """Raise `UserError` unless every baseline has no encoder and differs from its experiment in conditioning alone."""
+    for experiment in catalogue.values():
+        values = with_defaults(resolved(experiment))
+        if experiment.baseline is None:
+            if values["encoder"] != "none":
+                raise UserError(f"{experiment.id}: has an encoder but no baseline; name the model to compare it with")
+            continue
+        baseline = catalogue[experiment.baseline]
+        other = with_defaults(resolved(baseline))
+        if other["encoder"] != "none":
+            raise UserError(f"{experiment.id}: its baseline {baseline.id} has the encoder {other['encoder']}, not none")
+        if sorted(baseline.corpora) != sorted(experiment.corpora):
+            raise UserError(
+                f"{experiment.id}: is trained on {', '.join(experiment.corpora)}, its baseline {baseline.id} on "
+                f"{', '.join(baseline.corpora)}; use a baseline of the same corpora"
+            )
+        for name in values.keys() - CONDITIONING:
+            if values[name] != other[name]:
+                raise UserError(
+                    f"{experiment.id}: has {name} {values[name]}, its baseline {baseline.id} {other[name]}; a baseline "
+                    "may differ in conditioning settings only, so use another one"
+                )

@@ -1,0 +1,110 @@
+"""The cells `enhance`, `score` and `noisy`: a test set with what was chosen, and a row of scores per file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sgmse import evaluation, leakage
+from sgmse.data.testsets import build
+from sgmse.encoders import weights
+from sgmse.errors import UserError
+from sgmse.experiments.cells import Cell
+from sgmse.experiments.commands import call
+from sgmse.experiments.work import Product, Products, Work
+
+ENHANCED = "enhanced"
+COLUMNS = (
+    *("experiment", "seed", "set", "system", "file", "kind", "source", "snr_db", "pesq", "estoi", "si_sdr", "reason"),
+    *("seconds", "leak", "leak_shared", "rtf", "nfe", "passes", "guidance_scale", "N", "checkpoint"),
+    *("checkpoint_sha256", "reference", "encoder", "encoder_weights", "smoke", "scale", "training", "config_hash"),
+    "set_sha256",
+)
+_OF_RUN = (
+    *("rtf", "nfe", "passes", "guidance_scale", "N", "checkpoint_sha256", "reference", "encoder"),
+    "encoder_weights",
+)
+
+
+def enhance(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+    """Enhance the test set once, with the guidance scale, steps and checkpoint that were chosen."""
+    choice, _ = (products[need.key] for need in cell.needs)
+    call(work.launch, command(work, cell, choice), work.log(cell), lock)
+    told = evaluation.read_run(work.enhanced(cell))
+    return {name: told.get(name) for name in _OF_RUN}
+
+
+def command(work: Work, cell: Cell, choice: Mapping[str, Any]) -> list[str]:
+    """What enhances the set."""
+    words = ["enhancement_noise_cond.py", "--test_dir", str(work.test_set(cell.test_set))]
+    words += ["--ckpt", str(work.run_of(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt")]
+    words += ["--enhanced_dir", str(work.enhanced(cell)), "--N", str(choice["N"]), "--device", work.options.device]
+    if work.conditioned(cell.name):
+        words += ["--guidance_scale", f"{choice['guidance_scale']:g}"]
+        words += ["--reference", work.plan.experiments[cell.name].reference]
+    return words
+
+
+def score(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+    """Score the enhanced files and write the cell's table."""
+    enhanced = cell.needs[0]
+    choice, built = (need.key for need in enhanced.needs)
+    folder, told = work.test_set(cell.test_set), products[enhanced.key]
+    systems = {ENHANCED: work.enhanced(enhanced)}
+    frame = evaluation.evaluate(folder / "clean", systems, None, work.options.jobs)
+    references = leakage.look_up(systems, folder / "clean", folder / "noisy")
+    frame = leakage.with_leaks(frame, references, work.options.jobs)
+    facts = {
+        **told,
+        "experiment": cell.name,
+        "seed": cell.seed,
+        "set": cell.test_set,
+        "checkpoint": products[choice]["checkpoint"],
+        "smoke": told["encoder_weights"] == weights.RANDOM,
+        "scale": work.plan.scale,
+        "training": work.plan.training_of[cell.name],
+        "config_hash": work.plan.config_hash(cell.name),
+        "set_sha256": products[built]["sha256"],
+    }
+    _write(frame, facts, folder, work.scores(cell))
+    return _means(frame)
+
+
+def score_noisy(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+    """Score the unprocessed files of a set."""
+    folder = work.test_set(cell.name)
+    frame = evaluation.evaluate(folder / "clean", {}, folder / "noisy", work.options.jobs)
+    sha = products[cell.needs[0].key]["sha256"]
+    facts = {"experiment": evaluation.NOISY, "set": cell.name, "scale": work.plan.scale, "set_sha256": sha}
+    _write(frame, {**facts, "smoke": False}, folder, work.scores(cell))
+    return _means(frame)
+
+
+def _write(frame: pd.DataFrame, facts: Mapping[str, Any], folder: Path, path: Path) -> None:
+    """The rows of `frame`, each with `facts` and what the manifest of the set says of its noise."""
+    noises = _noises(folder)
+    missing = [name for name in frame["file"] if Path(name).name not in noises]
+    if missing:
+        raise UserError(f"{folder / build.MANIFEST}: has no row whose id is {missing[0]}; mend the manifest of the set")
+    told = pd.DataFrame([noises[Path(name).name] for name in frame["file"]], index=frame.index)
+    whole = pd.concat([frame, told], axis="columns").assign(**facts)
+    evaluation.write_csv(whole.reindex(columns=list(COLUMNS)), path)
+
+
+def _noises(folder: Path) -> dict[str, dict[str, str]]:
+    """For each item the class of its noise, the recording that it comes from, and its SNR in dB."""
+    return {
+        row["id"]: {
+            "kind": row.get("kind", ""),
+            "source": row.get("source") or row.get("noise") or row["id"],
+            "snr_db": row.get("snr_db", ""),
+        }
+        for row in build.read_rows(folder)
+    }
+
+
+def _means(frame: pd.DataFrame) -> Product:
+    return {name: round(float(frame[name].mean()), 4) for name in evaluation.MAIN}

@@ -1,0 +1,117 @@
+"""The cell `train`: one training, whatever the number of experiments that share it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sgmse import checkpoints, runs
+from sgmse.encoders import weights
+from sgmse.errors import UserError
+from sgmse.experiments.catalogue import VOICEBANK
+from sgmse.experiments.cells import Cell
+from sgmse.experiments.commands import call
+from sgmse.experiments.plan import write_speech
+from sgmse.experiments.work import Product, Products, Work
+from sgmse.sweep.kept import write_text
+
+SETTINGS = "settings.yaml"
+
+
+def write_settings(work: Work, name: str) -> Path:
+    """The settings of a training as a config file, beside its runs; they are the same for every seed."""
+    training, path = work.plan.trainings[name], work.training(name) / SETTINGS
+    values = dict(training.settings) | folders(work)[name]
+    shared = f"# {', '.join(training.experiments)}\n"
+    text = shared + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path
+
+
+def speech_dir(work: Work) -> Path:
+    """Where the clean speech of VoiceBank-DEMAND is listed for mixing it with other noise."""
+    return work.folder / "speech"
+
+
+def folders(work: Work) -> dict[str, dict[str, Any]]:
+    """The settings of each training that name the folders it reads."""
+    return {
+        name: work.plan.data.settings(training.corpora, speech_dir(work))
+        for name, training in work.plan.trainings.items()
+    }
+
+
+def data_read(work: Work) -> dict[str, str]:
+    """What the trainings read, in words, each with one training that does."""
+    return {json.dumps(read): name for name, read in folders(work).items()}
+
+
+def prepare_speech(work: Work) -> None:
+    """List that speech if a training of the plan mixes it."""
+    data, corpora = work.plan.data, [training.corpora for training in work.plan.trainings.values()]
+    if data.data_dir is not None and any(len(some) > 1 for some in corpora) and not speech_dir(work).is_dir():
+        write_speech(Path(data.data_dir) / VOICEBANK, speech_dir(work))
+
+
+def command(work: Work, cell: Cell) -> list[str]:
+    """What starts the run, and what goes on with it."""
+    options, training = work.options, work.plan.trainings[cell.name]
+    words = ["train.py", "--config", str(work.training(cell.name) / SETTINGS), "--seed", str(cell.seed)]
+    words += ["--run_dir", str(work.run(cell.name, cell.seed)), "--device", options.device]
+    words += ["--logger", options.logger]
+    if options.logger == "wandb":
+        tags = [*training.experiments, f"seed{cell.seed}", work.plan.scale, *(["smoke"] if training.smoke else [])]
+        words += ["--wandb_name", f"{cell.name}_seed{cell.seed}", "--wandb_group", cell.name, "--wandb_tags", *tags]
+    return words
+
+
+def train(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+    """Start the run, or go on with it, until it is complete."""
+    write_settings(work, cell.name)
+    call(work.launch, command(work, cell), work.log(cell), lock)
+    return outcome(work, cell)
+
+
+def outcome(work: Work, cell: Cell) -> Product:
+    """What tables tell of a training, and the hashes of the checkpoints to choose from."""
+    folder = work.run(cell.name, cell.seed)
+    found = candidates(folder)
+    loaded = checkpoints.load_model(found[0])
+    count = {True: 0, False: 0}
+    for parameter in loaded.model.parameters():
+        count[parameter.requires_grad] += parameter.numel()
+    encoder = loaded.model.encoder
+    return {
+        "steps": int(checkpoints.read(folder / "checkpoints" / "last.ckpt")["global_step"]),
+        "minutes": round(minutes(folder / "validation.csv"), 2),
+        "device": runs.device(work.options.device),
+        "parameters_trained": count[True],
+        "parameters_frozen": count[False],
+        "smoke": encoder is not None and encoder.identity == weights.RANDOM,
+        "checkpoints": {path.stem: weights.identity(path) for path in found},
+    }
+
+
+def candidates(folder: Path) -> list[Path]:
+    """The checkpoints of a run to choose from: best PESQ and last; one where the two are of the same step."""
+    paths = [folder / "checkpoints" / f"{name}.ckpt" for name in ("best_pesq", "last")]
+    there = [path for path in paths if path.is_file()]
+    if not there:
+        raise UserError(f"{folder / 'checkpoints'}: holds no checkpoint; remove {folder} to train anew")
+    steps = {checkpoints.read(path)["global_step"]: path for path in there}
+    return list(steps.values())
+
+
+def minutes(curves: Path) -> float:
+    """Minutes of training up to the last validation. In validation.csv the seconds begin anew at each resumption."""
+    if not curves.is_file():
+        return 0.0
+    with open(curves, newline="", encoding="utf-8") as file:
+        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    ends = [now for now, following in zip(seconds, [*seconds[1:], 0.0], strict=True) if following < now]
+    return sum(ends) / 60

@@ -1,0 +1,324 @@
+"""What a table of results says of the success criteria, and what a result costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sgmse.errors import UserError
+from sgmse.experiments import catalogue, criteria, secondary
+from sgmse.experiments.catalogue import Experiment
+from sgmse.experiments.comparisons import WHOLE, comparisons
+from sgmse.experiments.criteria import MET, NO_DATA, NOT_MET, UNDECIDED, UNFAIR, Rule, declared
+from sgmse.experiments.plan import Data, Plan, Training
+
+FILES = 40
+SETS = ("id", "ood")
+GAIN = Rule("gains", ("CFG-01",), "baseline", ("esc50",), "pesq", 0.3)
+
+
+def make_plan(seeds: Sequence[int] = (0, 1)) -> Plan:
+    """BASE-00; CFG-01 against it; CFG-02, of the same training, against both."""
+    needs: dict[str, tuple[str | None, tuple[str, ...]]] = {
+        "BASE-00": (None, ()),
+        "CFG-01": ("BASE-00", ()),
+        "CFG-02": ("BASE-00", ("CFG-01",)),
+    }
+    experiments = {
+        name: Experiment(name, "?", "bridge", {}, (1.0,), ("id", "esc50"), (), baseline, versus, "disjoint")
+        for name, (baseline, versus) in needs.items()
+    }
+    training_of = {"BASE-00": "none", "CFG-01": "cnn", "CFG-02": "cnn"}
+    trainings = {name: Training(name, {"cond_dim": len(name)}, (), ()) for name in ("none", "cnn")}
+    names = {"id": "id", "esc50": "ood"}
+    steps = dict.fromkeys(experiments, (1,))
+    return Plan("mini", tuple(seeds), experiments, trainings, training_of, Data(), names, {}, steps)
+
+
+def make_results(plan: Plan, gains: Mapping[str, float], deviation: float = 0.1, seed: int = 0) -> pd.DataFrame:
+    """Rows of every experiment in `gains`: the mean over noisy of each, with independent files of four a source."""
+    rng, tables = np.random.default_rng(seed), []
+    for test_set in SETS:
+        noisy = pd.DataFrame({"file": [f"{i:03d}" for i in range(FILES)], "set": test_set})
+        noisy = noisy.assign(system="noisy", experiment="noisy", seed=math.nan, smoke=None, scale=plan.scale)
+        noisy = noisy.assign(kind=[f"kind{i % 4}" for i in range(FILES)], snr_db=[5 * (i % 2) for i in range(FILES)])
+        noisy = noisy.assign(source=[f"noise{i // 4}" for i in range(FILES)], set_sha256=test_set, seconds=2.0)
+        noisy = noisy.assign(pesq=rng.normal(1.3, 0.2, FILES), estoi=0.7, si_sdr=5.0, rtf=math.nan, nfe=0, passes=0)
+        tables.append(noisy)
+        for name, gain in gains.items():
+            for k in plan.seeds:
+                own = noisy.assign(system="enhanced", experiment=name, seed=float(k), smoke=False, rtf=0.5, nfe=3)
+                own["pesq"] += gain + rng.normal(0, deviation, FILES)
+                own = own.assign(passes=6, guidance_scale=2.0, N=3, config_hash=plan.config_hash(name))
+                tables.append(own)
+    return pd.concat(tables, ignore_index=True)
+
+
+def make_trainings(steps: Mapping[str, int], seeds: Sequence[int] = (0, 1)) -> pd.DataFrame:
+    rows = [
+        {"training": name, "seed": k, "steps": n, "device": "cpu", "smoke": False, "experiments": name}
+        | {"run_folder": f"{name}/{k}", "parameters_trained": 10, "parameters_frozen": 5}
+        for name, n in steps.items()
+        for k in seeds
+    ]
+    return pd.DataFrame(rows)
+
+
+EQUAL = make_trainings({"none": 100, "cnn": 100})
+
+
+def judged(results: pd.DataFrame, plan: Plan, trainings: pd.DataFrame = EQUAL, rule: Rule = GAIN) -> pd.Series:
+    return criteria.criteria(results, trainings, plan, {"unseen": rule}).iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("gain", "threshold", "verdict"),
+    [(0.6, 0.3, MET), (0.1, 0.3, NOT_MET), (0.3, 0.3, UNDECIDED), (0.0, -0.05, MET), (-0.2, -0.05, NOT_MET)],
+)
+def test_the_verdict_follows_where_the_whole_interval_lies(gain: float, threshold: float, verdict: str) -> None:
+    plan = make_plan(seeds=range(3))
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.2 + gain}, deviation=0.05)
+    trainings = make_trainings({"none": 100, "cnn": 100}, range(3))
+    row = judged(results, plan, trainings, replace(GAIN, threshold=threshold))
+    assert row["verdict"] == verdict
+    assert (row["low"] > threshold, row["high"] < threshold) == (verdict == MET, verdict == NOT_MET)
+    assert row["mean"] == pytest.approx(gain, abs=0.03)
+    assert (row["n_files"], row["n_sources"], row["n_seeds"]) == (FILES, FILES // 4, 3)
+    assert (row["p"] < 0.05) == (verdict != UNDECIDED)
+
+
+def test_where_the_interval_holds_the_threshold_the_smallest_distance_is_told() -> None:
+    plan = make_plan()
+    row = judged(make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.5}), plan)
+    assert row["verdict"] == UNDECIDED
+    assert f"{1.43 * (row['high'] - row['low']) / 2:.2f} or more away from 0.3" in row["reason"]
+
+
+def test_one_seed_is_judged_and_named_as_one_pair_of_trainings() -> None:
+    plan = make_plan(seeds=[0])
+    row = judged(make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9}), plan)
+    assert (row["verdict"], row["n_seeds"]) == (MET, 1)
+    assert "one seed" in row["reason"]
+
+
+def test_a_match_says_whether_the_baseline_is_exceeded() -> None:
+    plan, match = make_plan(seeds=[0]), replace(GAIN, threshold=-0.05)
+    assert "exceeds it (BASE-00)" in judged(make_results(plan, {"BASE-00": 0, "CFG-01": 0.5}), plan, rule=match).reason
+    equal = make_results(plan, {"BASE-00": 0, "CFG-01": 0}, deviation=0.02)
+    assert "matches it within 0.05 (BASE-00)" in judged(equal, plan, rule=match).reason
+
+
+def test_missing_scores_are_named() -> None:
+    plan = make_plan()
+    row = judged(make_results(plan, {"BASE-00": 0.2}), plan)
+    assert row["verdict"] == NO_DATA
+    assert row["reason"] == "no scores on ood of CFG-01 (seed 0), CFG-01 (seed 1)"
+    whole = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    part = judged(whole[~((whole["experiment"] == "CFG-01") & (whole["seed"] == 1))], plan)
+    assert part["verdict"] == MET
+    assert "no scores on ood of CFG-01 (seed 1)" in part["reason"]
+
+
+def test_files_that_one_of_the_two_could_not_score_are_counted() -> None:
+    plan = make_plan()
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    results.loc[(results["experiment"] == "CFG-01") & (results["file"] == "003"), "pesq"] = math.nan
+    row = judged(results, plan)
+    assert row["n_files"] == FILES - 1
+    assert f"1 of {FILES} files have no score" in row["reason"]
+
+
+def test_random_weights_enter_no_criterion() -> None:
+    plan = make_plan()
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    results.loc[results["experiment"] == "CFG-01", "smoke"] = True
+    row = judged(results, plan)
+    assert row["verdict"] == NO_DATA
+    assert "random weights (smoke)" in row["reason"]
+    assert math.isnan(row["mean"])
+    table = comparisons(results, EQUAL, plan)
+    assert table[table["experiment"] == "CFG-01"]["smoke"].all()
+    assert table[table["experiment"] == "CFG-01"]["p_holm"].isna().all()
+
+
+def test_trainings_of_unequal_length_decide_nothing() -> None:
+    plan = make_plan()
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    row = judged(results, plan, make_trainings({"none": 100, "cnn": 90}))
+    assert row["verdict"] == UNFAIR
+    assert row["reason"] == "unequal budgets: CFG-01 was trained for 90 steps, BASE-00 for 100"
+    assert "trainings.csv lacks it" in judged(results, plan, make_trainings({"cnn": 90}))["reason"]
+
+
+def test_a_criterion_that_the_plan_does_not_ask_has_a_row_that_says_so() -> None:
+    plan = make_plan()
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    row = judged(results, plan, rule=replace(GAIN, experiments=("COMB-03",)))
+    assert (row["verdict"], row["experiment"]) == (NO_DATA, "")
+    assert "COMB-03 on esc50" in row["reason"]
+
+
+def test_a_verdict_that_many_tests_could_bring_by_chance_says_so() -> None:
+    plan = make_plan(seeds=range(3))
+    trainings = make_trainings({"none": 100, "cnn": 100}, range(3))
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.6})
+    row = judged(results, plan, trainings)
+    assert row["p_holm"] == row["p"]
+    strict = replace(GAIN, threshold=row["low"] - 0.002)  # barely met: p just below 0.05
+    table = criteria.criteria(results, trainings, plan, {"one": strict, "two": replace(GAIN, threshold=row["mean"])})
+    assert table["verdict"].tolist() == [MET, UNDECIDED]
+    assert table["p_holm"][0] == pytest.approx(2 * table["p"][0])
+    assert "does not survive Holm's correction over 2 tests" in table["reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("config_hash", "0123", "made with other settings than plan.json"),
+        ("set_sha256", "0123", "2 different test sets"),
+        ("scale", "paper", "scale paper, and plan.json is mini"),
+    ],
+)
+def test_scores_of_other_settings_or_sets_are_refused(column: str, value: str, complaint: str) -> None:
+    plan = make_plan()
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    results.loc[results["experiment"] == "CFG-01", column] = value
+    with pytest.raises(UserError, match=complaint):
+        criteria.criteria(results, EQUAL, plan, {"unseen": GAIN})
+    with pytest.raises(UserError, match=complaint):
+        comparisons(results, EQUAL, plan)
+
+
+def test_every_planned_pair_is_compared_on_every_set_class_and_snr() -> None:
+    plan = make_plan()
+    table = comparisons(make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.5, "CFG-02": 0.4}), EQUAL, plan, ("pesq",))
+    whole = table[table["by"] == WHOLE]
+    pairs = [("CFG-01", "BASE-00"), ("CFG-02", "BASE-00"), ("CFG-02", "CFG-01")]
+    assert list(zip(whole["experiment"], whole["against"], whole["set"], strict=True)) == [
+        (*names, test_set) for names in pairs for test_set in SETS
+    ]
+    assert whole["mean"].tolist() == pytest.approx([0.3, 0.3, 0.2, 0.2, -0.1, -0.1], abs=0.06)
+    assert (whole["p_holm"] >= whole["p"]).all()
+    first = table[(table["experiment"] == "CFG-01") & (table["set"] == "id")]
+    assert first["group"].tolist() == ["", "kind0", "kind1", "kind2", "kind3", "0", "5"]
+    assert first["p_holm"].notna().tolist() == [True, *[False] * 6]
+    of_kinds = first[first["by"] == "kind"]
+    assert np.average(of_kinds["mean"], weights=of_kinds["n_files"]) == pytest.approx(first["mean"].iloc[0])
+
+
+def test_results_that_were_read_from_csv_give_the_same_verdict(tmp_path: Path) -> None:
+    plan = make_plan()
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})
+    results.to_csv(tmp_path / "results.csv", index=False)
+    EQUAL.to_csv(tmp_path / "trainings.csv", index=False)
+    read = judged(pd.read_csv(tmp_path / "results.csv"), plan, pd.read_csv(tmp_path / "trainings.csv"))
+    assert read["verdict"] == judged(results, plan)["verdict"]
+    assert read["mean"] == pytest.approx(judged(results, plan)["mean"])
+
+
+def test_the_printed_table_names_the_verdict_and_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan()
+    rules = {"unseen": GAIN, "other": replace(GAIN, experiments=("COMB-03",))}
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.3})
+    criteria.print_criteria(criteria.criteria(results, EQUAL, plan, rules))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("unseen     CFG-01 - BASE-00  ood  PESQ")
+    assert lines[1].endswith("> 0.3   <0.001    40/10/2              not met")
+    assert lines[3] == "other: this plan does not ask it (it takes COMB-03 on esc50)"
+
+
+def test_the_declared_criteria_name_experiments_and_sets_of_the_catalogue() -> None:
+    known, rules = catalogue.load(), declared()
+    assert [(rule.sets, rule.threshold) for rule in rules.values()] == [
+        (("id",), -0.05),
+        (("esc50", "urbansound8k"), 0.3),
+        (("nonstationary",), 0.2),
+    ]
+    for rule in rules.values():
+        for name in rule.experiments:
+            against = known[name].baseline if rule.against == "baseline" else rule.against
+            assert against is not None
+            assert set(rule.sets) <= set(known[name].sets) & set(known[against].sets)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a: 3", "lines such as"),
+        ("a: {claim: x}", "against: is missing"),
+        ("a: {claim: x, experiments: CFG-01, against: baseline, sets: [id], metric: pesq, threshold: 0}", "a list"),
+        ("a: {claim: x, experiments: [A], against: baseline, sets: [id], metric: wer, threshold: 0}", "metric wer"),
+        ("a: {claim: x, experiments: [A], against: baseline, sets: [id], metric: pesq, threshold: hi}", "a number"),
+        ("a: {claim: x, experiments: [A], against: b, sets: [id], metric: pesq, threshold: 0, n: 1}", "no such"),
+    ],
+)
+def test_criteria_that_cannot_be_understood_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "criteria.yaml").write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        declared(tmp_path / "criteria.yaml")
+
+
+def write_validation(folder: Path, pesq: Sequence[float], seconds: Sequence[float]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = [100 * (i + 1) for i in range(len(pesq))]
+    table = pd.DataFrame({"step": steps, "seconds": seconds, "pesq": pesq, "noisy/pesq": 1.0})
+    table.to_csv(folder / "validation.csv", index=False)
+    return folder / "validation.csv"
+
+
+def test_convergence_is_the_first_validation_with_95_percent_of_the_best_gain(tmp_path: Path) -> None:
+    found = secondary.convergence(write_validation(tmp_path, [1.2, 1.94, 1.95, 2.0, 1.9], [60, 120, 180, 240, 300]))
+    assert (found.step, found.minutes) == (300, 3)  # a gain of 0.95 of 1.0
+    assert (found.best_step, found.best_pesq, found.noisy_pesq, found.reason) == (400, 2.0, 1.0, "")
+
+
+def test_the_time_of_a_resumed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    found = secondary.convergence(write_validation(tmp_path, [1.1, 1.2, 1.3, 2.0], [60, 120, 30, 90]))
+    assert found.minutes == pytest.approx((120 + 90) / 60)
+    assert "may still have been learning" in found.reason
+
+
+def test_a_run_that_gains_nothing_or_was_not_scored_says_so(tmp_path: Path) -> None:
+    worse = secondary.convergence(write_validation(tmp_path, [0.9, 0.95], [1, 2]))
+    assert (worse.step, worse.reason) == (None, "no validation was better than the noisy files")
+    assert "no validation yet" in secondary.convergence(tmp_path / "absent.csv").reason
+    assert "no validation has a PESQ" in secondary.convergence(write_validation(tmp_path, [math.nan], [1])).reason
+    (tmp_path / "validation.csv").write_text("step,seconds,valid_loss\n1,1,1\n")
+    assert "no PESQ was measured" in secondary.convergence(tmp_path / "validation.csv").reason
+    (tmp_path / "validation.csv").write_text("nonsense\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        secondary.convergence(tmp_path / "validation.csv")
+
+
+def test_hours_of_a_gpu_are_counted_where_it_trained_on_one(tmp_path: Path) -> None:
+    trainings = make_trainings({"none": 100, "cnn": 100}, [0])
+    trainings.loc[1, "device"] = "cuda"
+    for folder in trainings["run_folder"]:
+        write_validation(tmp_path / folder, [2.0, 1.5], [1800, 3600])
+    table = secondary.convergences(tmp_path, trainings)
+    assert table["gpu_hours"].fillna(0).tolist() == [0, 0.5]
+    assert table["step"].tolist() == [100, 100]
+
+
+def test_latency_is_computing_per_audio_over_all_files() -> None:
+    plan = make_plan(seeds=[0])
+    results = make_results(plan, {"CFG-01": 0.2})
+    mine = results["experiment"] == "CFG-01"
+    results.loc[mine & (results["set"] == "ood"), ["rtf", "seconds"]] = 1.0, 6.0
+    row = secondary.latency(results).iloc[0]
+    assert row["rtf"] == pytest.approx((0.5 * 2 + 1.0 * 6) / 8)
+    assert (row["nfe"], row["passes"], row["n_files"], len(secondary.latency(results))) == (3, 6, 2 * FILES, 1)
+
+
+def test_the_size_of_a_training_is_listed_once() -> None:
+    table = secondary.sizes(EQUAL)
+    assert table.to_dict("list") == {
+        "training": ["none", "cnn"],
+        "experiments": ["none", "cnn"],
+        "trained": [10, 10],
+        "frozen": [5, 5],
+    }

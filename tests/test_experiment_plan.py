@@ -1,0 +1,400 @@
+"""From experiments and a scale to trainings: what is shared, what a scale may change, what a plan costs."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+import yaml
+from small_tower import SmallTower
+
+import train
+from sgmse import cli, runs
+from sgmse.build import build_model
+from sgmse.config import ModelConfig, TrainConfig
+from sgmse.data import corpora
+from sgmse.encoders.clap import CLAPNoiseEncoder
+from sgmse.encoders.panns import PANNsNoiseEncoder
+from sgmse.errors import UserError
+from sgmse.experiments import estimates
+from sgmse.experiments.catalogue import CONFIGS, chosen, load
+from sgmse.experiments.overview import listed, overview
+from sgmse.experiments.plan import Data, Plan, make_data, make_plan, write_speech
+from sgmse.experiments.resolve import resolved, with_defaults
+from sgmse.experiments.scales import load_scale
+from sgmse.sampling import SamplerSettings
+
+CATALOGUE = load()
+SCALES = {name: load_scale(name) for name in ("paper", "mini")}
+MINIMAL = "items: {id: 2, esc50: 2, urbansound8k: 2, nonstationary: 2, stationary: 2, valid: 2}\n"
+MINIMAL += "steps: {bridge: [1], sgmse_plus: [2]}\n"
+
+
+def plan(scale: str = "mini", ids: tuple[str, ...] = (), seeds: tuple[int, ...] = (0,), **data: object) -> Plan:
+    chosen_scale = SCALES[scale]
+    return make_plan(chosen(CATALOGUE, ids), chosen_scale, make_data(chosen_scale, **data), seeds, "random")
+
+
+EVERYTHING = {name: plan(name) for name in SCALES}
+
+
+@pytest.fixture
+def small_towers(monkeypatch) -> None:
+    """CLAP and PANNs with a network of a few weights."""
+    for encoder in (CLAPNoiseEncoder, PANNsNoiseEncoder):
+        monkeypatch.setattr(encoder, "tower_class", SmallTower)
+
+
+# ---- what is shared ----
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("ids", [("CFG-01", "CFG-02", "CFG-03"), ("CLAP-03", "COMB-01"), ("XAttn-01", "XAttn-02")])
+def test_experiments_with_equal_settings_train_once(scale, ids):
+    (training,) = {EVERYTHING[scale].training_of[name] for name in ids}
+    assert set(ids) <= set(EVERYTHING[scale].trainings[training].experiments)
+    assert plan(scale, ids).training_of[ids[0]] == training  # whatever else is in the plan
+
+
+def test_experiments_that_train_differently_do_not_share():
+    of = EVERYTHING["paper"].training_of
+    different = (
+        "BASE-00 BASE-01 BASE-02 CFG-00 CFG-01 CFG-04 CLAP-01 CLAP-02 CLAP-03 PANNs-01 XAttn-02 XAttn-03".split()
+    )
+    different += ["COMB-02", "COMB-03", "LEVER-00", "LEVER-01", "PRED-00", "PRED-01", "SGM-00", "SGM-01"]
+    assert len({of[name] for name in different}) == len(different)
+
+
+def test_a_plan_compares_with_what_it_has_and_always_with_the_baseline():
+    wanted = plan(ids=("COMB-03",))
+    assert wanted.compared_with("COMB-03") == ("BASE-01", "COMB-02")
+    assert wanted.compared_with("COMB-02") == ("BASE-00",)  # COMB-01 is in the catalogue, not in this plan
+
+
+def test_names_are_readable_and_unlike_for_other_data():
+    name = plan(ids=("CFG-01",)).training_of["CFG-01"]
+    assert name.startswith("bridge_cnn_p0.1_")
+    folders = plan(ids=("CFG-01",), speech_dir=["s"], noise_dir=["n"])
+    others = plan(ids=("CFG-01",), speech_dir=["s"], noise_dir=["m"])
+    assert len({name, folders.training_of["CFG-01"], others.training_of["CFG-01"]}) == 3
+
+
+def test_moved_corpora_and_the_machine_leave_the_hash_as_it_is():
+    here, there = (plan("paper", ("CFG-01",), data_dir=folder) for folder in ("data", "/elsewhere"))
+    assert here.config_hash("CFG-01") == there.config_hash("CFG-01")
+    training = here.training_of["CFG-01"]
+    scale = replace(SCALES["paper"], train={**SCALES["paper"].train, "num_workers": 9, "save_every_n_steps": 7})
+    assert make_plan(chosen(CATALOGUE, ["CFG-01"]), scale, make_data(scale), [5]).training_of["CFG-01"] == training
+
+
+def test_the_hash_knows_what_decides_the_numbers():
+    hashes = {name: EVERYTHING["paper"].config_hash(name) for name in CATALOGUE}
+    assert len(set(hashes.values())) == len(hashes) - 1  # XAttn-01 and XAttn-02 differ in their test sets alone
+    assert hashes["XAttn-01"] == hashes["XAttn-02"]
+    scale = replace(SCALES["paper"], steps={"bridge": (5,), "sgmse_plus": (30,)})
+    assert make_plan(CATALOGUE, scale, make_data(scale), [0]).config_hash("CFG-01") != hashes["CFG-01"]
+
+
+def test_random_weights_make_another_training_and_are_smoke():
+    published = make_plan(chosen(CATALOGUE, ["CLAP-01"]), SCALES["mini"], Data(), [0])
+    random = plan(ids=("CLAP-01",))
+    assert published.training_of["CLAP-01"] != random.training_of["CLAP-01"]
+    assert published.training_of["BASE-00"] == random.training_of["BASE-00"]
+    smoke = {name: random.trainings[random.training_of[name]].smoke for name in ("CLAP-01", "BASE-00", "CFG-00")}
+    assert smoke == {"CLAP-01": True, "BASE-00": False, "CFG-00": False}
+    assert not any(training.smoke for training in published.trainings.values())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_plan_comes_back_from_json(scale):
+    again = Plan.from_json(EVERYTHING[scale].as_json())
+    assert again == EVERYTHING[scale]
+    assert again.config_hash("COMB-03") == EVERYTHING[scale].config_hash("COMB-03")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"experiments": {"A": {}}}'])
+def test_a_damaged_plan_is_refused(text):
+    with pytest.raises(UserError, match=r"plan\.json: is damaged"):
+        Plan.from_json(text)
+
+
+# ---- what a scale changes ----
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_training_can_be_built(scale, small_towers):
+    parts = (ModelConfig, SamplerSettings, TrainConfig)
+    trainings = EVERYTHING[scale].trainings.values()
+    different = {
+        repr(settings): settings for settings in ([cli.take(part, t.values) for part in parts] for t in trainings)
+    }
+    for settings in different.values():
+        with torch.device("meta"):  # no memory is taken
+            build_model(*settings)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_training_command_takes_the_settings_of_every_training(scale, tmp_path):
+    wanted = EVERYTHING[scale]
+    for training in wanted.trainings.values():
+        settings = dict(training.settings) | wanted.data.settings(training.corpora, Path("speech"))
+        (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
+        values = train.read_settings(["--config", str(tmp_path / "settings.yaml"), "--seed", "3"])
+        assert {name: values[name] for name in training.settings} == dict(training.settings)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_scale_leaves_what_an_experiment_varies(scale):
+    for name, experiment in CATALOGUE.items():
+        values = with_defaults(resolved(experiment, SCALES[scale]))
+        for setting, value in experiment.train.items():
+            if setting != "cross_attention_resolutions":
+                assert values[setting] == value, name
+
+
+def test_mini_has_the_sizes_of_the_cpu_preset():
+    preset = cli.read_yaml(CONFIGS / "cpu.yaml")
+    values = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of["CFG-01"]].values
+    own = {"max_steps", "val_every_n_steps"}
+    assert {name: values[name] for name in preset.keys() - own} == {name: preset[name] for name in preset.keys() - own}
+
+
+def test_mini_attends_where_its_network_has_levels():
+    for name in ("XAttn-02", "COMB-02", "ABL-INJ-02"):
+        wanted = CATALOGUE[name].train["cross_attention_resolutions"]
+        settings = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of[name]].settings
+        assert settings["cross_attention_resolutions"] == [r for r in wanted if r >= 32]
+
+
+def test_a_one_step_predictor_is_tried_with_one_step():
+    assert EVERYTHING["paper"].steps["PRED-01"] == (1,)
+    assert EVERYTHING["paper"].steps["CFG-01"] == SCALES["paper"].steps["bridge"]
+    assert EVERYTHING["paper"].steps["SGM-01"] == SCALES["paper"].steps["sgmse_plus"]
+
+
+def test_each_set_of_a_small_scale_is_evaluated_once():
+    assert EVERYTHING["mini"].sets_of("CFG-01") == ("id", "ood", "nonstationary")
+    assert EVERYTHING["mini"].sets_of("XAttn-01") == ("id",)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("trian: {nf: 4}\n", "no such setting: trian; did you mean train?"),
+        ("train: {nf: many}\n", "nf many: a whole number is needed"),
+        ("train: {cond_drop_prob: 0.5}\n", "cond_drop_prob is 0.1, but the scale odd makes it 0.5"),
+        ("train: {ch_mult: [1, 2]}\n", "attends at [64, 32, 16], and the network of the scale odd has [256, 128]"),
+        ("sets: {esc50: ood}\n", "items: esc50: unknown"),
+        ("sets: {esc50: id}\nitems: {id: 3}\n", "items: urbansound8k is missing; add `urbansound8k: NUMBER`"),
+        ("sets: {esc: ood}\n", "sets: esc: unknown; did you mean esc50?"),
+        ("encoders: {clip: {nf: 4}}\n", "encoders: clip: unknown; did you mean clap?"),
+        ("sizes_from: gpu.yaml\n", "sizes_from gpu.yaml: no such file"),
+        ("sizes_from: cpu.yaml\nnot_taken: [dropout]\n", "cpu.yaml has no dropout"),
+        ("figures: {item_seconds: long}\n", "figures: item_seconds long: numbers needed"),
+        ("figures: [1]\n", "lines such as `NAME: VALUE` are needed"),
+    ],
+)
+def test_a_scale_that_cannot_be_meant_is_refused(tmp_path, text, told):
+    (tmp_path / "odd.yaml").write_text(MINIMAL + text)
+
+    def planned() -> None:
+        scale = load_scale(str(tmp_path / "odd.yaml"))
+        make_plan(chosen(CATALOGUE, ["CFG-04", "XAttn-02"]), scale, Data(), [0])
+
+    with pytest.raises(UserError, match=re.escape(told)):
+        planned()
+
+
+def test_an_unknown_scale_is_answered_with_those_there_are():
+    with pytest.raises(UserError, match=r"--scale minni: no such scale; did you mean mini\? \(there are mini, paper\)"):
+        load_scale("minni")
+
+
+# ---- where audio lies ----
+
+
+def test_data_come_from_flags_else_from_where_the_scale_looks():
+    assert make_data(SCALES["paper"]).data_dir == "data"
+    assert make_data(SCALES["mini"]) == Data()
+    assert make_data(SCALES["paper"], speech_dir=["s"], noise_dir=["n"]) == Data(None, ("s",), ("n",))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"speech_dir": ["s"]}, "give both --speech_dir and --noise_dir"),
+        ({"speech_dir": ["s"], "noise_dir": ["n"], "data_dir": "d"}, "give one kind"),
+        ({"ood_noise_dir": "o"}, "goes with --speech_dir"),
+    ],
+)
+def test_half_of_the_data_is_refused(given, told):
+    with pytest.raises(UserError, match=told):
+        make_data(SCALES["mini"], **given)
+
+
+def test_pairs_serve_alone_and_more_corpora_are_mixed(tmp_path):
+    data = Data("data")
+    speech = tmp_path / "speech"
+    assert data.settings(("voicebank",), speech) == {"base_dir": "data/voicebank"}
+    mixed = {"speech_dir": [str(speech)], "noise_dir": ["data/demand", "data/wham"]}
+    assert data.settings(("voicebank", "demand", "wham"), speech) == mixed
+    assert Data(None, ("s",), ("n",)).settings((), speech) == {"speech_dir": ["s"], "noise_dir": ["n"]}
+    assert Data().settings((), speech) == {}
+
+
+def test_mixing_settings_are_refused_for_a_corpus_of_pairs():
+    levered = replace(CATALOGUE["LEVER-01"], corpora=("voicebank",), versus=())
+    alone = replace(CATALOGUE["BASE-04"], corpora=("voicebank",), versus=())
+    with pytest.raises(UserError, match=r"--talker_share is for dynamic mixing"):
+        make_plan({"BASE-04": alone, "LEVER-01": levered}, SCALES["paper"], Data("data"), [0])
+
+
+def test_clean_speech_of_voicebank_serves_dynamic_mixing_by_split(tmp_path):
+    for split, name in (("train", "p226_001"), ("valid", "p287_001")):
+        for side in ("clean", "noisy"):
+            folder = tmp_path / "voicebank" / split / side
+            folder.mkdir(parents=True)
+            soundfile.write(folder / f"{name}.flac", np.zeros(8000), 16000)
+    write_speech(tmp_path / "voicebank", tmp_path / "speech")
+    for split, name in (("train", "p226_001"), ("valid", "p287_001")):
+        (found,) = corpora.split_files([tmp_path / "speech"], split, "speech")
+        assert found.path == tmp_path / "voicebank" / split / "clean" / f"{name}.flac"
+
+
+def test_absent_corpora_are_told_with_the_commands_that_prepare_them(tmp_path):
+    wanted = plan("paper", ("COMB-03",), data_dir=str(tmp_path))
+    with pytest.raises(UserError) as error:
+        estimates.check_corpora(wanted)
+    for name in ("voicebank", "demand", "wham", "urbansound8k", "esc50"):
+        assert f"`python scripts/prepare.py {name} --out {tmp_path / name}`" in str(error.value)
+    assert "prepare.py audioset --source FOLDER_WITH_ITS_CLIPS" in str(error.value)
+    for name in estimates.corpora(wanted):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.csv").touch()
+    estimates.check_corpora(wanted)
+
+
+def test_ready_made_sets_need_no_corpora_of_their_own(tmp_path):
+    for name in ("id", "esc50", "urbansound8k", "nonstationary", "valid"):
+        (tmp_path / name).mkdir()
+    wanted = plan("paper", ("CFG-01",), test_sets=str(tmp_path))
+    assert estimates.corpora(wanted) == ["voicebank"]  # for training
+
+
+# ---- what it costs ----
+
+
+def test_the_estimated_checkpoints_are_as_large_as_those_of_a_run(tmp_path):
+    training = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of["CFG-01"]]
+    values = training.values
+    parts = [cli.take(part, values) for part in (ModelConfig, SamplerSettings, TrainConfig)]
+    model = build_model(*parts)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert estimates.parameters(training) == sum(p.numel() for p in trained)
+    optimizer = torch.optim.Adam(trained)
+    for p in trained:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    content = {
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": [p.clone() for p in trained],
+    }
+    torch.save(content, tmp_path / "as.ckpt")
+    kept = len([*runs.BEST, "best_si_sdr.ckpt"])
+    assert estimates.checkpoint_bytes(training) / kept == pytest.approx((tmp_path / "as.ckpt").stat().st_size, rel=0.03)
+
+
+def test_a_frozen_encoder_is_in_no_checkpoint_and_a_trained_one_is():
+    frozen, trained = (
+        estimates.parameters(EVERYTHING["paper"].trainings[EVERYTHING["paper"].training_of[name]])
+        for name in ("CLAP-01", "CLAP-02")
+    )
+    assert trained - frozen == 28_700_000
+
+
+def test_sets_that_exist_are_counted_as_they_are(tmp_path):
+    embedded = plan(ids=("CFG-01",))
+    assert estimates.files(embedded, "id") == len(corpora.clips(corpora.embedded_dir() / "test" / "noisy"))
+    assert estimates.files(embedded, "ood") == SCALES["mini"].items["ood"]
+    (tmp_path / "ood").mkdir()
+    (tmp_path / "ood" / "manifest.csv").write_text("id,noise\na,rain_1\nb,rain_1\nc,dog\n")
+    ready = plan(ids=("CFG-01",), test_sets=str(tmp_path))
+    assert (estimates.files(ready, "ood"), estimates.sources(ready, SCALES["mini"], "ood")) == (3, 2)
+
+
+def test_hours_grow_with_seeds_and_guidance_and_are_unknown_where_nobody_measured():
+    one, three = (estimates.cost(plan(ids=("CFG-01",), seeds=seeds), SCALES["mini"]) for seeds in ((0,), (0, 1, 2)))
+    assert three.training_hours == pytest.approx(3 * one.training_hours)
+    hours = [estimates.evaluation_hours(EVERYTHING["mini"], name, SCALES["mini"]) for name in ("CFG-01", "CFG-02")]
+    assert hours[1] == pytest.approx(2 * hours[0])  # guided: two passes
+    unknown = estimates.cost(plan("paper", ("CFG-01",)), SCALES["paper"])
+    assert (unknown.training_hours, unknown.evaluation_hours) == (None, None)
+    assert unknown.disk > 1e9
+
+
+def test_mini_trains_every_id_in_ten_minutes_or_little_more():
+    for training in EVERYTHING["mini"].trainings.values():
+        hours = estimates.training_hours(EVERYTHING["mini"], training, SCALES["mini"])
+        assert hours is not None
+        assert hours < 10.5 / 60, training.name
+
+
+def test_a_disk_too_small_is_refused_with_both_numbers(tmp_path, monkeypatch):
+    wanted = plan(ids=("CFG-01",))
+    monkeypatch.setattr(estimates, "free", lambda out: 5_000_000)
+    needed = estimates.size(estimates.disk(wanted, SCALES["mini"]))
+    with pytest.raises(UserError, match=rf"takes {needed} more and its disk has 5\.0 MB free"):
+        estimates.check_disk(wanted, SCALES["mini"], tmp_path / "run")
+    monkeypatch.setattr(estimates, "free", lambda out: 10**12)
+    estimates.check_disk(wanted, SCALES["mini"], tmp_path / "run")
+
+
+def test_the_overview_names_trainings_costs_and_unequal_budgets(tmp_path):
+    text = overview(plan(ids=("CFG-02", "XAttn-02", "CLAP-01"), seeds=(0, 1)), SCALES["mini"], tmp_path)
+    assert "scale mini, seeds 0 1: 7 experiments with 6 trainings, each with every seed" in text
+    assert "CFG-02 CFG-01" in text or "CFG-01 CFG-02" in text
+    assert "(random weights: smoke)" in text
+    assert "note: CLAP-01 gets 200 steps and its baseline BASE-00 800: unequal budgets decide no criterion" in text
+    assert "note: XAttn-02 attends at 64 32, not 64 32 16" in text
+    assert "smallest PESQ difference" in text
+    assert "unknown where nobody measured" in overview(plan("paper", ("CFG-01",)), SCALES["paper"], tmp_path)
+
+
+def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
+    wanted = plan(ids=("CFG-01",), seeds=(0, 1))
+    before = overview(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
+    rng = np.random.default_rng(0)
+    files = [f"f{i}" for i in range(40)]
+    rows = [
+        pd.DataFrame({"experiment": name, "set": "id", "seed": seed, "file": files, "source": files})
+        for name in ("BASE-00", "CFG-01")
+        for seed in (0, 1)
+    ]
+    table = pd.concat(rows)
+    table["pesq"] = rng.normal(2, 1, len(table))
+    table.to_csv(tmp_path / "results.csv", index=False)
+    after = overview(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
+    assert "spread of 1 comparisons" in after
+
+    def least(line: str) -> float:
+        return float(line.split("id ")[1].split(",")[0])
+
+    assert least(after) > 3 * least(before)
+    assert not math.isnan(least(after))
+
+
+def test_the_list_names_every_id_with_its_hypothesis():
+    lines = listed(CATALOGUE).splitlines()
+    assert len(lines) == len(CATALOGUE)
+    assert any(line.startswith("CFG-02") and "three times" in line for line in lines)
+
+
+def test_nothing_is_written_by_planning(tmp_path):
+    overview(plan(ids=("CFG-01",)), SCALES["mini"], tmp_path / "run")
+    assert not Path(tmp_path / "run").exists()

@@ -1,0 +1,248 @@
+"""The runner of experiments: what is done once, what is found again, what fails and what that stops; the tables."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_experiments import StandIn, plan, ready_sets, scale_file, work
+
+from sgmse.errors import UserError
+from sgmse.experiments import results
+from sgmse.experiments.cells import all_shares, cells
+from sgmse.experiments.plan import Plan
+from sgmse.experiments.run_dir import join_plan
+from sgmse.experiments.runner import Runner
+from sgmse.experiments.scoring import COLUMNS
+from sgmse.experiments.state import State
+from sgmse.preemption import Preempted
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder: Path, made: Plan, launch: StandIn, stage: str = "all", stopping=lambda: False) -> Runner:
+    whole = join_plan(folder, made)
+    runner = Runner(work(folder, whole, launch), stage != "train", stopping)
+    runner.run(cells(made, all_shares(made), stage))
+    return runner
+
+
+def outcomes(runner: Runner) -> set[str]:
+    return set(runner.outcomes.values())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that is complete: its folder, the plan, what was started."""
+    folder = tmp_path_factory.mktemp("whole")
+    made, launch = plan(folder), StandIn(best=3.0)
+    runner = run(folder / "run", made, launch)
+    assert outcomes(runner) == {"done"}, runner.failures
+    return folder / "run", made, launch
+
+
+def test_experiments_that_share_a_training_train_once(whole):
+    _, made, launch = whole
+    assert made.training_of["ONE"] == made.training_of["THREE"] != made.training_of["BASE"]
+    assert [script for script, _ in launch.started].count("train.py") == 2
+
+
+def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_all(whole):
+    folder, made, _ = whole
+    frame = pd.read_csv(folder / "results.csv", dtype={"file": str})
+    assert tuple(frame.columns) == COLUMNS
+    files = frame.groupby("experiment")["file"].apply(tuple)
+    assert files.to_dict() == dict.fromkeys(["BASE", "ONE", "THREE", "noisy"], ("000", "001"))
+    assert frame.loc[frame["experiment"] == "noisy", "seed"].isna().all()
+    enhanced = frame[frame["system"] == "enhanced"]
+    assert (enhanced["config_hash"] == enhanced["experiment"].map(made.config_hash)).all()
+    assert set(enhanced["source"]) == {"pink_000", "pink_001"}
+    assert not enhanced["smoke"].any()
+
+
+def test_scores_are_those_of_the_evaluation_command(whole):
+    folder, _, _ = whole
+    frame = pd.read_csv(folder / "results.csv", dtype={"file": str}).set_index(["experiment", "file"])
+    for metric in ("pesq", "estoi", "si_sdr"):  # the stand-in returns the noisy files
+        assert (frame.loc["ONE", metric] - frame.loc["noisy", metric]).abs().max() < 1e-9
+
+
+def test_the_choice_is_the_best_of_validation_at_least_cost(whole):
+    folder, _, _ = whole
+    chosen = json.loads((folder / "choices/THREE/seed0/choice.json").read_text())
+    assert (chosen["guidance_scale"], chosen["N"], chosen["checkpoint"]) == (3.0, 1, "best_pesq")
+    assert len(chosen["candidates"]) == 2 * 2 * 2
+    frame = pd.read_csv(folder / "results.csv").dropna(subset="seed")
+    assert frame.groupby("experiment")["guidance_scale"].first().to_dict() == {"BASE": 1, "ONE": 1, "THREE": 3}
+
+
+def test_trainings_are_told_with_their_size_and_the_minutes_of_all_their_starts(whole):
+    folder, made, _ = whole
+    table = pd.read_csv(folder / "trainings.csv").set_index("training")
+    assert tuple(table.reset_index().columns) == results.OF_TRAININGS
+    row = table.loc[made.training_of["ONE"]]
+    assert row["experiments"] == "ONE THREE"
+    assert (row["steps"], row["minutes"], row["parameters_frozen"]) == (4, 1.5, 0)
+    assert row["parameters_trained"] > table.loc[made.training_of["BASE"], "parameters_trained"]
+    assert (folder / row["run_folder"] / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_complete_run_is_not_done_again(whole):
+    folder, made, _ = whole
+    again = StandIn()
+    assert outcomes(run(folder, made, again)) == {"there"}
+    assert again.started == []
+
+
+def test_a_failed_cell_stops_only_what_rests_on_it_and_is_tried_again(tmp_path, capsys):
+    made = plan(tmp_path)
+    failing = run(tmp_path / "run", made, StandIn(fails=f"trainings/{made.training_of['ONE']}/seed0 --device"))
+    states = failing.outcomes
+    assert states["score_BASE_seed0_id"] == "done"
+    assert states[f"train_{made.training_of['ONE']}_seed0"] == "failed"
+    assert {states[key] for key in states if "ONE" in key or "THREE" in key} == {"skipped"}
+    (failure,) = failing.failures
+    log = tmp_path / "run" / "logs" / f"train_{made.training_of['ONE']}_seed0.log"
+    assert failure.endswith(f"the moon is full; wait (exit code 2); log: {log}")
+    assert log.read_text().startswith("$ python "), "the log opens with what to type"
+    assert "skipped, as is what rests on it, since this is not done: training" in capsys.readouterr().out
+    mended = StandIn()
+    assert outcomes(run(tmp_path / "run", made, mended)) == {"done", "there"}
+    assert [script for script, _ in mended.started].count("train.py") == 1
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    made = plan(tmp_path)
+
+    class Killed(BaseException):
+        """Nothing catches it, as nothing catches SIGKILL."""
+
+    class Dying(StandIn):
+        def __call__(self, command, log, lock=None):
+            if "enhanced/ONE" in " ".join(command):
+                raise Killed
+            return super().__call__(command, log, lock)
+
+    before = Dying()
+    with pytest.raises(Killed):
+        run(tmp_path / "run", made, before)
+    assert State(tmp_path / "run" / "state").read("enhance_ONE_seed0_id").status == "running"
+    after = StandIn()
+    assert outcomes(run(tmp_path / "run", made, after)) == {"done", "there"}
+    assert not {target for _, target in before.started} & {target for _, target in after.started}
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 4
+
+
+def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys):
+    made = plan(tmp_path)
+    run(tmp_path / "run", made, StandIn(best=1.0))
+    (tmp_path / "run" / "choices" / "THREE" / "seed0" / "choice.json").unlink()
+    again = StandIn(best=3.0)
+    run(tmp_path / "run", made, again)
+    assert [Path(target).parent.parent.name for script, target in again.started if "enhance" in script] == ["THREE"]
+    assert "enhance THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert set(frame.loc[frame["experiment"] == "THREE", "guidance_scale"]) == {3.0}
+
+
+def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):
+    made = plan(tmp_path)
+    early = run(tmp_path / "run", made, StandIn(), "evaluate")
+    assert {early.outcomes[f"choose_{name}_seed0"] for name in made.experiments} == {"skipped"}
+    first, second = StandIn(), StandIn()
+    run(tmp_path / "run", made, first, "train")
+    assert {script for script, _ in first.started} == {"train.py"}
+    run(tmp_path / "run", made, second, "evaluate")
+    assert "train.py" not in {script for script, _ in second.started}
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 4
+
+
+def test_a_run_that_is_asked_to_stop_stops_before_the_next_cell(tmp_path):
+    launch = StandIn()
+    with pytest.raises(Preempted) as stop:
+        run(tmp_path / "run", plan(tmp_path), launch, stopping=lambda: bool(launch.started))
+    assert stop.value.code == 85
+    assert len(launch.started) == 1
+
+
+def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path):
+    made = plan(tmp_path)
+    run(tmp_path / "run", made, StandIn())
+    path = next((tmp_path / "ready" / "id" / "noisy").iterdir())
+    path.write_bytes(path.read_bytes()[:-2] + b"\x01\x02")
+    with pytest.raises(UserError, match="is another test set than the one that was built or scored here"):
+        run(tmp_path / "run", made, StandIn())
+
+
+def test_scores_of_other_settings_or_another_set_are_refused_in_one_table(tmp_path):
+    made = plan(tmp_path)
+    runner = run(tmp_path / "run", made, StandIn())
+    path = tmp_path / "run" / "scores" / "ONE" / "seed0" / "id.csv"
+    kept = path.read_text()
+    for column in ("config_hash", "set_sha256", "scale"):
+        frame = pd.read_csv(path, dtype=str)
+        frame[column] = "other"
+        frame.to_csv(path, index=False)
+        with pytest.raises(UserError, match=f"was made with {column} other"):
+            results.collect(runner.work)
+        path.write_text(kept)
+
+
+def test_two_processes_never_train_the_same(tmp_path, capsys):
+    made = plan(tmp_path)
+    name = made.training_of["ONE"]
+    lock = State(tmp_path / "run" / "state").lock(f"train_{name}_seed0")
+    assert lock.acquire() == ""
+    launch = StandIn()
+    runner = run(tmp_path / "run", made, launch, "train")
+    assert runner.outcomes[f"train_{name}_seed0"] == "elsewhere"
+    assert [Path(target).parent.name for _, target in launch.started] == [made.training_of["BASE"]]
+    assert f"process {os.getpid()} on" in capsys.readouterr().out
+    lock.release()
+    assert run(tmp_path / "run", made, StandIn(), "train").outcomes[f"train_{name}_seed0"] == "done"
+
+
+def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tmp_path, capsys):
+    made = plan(tmp_path)
+    runner = run(tmp_path / "run", made, StandIn())
+    path = tmp_path / "run" / "state" / "set_id.json"
+    record = json.loads(path.read_text())
+    record["product"]["compared"] = []
+    path.write_text(json.dumps(record))
+    assert len(results.collect(runner.work)[0]) == 2 * 4
+    again = run(tmp_path / "run", made, StandIn())
+    assert [key for key, outcome in again.outcomes.items() if outcome == "done"] == ["set_id"]
+    assert json.loads(path.read_text())["product"]["compared"]
+
+
+@pytest.mark.slow
+def test_a_runner_killed_in_the_middle_of_a_training_goes_on_there(tmp_path):
+    scale = scale_file(tmp_path)
+    scale.write_text(
+        scale.read_text().replace("max_steps: 2, val_every_n_steps: 1", "max_steps: 400, val_every_n_steps: 20")
+    )
+    command = [
+        sys.executable,
+        "scripts/run_experiments.py",
+        "BASE-00",
+        "--scale",
+        str(scale),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    command += ["--test_sets", str(ready_sets(tmp_path / "ready")), "--stage", "train", "--device", "cpu"]
+    with subprocess.Popen(command, cwd=ROOT) as runner:
+        while not list((tmp_path / "run").glob("trainings/*/seed0/checkpoints/last.ckpt")):
+            assert runner.poll() is None
+            time.sleep(0.1)
+        runner.kill()
+    subprocess.run(command, cwd=ROOT, check=True)
+    table = pd.read_csv(tmp_path / "run" / "trainings.csv")
+    assert table["steps"].tolist() == [400]
+    steps = pd.read_csv(next((tmp_path / "run").glob("trainings/*/seed0/validation.csv")))["step"]
+    assert steps.is_monotonic_increasing
+    assert "$ python" in (next((tmp_path / "run" / "logs").glob("train_*.log"))).read_text()

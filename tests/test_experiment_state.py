@@ -1,0 +1,98 @@
+"""What the runner of experiments keeps and makes of it: plan.json, locks, choices, minutes, tables for W&B."""
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+from tiny_experiments import StandIn, plan, work
+
+from sgmse.errors import UserError
+from sgmse.experiments import choice, results, training
+from sgmse.experiments.run_dir import join_plan, read_plan
+from sgmse.experiments.state import Lock
+
+
+def test_files_that_a_candidate_leaves_unscored_count_for_none(tmp_path):
+    head = "sampler,N,guidance_scale,interval,file,audio_s,seconds,nfe,passes,pesq,estoi,si_sdr,reason\n"
+    rows = ["bridge_ode,1,1.0,none,a,1,1,1,1,2.0,1,1,", "bridge_ode,1,1.0,none,b,1,1,1,1,,1,1,silent"]
+    rows += ["bridge_ode,3,1.0,none,a,1,1,3,3,1.9,1,1,", "bridge_ode,3,1.0,none,b,1,1,3,3,4.0,1,1,"]
+    (tmp_path / "sweep.csv").write_text(head + "\n".join(rows))
+    found = choice.candidates({"last": tmp_path})
+    assert found[["N", "pesq", "files"]].to_numpy().tolist() == [[1, 2.0, 1], [3, 1.9, 1]]
+
+
+def test_a_folder_of_experiments_grows_but_takes_no_other_settings(tmp_path):
+    folder = tmp_path / "run"
+    small = plan(tmp_path, conditioned=("ONE",))
+    join_plan(folder, small)
+    whole = join_plan(folder, plan(tmp_path, seeds=(1,), conditioned=("THREE",)))
+    assert (set(whole.experiments), whole.seeds) == ({"BASE", "ONE", "THREE"}, (0, 1))
+    assert whole.trainings[whole.training_of["ONE"]].experiments == ("ONE", "THREE")
+    assert read_plan(folder) == whole
+    with pytest.raises(UserError, match="holds results with another scale"):
+        join_plan(folder, dataclasses.replace(small, scale="paper"))
+    with pytest.raises(UserError, match="holds ONE with other settings than it has now"):
+        join_plan(folder, dataclasses.replace(small, steps=small.steps | {"ONE": (7,)}))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds thesis.tex and is no folder of experiments"):
+        join_plan(tmp_path / "other", small)
+
+
+def test_a_lock_is_free_when_the_last_process_that_holds_it_has_died(tmp_path):
+    lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    assert lock.acquire() == ""
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(command, pass_fds=(lock.fd,)) as training:  # it outlives the runner that started it
+        lock.release()
+        assert other.acquire() != ""
+        training.kill()
+    assert other.acquire() == ""
+    other.release()
+
+
+@pytest.mark.parametrize(("age_s", "free"), [(10, False), (1000, True)])
+def test_a_lock_of_another_host_is_taken_over_when_its_heart_stops(tmp_path, age_s, free):
+    path = tmp_path / "lock"
+    path.write_text("process 1 on elsewhere")
+    then = path.stat().st_mtime - age_s
+    os.utime(path, (then, then))
+    lock = Lock(path)
+    assert lock.acquire() == ("" if free else "process 1 on elsewhere")
+    if free:
+        lock.release()
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_tables_go_to_wandb_and_stay_on_disk_whatever_it_does(tmp_path, capsys, monkeypatch, works):
+    class Artifact(list):
+        def __init__(self, name, type):
+            sent.append(self)
+
+        add_file = list.append
+
+    class Run:
+        def log_artifact(self, artifact):
+            if not works:
+                raise ConnectionError("no way")
+
+        def finish(self):
+            pass
+
+    sent: list[Artifact] = []
+    fake = types.SimpleNamespace(init=lambda **settings: Run(), Artifact=Artifact)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    results.send_to_wandb(work(tmp_path, plan(tmp_path), StandIn()))
+    assert sent == [[str(tmp_path / "results.csv"), str(tmp_path / "trainings.csv")]]
+    assert ("warning: W&B did not take the tables (ConnectionError: no way)" in capsys.readouterr().err) != works
+
+
+def test_minutes_are_the_sum_of_all_starts(tmp_path):
+    path = tmp_path / "validation.csv"
+    assert training.minutes(path) == 0
+    path.write_text("step,seconds\n1,10\n2,20\n3,6\n4,40\n")
+    assert math.isclose(training.minutes(path), 1.0)
