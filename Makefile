@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := results/quickstart
 
-.PHONY: install test test-slow lint quickstart
+.PHONY: install test test-slow test-browser test-slurm lint quickstart
 
 install: $(VENV)/installed  ## the environment in .venv
 
@@ -28,6 +28,14 @@ test: lint  ## install, lint, type check, tests
 
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(VENV)/installed-dev  ## the page of the experiments in headless Chromium
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \
+		{ echo "error: no Chromium on PATH; on Debian: apt-get install -y chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser tests/browser
+
+test-slurm: $(VENV)/installed-dev  ## jobs on a SLURM cluster that starts on this machine; installs it; root on Debian
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 quickstart: install  ## train, enhance, score and show a small model on the embedded corpus
 	$(BIN)/python train.py --config configs/cpu.yaml --config configs/quickstart.yaml

@@ -18,7 +18,7 @@ from sgmse.data import audio
 from sgmse.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_RANGE_DB = 80.0
+RANGE_DB = 80.0
 _WINDOW_S, _HOP_S = 0.032, 0.008
 _MAX_COLUMNS = 2000  # of a spectrogram: more do not show in a picture this wide
 
@@ -105,7 +105,7 @@ def _html(
         tables=_tables(frame, means),
         items=items,
         ranked_by=frame["system"].iloc[-1],
-        range_db=round(_RANGE_DB),
+        range_db=round(RANGE_DB),
         settings=settings,
         runs=runs,
     )
@@ -116,7 +116,7 @@ def _write_item(
 ) -> _Item:
     """Draw and copy every version of one file; all pictures share the colour scale that the noisy file sets."""
     rate = audio.info(sources["clean"][key]).sample_rate
-    spectra = {name: _spectrum_db(audio.read(files[key], rate), rate) for name, files in sources.items()}
+    spectra = {name: spectrum_db(audio.read(files[key], rate), rate) for name, files in sources.items()}
     top = float(spectra[evaluation.NOISY if evaluation.NOISY in spectra else "clean"].max())
     panels = []
     for name, files in sources.items():
@@ -151,7 +151,7 @@ def _tables(frame: pd.DataFrame, means: pd.DataFrame) -> list[tuple[str, evaluat
     return [(caption, evaluation.table_text(table)) for caption, table in tables]
 
 
-def _spectrum_db(waveform: np.ndarray, rate: int) -> np.ndarray:
+def spectrum_db(waveform: np.ndarray, rate: int) -> np.ndarray:
     """Power spectrogram in dB [F, T] of `waveform` [N]."""
     window = np.hanning(round(_WINDOW_S * rate))
     hop = max(round(_HOP_S * rate), len(waveform) // _MAX_COLUMNS)
@@ -161,7 +161,7 @@ def _spectrum_db(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _draw_spectrum(spectrum: np.ndarray, seconds: float, rate: int, top_db: float, path: Path) -> None:
-    """Picture of a spectrogram [F, T] over s and kHz; colours span the `_RANGE_DB` below `top_db`."""
+    """Picture of a spectrogram [F, T] over s and kHz; colours span the `RANGE_DB` below `top_db`."""
     figure = Figure(figsize=(3.4, 2.3), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(
@@ -170,7 +170,7 @@ def _draw_spectrum(spectrum: np.ndarray, seconds: float, rate: int, top_db: floa
         aspect="auto",
         cmap="magma",
         extent=(0, seconds, 0, rate / 2000),
-        vmin=top_db - _RANGE_DB,
+        vmin=top_db - RANGE_DB,
         vmax=top_db,
     )
     axes.set(xlabel="s", ylabel="kHz")
@@ -201,14 +201,12 @@ def _draw_overview(table: pd.DataFrame, path: Path) -> None:
 
 def side_by_side(waveforms: Mapping[str, np.ndarray], rate: int) -> Figure:
     """One spectrogram per signal [N], in one row and on one colour scale."""
-    spectra = {name: _spectrum_db(waveform, rate) for name, waveform in waveforms.items()}
+    spectra = {name: spectrum_db(waveform, rate) for name, waveform in waveforms.items()}
     top = max(float(spectrum.max()) for spectrum in spectra.values())
     figure = Figure(figsize=(3.0 * len(spectra), 2.6), dpi=110, layout="constrained")
     for axes, (name, spectrum) in zip(np.atleast_1d(figure.subplots(1, len(spectra))), spectra.items(), strict=True):
         seconds = len(waveforms[name]) / rate
         extent = (0, seconds, 0, rate / 2000)
-        axes.imshow(
-            spectrum, origin="lower", aspect="auto", cmap="magma", extent=extent, vmin=top - _RANGE_DB, vmax=top
-        )
+        axes.imshow(spectrum, origin="lower", aspect="auto", cmap="magma", extent=extent, vmin=top - RANGE_DB, vmax=top)
         axes.set(title=name, xlabel="s", ylabel="kHz")
     return figure

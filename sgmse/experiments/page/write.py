@@ -1,0 +1,156 @@
+"""A RUN_DIR → one folder with the answer: pages, tables and figures that need no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+
+from sgmse import report
+from sgmse.errors import UserError
+from sgmse.experiments import comparisons, criteria
+from sgmse.experiments.page import content, figures, listening
+from sgmse.experiments.page.run import Run, read
+from sgmse.experiments.page.tables import Table, latex, markdown
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_BESIDE = ("page.css", "listening.js")
+_MARK = "tables.md"  # beside index.html: what tells a folder of ours, which may be replaced, from any other
+
+
+class _Found(NamedTuple):
+    """What the statistics say: differences of whole sets, those of PESQ by class and SNR too, and the criteria."""
+
+    differences: pd.DataFrame
+    slices: pd.DataFrame
+    criteria: pd.DataFrame
+
+
+def write(run_dir: Path, out: Path, max_items: int) -> Path:
+    """Write the page of `run_dir` to the folder `out` and return its index.html; an older page there is replaced.
+
+    The folder appears whole or not at all. Raises `UserError` for a folder that is no RUN_DIR, for results that belong
+    in no table together, and for an `out` that holds something else.
+    """
+    if out.exists() and any(out.iterdir()) and not ((out / _MARK).is_file() and (out / "index.html").is_file()):
+        raise UserError(f"{out}: exists and is no page of this command; choose another --out")
+    run = read(run_dir)
+    found = _Found(
+        comparisons.comparisons(run.results, run.trainings, run.plan, by=()),
+        comparisons.comparisons(run.results, run.trainings, run.plan, metrics=("pesq",)),
+        criteria.criteria(run.results, run.trainings, run.plan),
+    )
+    part, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    try:
+        part.mkdir(parents=True)
+        _fill(part, run, found, max_items)
+        if out.exists():
+            os.replace(out, old)
+        os.replace(part, out)
+    except OSError as error:
+        raise UserError(
+            f"{out}: the page cannot be written ({error.strerror}); check the folder and the disk"
+        ) from error
+    finally:
+        if old.exists() and not out.exists():
+            os.replace(old, out)
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return out / "index.html"
+
+
+def _fill(out: Path, run: Run, found: _Found, max_items: int) -> None:
+    title = f"Experiments at scale {run.plan.scale}"
+    seed = next((s for s in run.plan.seeds if (run.enhanced["seed"] == s).any()), run.plan.seeds[0])
+    heard = listening.write(run, seed, out, max_items)
+    tables: dict[str, Any] = {
+        "criteria": content.criteria(found.criteria),
+        "run": content.run_facts(run),
+        "unprocessed": content.unprocessed(run),
+        "sets": content.per_set(run, found.differences),
+        "differences": content.all_differences(found.differences),
+        "slices": content.slices(run, found.slices),
+        "secondary": content.costs(run),
+    }
+    drawn = _draw(out, run, found)
+    page = {"title": title, "listening": bool(heard["items"]), "smoke": run.smoke, **tables, **drawn}
+    _render(out, "index.html", **page, subtitle=_subtitle(run), remarks=_remarks(run), cards=_cards(found.criteria))
+    if heard["items"]:
+        _render(
+            out,
+            "listening.html",
+            title=title,
+            data=json.dumps(heard, ensure_ascii=False).replace("</", "<\\/"),  # the text must not end its element
+            seed=seed,
+            chosen=f"At most {max_items} utterances per set, spread over the ranking by gain.",
+            range_db=round(report.RANGE_DB),
+            colours=listening.colours(),
+            khz=f"{heard['items'][0]['khz']:g}",
+        )
+    for name in _BESIDE:
+        shutil.copyfile(_TEMPLATES / name, out / name)
+    flat = [table for value in tables.values() for table in ([value] if isinstance(value, Table) else value)]
+    (out / _MARK).write_text(f"# {title}\n\n{_subtitle(run)}\n\n" + "\n".join(map(markdown, flat)), encoding="utf-8")
+    opening = f"% {title}. {_subtitle(run)}\n% \\usepackage{{booktabs}}\n\n"
+    (out / "tables.tex").write_text(opening + "\n".join(map(latex, flat)), encoding="utf-8")
+
+
+def _render(out: Path, template: str, **values: Any) -> None:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
+    (out / template).write_text(environment.get_template(template).render(values), encoding="utf-8")
+
+
+def _draw(out: Path, run: Run, found: _Found) -> dict[str, bool]:
+    """Draw the figures for which there is something to draw; returns which."""
+    judged = found.criteria
+    shown = found.differences[(found.differences["metric"] == "pesq") & found.differences["mean"].notna()]
+    asked = zip(judged["experiment"], judged["against"], judged["set"], strict=True)
+    thresholds = dict(zip(asked, judged["threshold"], strict=True))
+    if len(shown):
+        figures.forest(shown, thresholds, out / "forest.png")
+    if run.validations:
+        figures.curves(run.validations, out / "curves.png")
+    if len(run.sweeps):
+        figures.sweeps(run.sweeps, out / "sweep.png")
+    return {"forest": bool(len(shown)), "curves": bool(run.validations), "sweep": bool(len(run.sweeps))}
+
+
+def _subtitle(run: Run) -> str:
+    seeds = ", ".join(map(str, run.plan.seeds))
+    code = f"; code {', '.join(run.commits)}" if run.commits else ""
+    files = run.noisy.groupby("set")["file"].nunique()
+    sets = ", ".join(f"{name} ({files.get(name, 0)} files)" for name in run.plan.sets)
+    trainings = f"{len(run.experiments)} experiments, {len(run.plan.trainings)} trainings"
+    return f"{trainings}, seed{'s' * (len(run.plan.seeds) > 1)} {seeds}; test sets: {sets}{code}."
+
+
+def _remarks(run: Run) -> list[str]:
+    """What a reader must know before any number: what failed, what is missing, what does not count."""
+    failed, left, total = run.missing()
+    remarks = [f"Failed: {line}" for line in failed]
+    remarks += [f"Left out: {name}; {remedy}." for name, remedy in run.left_out.items()]
+    if left:
+        remarks.append(
+            f"Not complete: {left} of {total} parts of the plan are not done yet; what is missing has no row."
+        )
+    if run.smoke:
+        names = ", ".join(run.smoke)
+        remarks.append(f"Smoke rows: the encoders of {names} have random weights; they enter no criterion.")
+    return remarks
+
+
+def _cards(judged: pd.DataFrame) -> list[dict[str, Any]]:
+    """A card per criterion: its claim, and how many of its rows have which verdict."""
+    cards = []
+    for name, rows in judged.groupby("criterion", sort=False):
+        counts = rows["verdict"].value_counts(sort=False)
+        told = [(verdict, content.tone(str(verdict)), int(count)) for verdict, count in counts.items()]
+        tone = told[0][1] if len(told) == 1 else "mixed"
+        title, claim = str(name).replace("_", " ").capitalize(), rows["claim"].iloc[0]
+        cards.append({"name": title, "claim": claim[:1].upper() + claim[1:], "tone": tone, "counts": told})
+    return cards

@@ -1,0 +1,271 @@
+"""The page of a run: what it says of a complete run, of an unfinished one, and of what does not count."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import call, refusal
+from experiment_run import GAINS, RATE, SETS, make_run
+from PIL import Image
+
+from sgmse import report as report_module
+from sgmse.data import audio
+from sgmse.experiments import comparisons
+from sgmse.experiments.page import figures, listening
+from sgmse.experiments.page.run import read
+from sgmse.experiments.page.tables import Table, escaped, interval, latex, markdown, number
+from sgmse.experiments.page.write import write
+from sgmse.experiments.state import Record, State
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import report as command
+
+CLAIM = re.compile(r"https?://|//[a-z]+\.", re.IGNORECASE)
+
+
+class Links(HTMLParser):
+    """Every address that a page names."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attributes if name in ("href", "src")]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run of two seeds, one of its experiments with a random encoder."""
+    folder = tmp_path_factory.mktemp("complete")
+    make_run(folder, seeds=(0, 1), items=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(run_dir, tmp_path_factory.mktemp("out") / "page", 3).parent
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a small page; those of the complete run are drawn."""
+    for name in ("forest", "curves", "sweeps"):
+        monkeypatch.setattr(figures, name, lambda *arguments: arguments[-1].touch())
+
+
+def items(page: Path) -> dict:
+    """What the script of the listening page reads."""
+    text = (page / "listening.html").read_text()
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_the_page_links_to_nothing_outside_its_folder_and_everything_linked_is_there(page):
+    for name in ("index.html", "listening.html"):
+        text = (page / name).read_text()
+        assert not CLAIM.search(text)
+        for link in Links(text).found:
+            if not link.startswith(("#", "data:")):
+                assert (page / link).is_file(), link
+    for panel in (panel for item in items(page)["items"] for panel in item["panels"].values()):
+        assert (page / panel["sound"]).is_file()
+        assert (page / panel["picture"]).is_file()
+
+
+def test_every_figure_is_drawn(page):
+    for name in ("forest", "curves", "sweep"):
+        with Image.open(page / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(maxcolors=1 << 24)) > 50
+
+
+def test_the_criteria_come_first_and_carry_their_verdicts(page):
+    text = (page / "index.html").read_text()
+    assert text.index("Unseen noise") < text.index("What was run") < text.index("Scores on esc50")
+    assert "not decidable with this n" in text or "not met" in text
+    assert "the encoders of CLAP-01 have random weights; they enter no criterion" in text
+    assert "CLAP-01 (smoke)" in text
+
+
+def test_unprocessed_scores_and_differences_are_those_of_the_table(run_dir, page):
+    results = pd.read_csv(run_dir / "results.csv")
+    run = read(run_dir)
+    found = comparisons.comparisons(run.results, run.trainings, run.plan)
+    row = found.query("experiment == 'CFG-01' and `set` == 'esc50' and metric == 'pesq' and by == 'all'").iloc[0]
+    by_file = results.query("`set` == 'esc50'").set_index(["experiment", "file", "seed"])["pesq"]
+    assert row["mean"] == pytest.approx((by_file["CFG-01"] - by_file["BASE-00"]).mean())
+    text = (page / "tables.md").read_text()
+    assert interval(row["mean"], row["low"], row["high"], 2) in text
+    noisy = results.query("system == 'noisy' and `set` == 'esc50'")["pesq"].mean()
+    assert re.search(rf"\| esc50 +\| {noisy:.2f} ", text)
+
+
+def test_every_table_is_in_markdown_and_latex(page):
+    tex, text = (page / "tables.tex").read_text(), (page / "tables.md").read_text()
+    captions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert len(captions) == tex.count(r"\toprule") == tex.count(r"\end{table}")
+    assert {"Criteria", "Unprocessed test sets", "Convergence", "Latency", "Model size"} <= set(captions)
+    assert {f"Scores on {name}" for name in SETS} <= set(captions)
+    assert r"rain\_\&\_wind" in tex
+    assert not re.search(r"(?<!\\)[_#]", re.sub(r"\\label\{[^}]*\}", "", tex).split("\n\n", 1)[1])
+
+
+def test_cells_of_a_table_are_escaped():
+    assert escaped(r"50 % of a_b & {c} \ ~^ −1 Δ") == (
+        r"50 \% of a\_b \& \{c\} \textbackslash{} \textasciitilde{}\textasciicircum{} $-$1 $\Delta$"
+    )
+    table = Table("t", "Caption", ("a", "b"), (("x|y", "two\nlines"),), "A note")
+    lines = ["| a    | b         |", "| ---- | --------- |", "| x\\|y | two lines |", "", "A note"]
+    assert markdown(table).splitlines()[2:] == lines
+    assert r"x|y & two lines \\" in latex(table)
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.004, "0.00"), (-0.12, "−0.12"), (float("nan"), "–"), (None, "–")])
+def test_numbers_have_a_true_minus_and_no_negative_zero(value, text):
+    assert number(value, 2) == text
+
+
+def test_items_are_spread_over_the_ranking_with_the_best_and_the_worst():
+    gains = pd.Series(np.linspace(-1, 1, 9), index=[f"f{place}" for place in range(9)]).sample(frac=1, random_state=0)
+    gains["none"] = np.nan
+    assert listening.spread(gains, 3) == ["f0", "f4", "f8"]
+    assert listening.spread(gains, 100) == [f"f{place}" for place in range(9)]
+
+
+def test_the_listening_page_has_every_version_of_an_item_with_its_scores(run_dir, page):
+    data = items(page)
+    assert data["default"] == "CFG-00"
+    assert [one["id"] for one in data["experiments"]] == list(GAINS)
+    assert len(data["items"]) == 3 * len(SETS)
+    results = pd.read_csv(run_dir / "results.csv").set_index(["experiment", "file"])
+    for item in data["items"]:
+        assert {"clean", "noisy", "reference disjoint", "BASE-00", "CFG-00"} <= set(item["panels"])
+        rows = results.loc[[("CFG-00", item["file"])]]
+        assert item["panels"]["CFG-00"]["pesq"] == pytest.approx(rows.loc[rows["seed"] == 0, "pesq"].iloc[0])
+        assert item["panels"]["reference disjoint"]["seconds"] == pytest.approx(0.2)
+    labels = {one["id"]: one["label"] for one in data["experiments"]}
+    assert labels["CFG-01"] == "CFG-01 against BASE-00 (best on validation)"
+    assert labels["CLAP-01"].endswith("(smoke: random encoder)")
+
+
+def test_sounds_are_copied_as_they_are(run_dir, page):
+    panel = items(page)["items"][0]
+    name, file = panel["set"], panel["file"]
+    original = run_dir / "enhanced" / "CFG-01" / "seed0" / name / f"{file}.flac"
+    assert (page / panel["panels"]["CFG-01"]["sound"]).read_bytes() == original.read_bytes()
+
+
+def test_a_picture_is_small_and_shows_a_tone_at_its_frequency(tmp_path):
+    time = np.arange(4 * RATE) / RATE
+    spectrum = report_module.spectrum_db(np.sin(2 * np.pi * 2000 * time), RATE)
+    listening.draw(spectrum, float(spectrum.max()), tmp_path / "tone.png")
+    picture = Image.open(tmp_path / "tone.png")
+    assert picture.mode == "P"
+    assert max(picture.size) <= 400
+    brightness = np.asarray(picture.convert("L"), dtype=float).mean(axis=1)
+    assert brightness.argmax() == pytest.approx(0.75 * picture.height, abs=1.5)  # 2 of 8 kHz, low frequencies below
+
+
+def test_text_of_a_corpus_cannot_end_the_script_or_become_markup(tmp_path, no_figures):
+    make_run(tmp_path / "run", ("BASE-00", "CFG-00"))
+    table = pd.read_csv(tmp_path / "run" / "results.csv")
+    table["kind"] = "</script><b>&"
+    table.to_csv(tmp_path / "run" / "results.csv", index=False)
+    out = write(tmp_path / "run", tmp_path / "page", 2).parent
+    assert {item["kind"] for item in items(out)["items"]} == {"</script><b>&"}
+    assert "<b>&" not in (out / "index.html").read_text()
+
+
+def test_an_unfinished_run_has_a_page_that_says_what_is_missing(tmp_path, no_figures):
+    run = tmp_path / "run"
+    plan = make_run(run, ("BASE-00", "CFG-00", "CFG-01"))
+    state = State(run / "state")
+    state.write(Record("train_bridge_cfg-01_seed0", "failed", "", "2026-01-01T00:00:00", error="the loss became NaN"))
+    for name in plan.sets:
+        (run / "state" / f"score_CFG-01_seed0_{name}.json").unlink()
+    table = pd.read_csv(run / "results.csv")
+    table[(table["experiment"] != "CFG-01") & (table["set"] != "esc50")].to_csv(run / "results.csv", index=False)
+    shutil.rmtree(run / "enhanced" / "CFG-01")
+    shutil.rmtree(run / "trainings" / "bridge_cfg-01")
+    out = write(run, run / "page", 2).parent
+    text = (out / "index.html").read_text()
+    assert "Failed: training bridge_cfg-01, seed 0: the loss became NaN" in text
+    assert "3 of 31 parts of the plan are not done yet" in text
+    assert "no scores on id of CFG-01 (seed 0)" in text
+    assert {item["set"] for item in items(out)["items"]} == {"id", "nonstationary"}
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+    make_run(tmp_path)
+    for name in ("enhanced", "sets", "choices", "trainings", "state"):
+        shutil.rmtree(tmp_path / name)
+    for name in ("results.csv", "trainings.csv"):
+        (tmp_path / name).unlink()
+    out = write(tmp_path, tmp_path / "page", 2).parent
+    text = (out / "index.html").read_text()
+    assert "Not complete: " in text
+    assert "listening.html" not in text
+    assert not (out / "listening.html").exists()
+    assert not (out / "forest.png").exists()
+
+
+def test_baselines_alone_can_be_listened_to(tmp_path, no_figures):
+    make_run(tmp_path, ("BASE-00",))
+    data = items(write(tmp_path, tmp_path / "page", 2).parent)
+    assert data["default"] == "BASE-00"
+    assert data["experiments"][0]["baseline"] is None
+    assert "reference none" not in data["items"][0]["panels"]
+
+
+def test_sounds_of_other_kinds_are_found_by_their_name(tmp_path, no_figures):
+    make_run(tmp_path, ("BASE-00", "CFG-00"), items=1)
+    for path in (tmp_path / "enhanced" / "CFG-00").rglob("*.flac"):
+        audio.write(path.with_suffix(".wav"), audio.read(path, RATE), RATE)
+        path.unlink()
+    panels = items(write(tmp_path, tmp_path / "page", 2).parent)["items"][0]["panels"]
+    assert panels["CFG-00"]["sound"].endswith(".wav")
+
+
+def test_the_command_replaces_an_older_page_and_leaves_nothing_behind(tmp_path, no_figures, capsys):
+    make_run(tmp_path, ("BASE-00", "CFG-00"), items=2)
+    out = tmp_path / "page"
+    for _ in range(2):
+        printed = call(command.main, capsys, tmp_path, "--max_items", 1)
+        assert printed.startswith(f"{out / 'index.html'}: ")
+        (out / "old").touch()
+    assert sorted(path.name for path in tmp_path.iterdir() if "page" in path.name) == ["page"]
+    assert len(items(out)["items"]) == len(SETS)
+
+
+def test_mistakes_are_refused_in_one_sentence(tmp_path, capsys, run_dir):
+    assert "holds no plan.json" in refusal(command.main, capsys, tmp_path)
+    assert "1 or more" in refusal(command.main, capsys, run_dir, "--max_items", 0)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").touch()
+    assert "is no page of this command" in refusal(command.main, capsys, run_dir, "--out", other)
+    assert (other / "thesis.txt").exists()
+
+
+def test_results_of_two_test_sets_of_one_name_are_refused(tmp_path, capsys):
+    make_run(tmp_path, ("BASE-00", "CFG-00"), items=2)
+    table = pd.read_csv(tmp_path / "results.csv")
+    table.loc[table["experiment"] == "CFG-00", "set_sha256"] = "b" * 64
+    table.to_csv(tmp_path / "results.csv", index=False)
+    assert "2 different test sets" in refusal(command.main, capsys, tmp_path)
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_table_without_a_column_is_refused(tmp_path, capsys):
+    make_run(tmp_path, ("BASE-00",), items=2)
+    pd.read_csv(tmp_path / "results.csv").drop(columns="smoke").to_csv(tmp_path / "results.csv", index=False)
+    assert "has no column smoke" in refusal(command.main, capsys, tmp_path)
