@@ -12,6 +12,8 @@
       the references of other items of the set: a model that does as well with these does not use its reference
   python enhancement_noise_cond.py --ckpt CKPT --test_dir RECORDINGS --chunk_s 20
       recordings of any length, in the memory of 20 seconds
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir SET --enhanced_dir OUT --shard 2/8
+      the second of eight shares of the files, for eight processes or jobs that fill one folder at the same time
   cat noisy.flac | python enhancement_noise_cond.py --ckpt CKPT --test_dir - > enhanced.wav
       one file through a pipe
 

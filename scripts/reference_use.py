@@ -131,9 +131,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("ckpt", type=Path, metavar="CKPT", help="checkpoint of a model with a noise encoder")
     parser.add_argument("test_set", type=Path, metavar="SET", help="folder with noisy/, clean/, ref/, manifest.csv")
     more = "checkpoints of the same model, trained with other seeds"
-    parser.add_argument("--more_seeds", nargs="+", type=Path, default=[], metavar="CKPT", help=more)
+    parser.add_argument("--more_seeds", nargs="+", action="extend", type=Path, default=[], metavar="CKPT", help=more)
     baseline = "checkpoints of the model trained without reference (--encoder none), as many seeds as there are"
-    parser.add_argument("--baseline", nargs="+", type=Path, default=[], metavar="CKPT", help=baseline)
+    parser.add_argument("--baseline", nargs="+", action="extend", type=Path, default=[], metavar="CKPT", help=baseline)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/reference_use/RUN_SET")
     parser.add_argument("--guidance_scale", type=float, default=1.0, metavar="W", help="default: 1, no guidance")
     parser.add_argument("--N", type=int, metavar="N", help="sampling steps (default: each checkpoint's own)")

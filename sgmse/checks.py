@@ -112,6 +112,7 @@ _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weigh
 _NEEDS_ENCODER |= {"reference_statistics"}
 _PRETRAINED = tuple(name for name in ENCODERS if encoder_class(name).card.pretrained)
 _GIVE_TOKENS = tuple(name for name in ENCODERS if encoder_class(name).card.gives_tokens)
+_OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
 _OF_SOME_ENCODERS = {
     "encoder_channels": ("cnn", "sequence"),
     "num_tokens": ("sequence",),
@@ -147,12 +148,22 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
         raise UserError(f"--{name} has no meaning for the sampler {method}; leave it out or choose another --sampler")
     if "base_dir" in typed and typed & {"speech_dir", "noise_dir"}:
         raise UserError("--base_dir is a corpus of pairs, --speech_dir and --noise_dir mix on the fly; give one kind")
-    if "nolog" in typed and train.nolog and typed & {"logger", "wandb_name"}:
-        raise UserError("--nolog turns logging off, so --logger and --wandb_name have no meaning; leave one out")
-    if "wandb_name" in typed and train.logger != "wandb":
-        raise UserError(f"--wandb_name has no meaning for --logger {train.logger}; add --logger wandb or leave it out")
+    _check_places(typed, train)
+
+
+def _check_places(typed: set[str], train: TrainConfig) -> None:
+    """Raise `UserError` for places of curves and runs that contradict each other."""
+    if "nolog" in typed and train.nolog and typed & {"logger", *_OF_WANDB}:
+        raise UserError("--nolog turns logging off, so --logger and --wandb_… have no meaning; leave one out")
+    for name in _OF_WANDB if train.logger != "wandb" else ():
+        if name in typed:
+            raise UserError(f"--{name} has no meaning for --logger {train.logger}; add --logger wandb or leave it out")
+    if "ckpt" in typed and "run_dir" in typed:
+        raise UserError("--run_dir finds the run's last checkpoint itself, so --ckpt has no meaning; leave one out")
     if "ckpt" in typed and "log_dir" in typed:
         raise UserError("--ckpt resumes a run in its own folder, so --log_dir has no meaning; leave one of them out")
+    if "run_dir" in typed and "log_dir" in typed:
+        raise UserError("--run_dir is the folder of the run itself, so --log_dir has no meaning; leave one of them out")
 
 
 def check_guidance(guidance: GuidanceSettings) -> None:

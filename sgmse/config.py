@@ -203,15 +203,24 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to train"""
     devices: Count = 1
-    """number of devices"""
+    """number of devices, on each node"""
+    num_nodes: Count = 1
+    """number of nodes; more than one are started by srun or torchrun, one process per device"""
     seed: Seed = 0
     """drives mixing, references, dropping, diffusion times and noise"""
     log_dir: str = "logs"
     """folder of runs; each gets a folder of its own"""
+    run_dir: str | None = None
+    """folder of this run. A new run where there is no checkpoint in it, else that run goes on: the same command starts
+    and resumes. Default: a new folder below log_dir"""
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
-    """where curves go"""
+    """where curves go; always to CSV files too"""
     wandb_name: str | None = None
     """name of the W&B run"""
+    wandb_group: str | None = None
+    """group of the W&B run, e.g. the experiment that several seeds belong to"""
+    wandb_tags: list[str] = field(default_factory=list)
+    """tags of the W&B run; repeatable"""
     nolog: bool = False
     """log nothing"""
     ckpt: str | None = None
@@ -263,6 +272,9 @@ class EnhanceConfig:
     """samples drawn per file; their mean is written, and how far they disagree: in run.json and as a picture"""
     seed: Seed = 0
     """drives sampling; each file draws its own noise from it and its name"""
+    shard: str | None = None
+    """K/N, K from 1: enhance only the K-th of N shares of the files, all into one folder, so that N processes or jobs
+    do the work of one at the same time"""
     precision: Literal["32", "bf16-mixed"] = "32"
     """arithmetic of the networks; spectrograms stay in 32 bit"""
     compile: bool = False

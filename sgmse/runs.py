@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from sgmse import checkpoints
+from sgmse.clusters import check_launch, environment
 from sgmse.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet, mixing_report
 from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.encoders import weights
 from sgmse.errors import UserError
+from sgmse.loggers import check_wandb, loggers
 from sgmse.model import LOG_EVERY, NoiseCondScoreModel
-from sgmse.validation import CurvesOnDisk, EnhancementValidation
+from sgmse.preemption import Preemption, WholeCheckpoints
+from sgmse.resumption import CURVES, SETTINGS
+from sgmse.validation import CurvesOnDisk, EnhancementValidation, MissedValidation
 
 MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
 BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
@@ -42,18 +46,14 @@ def device(wanted: str) -> str:
 
 def check_machine(train: TrainConfig) -> None:
     """Raise `UserError` for devices, a compiler or a W&B key that this machine does not have."""
-    if train.logger == "wandb" and not train.nolog and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
-        import wandb
-
-        try:
-            wandb.login()
-        except wandb.errors.UsageError as error:
-            raise UserError(f"--logger wandb: {error} (or set WANDB_MODE=offline)") from None
+    if train.logger == "wandb" and not train.nolog:
+        check_wandb()
     kind = device(train.device)
     if train.compile and kind == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")
     if kind == "cuda" and train.devices > torch.cuda.device_count():
         raise UserError(f"--devices {train.devices}: {torch.cuda.device_count()} CUDA devices are visible; use fewer")
+    check_launch(train)
 
 
 @rank_zero_only
@@ -97,91 +97,70 @@ def try_data(module: NoiseCondDataModule) -> None:
 
 
 def run_folder(train: TrainConfig, model: ModelConfig) -> Path:
-    """The folder of a resumed run, or a new one below log_dir."""
+    """The folder of a resumed run, the one that --run_dir names, or a new one below log_dir."""
     if train.ckpt is not None:
         return Path(train.ckpt).parent.parent
-    if "LOCAL_RANK" in os.environ and _FOLDER in os.environ:
+    if train.run_dir is None and "LOCAL_RANK" in os.environ and _FOLDER in os.environ:
         return Path(os.environ[_FOLDER])
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{model.sde}_{model.encoder}"
+    flag, place = ("--log_dir", train.log_dir) if train.run_dir is None else ("--run_dir", train.run_dir)
     try:
-        for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-            folder = Path(train.log_dir) / (stem + suffix)
-            if not folder.exists():
-                (folder / "checkpoints").mkdir(parents=True)
-                if train.devices > 1:
-                    os.environ[_FOLDER] = str(folder)
-                return folder
+        folder = _new_folder(Path(place), f"{model.sde}_{model.encoder}") if train.run_dir is None else Path(place)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{train.log_dir}: cannot be written ({error.strerror}); choose another --log_dir") from None
-    raise UserError(f"{train.log_dir}: is full of runs of this second; try again")
+        raise UserError(f"{place}: cannot be written ({error.strerror}); choose another {flag}") from None
+    if train.run_dir is None and train.devices > 1:
+        os.environ[_FOLDER] = str(folder)
+    return folder
+
+
+def _new_folder(log_dir: Path, name: str) -> Path:
+    """A folder that no other run has, whenever that started."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{name}"
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        folder = log_dir / (stem + suffix)
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise UserError(f"{log_dir}: is full of runs of this second; try again")
 
 
 @rank_zero_only
 def save_settings(folder: Path, *parts: Any) -> None:
-    """config.yaml: every setting as resolved, and the commit of the code."""
+    """config.yaml: every setting as resolved, and the commit of the code.
+
+    What a resumed run was started with before, where it differs, stays as config.1.yaml, config.2.yaml, ...
+    """
     values: dict[str, Any] = {}
     for part in parts:
         values |= asdict(part)
-    values["ckpt"] = None
+    values |= {"ckpt": None, "run_dir": None}  # where it goes on, which no other run shares
     text = f"# code: {_commit()}\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (folder / "config.yaml").write_text(text)
+    path = folder / SETTINGS
+    if path.is_file() and path.read_text() != text:
+        earlier = (path.with_suffix(f".{i}.yaml") for i in range(1, 10000))
+        shutil.copyfile(path, next(copy for copy in earlier if not copy.exists()))
+    with audio.temporary(path) as part:
+        part.write_text(text)
+        os.replace(part, path)
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """A run that can go on: its checkpoint, its config.yaml, the model in it, and the steps it has done.
-
-    encoder_identity: of the pretrained weights it was trained with, or None.
-    """
-
-    ckpt: Path
-    settings: Path
-    model: ModelConfig
-    steps: int
-    encoder_identity: str | None
-
-
-def stopped_run(ckpt: Path) -> Stopped:
-    """The run that wrote a checkpoint. Raises `UserError` unless training can go on from it."""
-    content = checkpoints.read(ckpt)
-    average = content.get("average")
-    whole = "optimizer_states" in content and isinstance(average, dict) and "weights" in average
-    if not whole or not isinstance(content.get("model_settings"), dict):
-        raise UserError(f"{ckpt}: training can be resumed from checkpoints of train.py only; check --ckpt")
-    path = ckpt.parent.parent / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
-    model = checkpoints.stored_settings(content)[0]
-    return Stopped(ckpt, path, model, content["global_step"], content.get("encoder_identity"))
-
-
-def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> None:
-    """Raise `UserError` unless the run is of the model that is wanted and has steps left to do.
-
-    It is called before anything is written into the folder of the run.
-    """
-    ckpt, stored, done = run.ckpt, asdict(run.model), run.steps
-    for name, value in asdict(wanted).items():
-        if stored[name] != value and name != "encoder_checkpoint":  # the file may move; its hash must not change
-            flag = f"--no-{name}" if value is False else f"--{name}"
-            raise UserError(f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave {flag} out to resume")
-    if wanted.encoder in weights.PUBLISHED and wanted.freeze_encoder:
-        weights.check_identity(ckpt, wanted.encoder, wanted.encoder_checkpoint, run.encoder_identity)
-    if 0 <= train.max_steps <= done:
-        raise UserError(f"{ckpt}: has done {done} of {train.max_steps} steps; give a larger --max_steps to go on")
-
-
-def make_trainer(train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet) -> pl.Trainer:
-    """The Lightning trainer with its logger and checkpoints."""
-    checkpoint_dir = folder / "checkpoints"
-    callbacks: list[pl.Callback] = [CurvesOnDisk(folder / "validation.csv")]
+def make_trainer(
+    train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet, preemption: Preemption
+) -> pl.Trainer:
+    """The Lightning trainer with its loggers and checkpoints."""
+    checkpoint_dir, curves = folder / "checkpoints", folder / CURVES
+    preemption.last = checkpoint_dir / "last.ckpt"
+    callbacks: list[pl.Callback] = [CurvesOnDisk(curves)]
     if data.num_eval_files:
-        callbacks.insert(0, EnhancementValidation(files, None if train.nolog else folder / "validation"))
+        callbacks.insert(0, EnhancementValidation(files, None if train.nolog else folder / "validation", preemption))
     callbacks += _checkpoint_callbacks(train, checkpoint_dir, data.num_eval_files > 0)
+    callbacks += [preemption, MissedValidation(curves, train)]
     return pl.Trainer(
         accelerator="gpu" if device(train.device) == "cuda" else "cpu",
         devices=train.devices,
-        strategy="ddp" if train.devices > 1 else "auto",
+        num_nodes=train.num_nodes,
+        strategy="ddp" if train.devices * train.num_nodes > 1 else "auto",
+        plugins=[*environment(), WholeCheckpoints()],
         precision=train.precision,
         max_steps=train.max_steps,
         max_epochs=train.max_epochs,
@@ -191,7 +170,7 @@ def make_trainer(train: TrainConfig, data: DataConfig, folder: Path, files: Vali
         val_check_interval=train.val_every_n_steps * train.accumulate_grad_batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        logger=False if train.nolog else _logger(train, folder),
+        logger=loggers(train, folder),
         log_every_n_steps=LOG_EVERY,
         callbacks=callbacks,
         benchmark=device(train.device) == "cuda",
@@ -219,15 +198,6 @@ def _checkpoint_callbacks(train: TrainConfig, folder: Path, scored: bool) -> lis
             ModelCheckpoint(filename=f"best_{key}", monitor=key, mode="max", **common) for key in ("pesq", "si_sdr")
         ]
     return saved
-
-
-def _logger(train: TrainConfig, folder: Path) -> Logger:
-    if train.logger == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard")
-    if train.logger == "wandb":
-        return WandbLogger(project="sgmse", name=train.wandb_name or folder.name, save_dir=str(folder))
-    version = next(f"curves_{i}" for i in range(1000) if not (folder / f"curves_{i}").exists())  # one per resumption
-    return CSVLogger(folder, name="", version=version)
 
 
 def newest_checkpoint(log_dir: Path) -> Path:

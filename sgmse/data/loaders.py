@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +16,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from sgmse.data.dataset import KeyedDataset, TensorDict, ValidationSet
 from sgmse.errors import UserError
+
+_OF_CLUSTERS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class ResumableSampler(DistributedSampler[int]):
@@ -110,6 +115,7 @@ class _KeyedLoader(DataLoader[TensorDict]):
             persistent_workers=num_workers > 0,
             # Its own generator: otherwise every new epoch would draw from the one that the model's noise comes from.
             generator=torch.Generator().manual_seed(0),
+            worker_init_fn=_outlive_signals,
         )
 
     def __iter__(self) -> Iterator[TensorDict]:  # type: ignore[override]
@@ -125,6 +131,22 @@ class _KeyedLoader(DataLoader[TensorDict]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to restore."""
+
+
+def _outlive_signals(worker: int) -> None:
+    """Signals that a cluster sends to all processes of a job end no worker, so that training can finish its step.
+
+    SIGTERM from the training itself does.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_CLUSTERS)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    while True:
+        received = signal.sigwaitinfo(_OF_CLUSTERS)
+        if received.si_signo == signal.SIGTERM and received.si_pid == os.getppid():
+            os._exit(0)
 
 
 def collate(items: Sequence[TensorDict]) -> TensorDict:

@@ -20,7 +20,7 @@ from sgmse.data import audio
 from sgmse.enhancement import guidance_run
 from sgmse.enhancement.acceleration import autocast, compile_network
 from sgmse.enhancement.guidance_run import RunGuidance
-from sgmse.enhancement.jobs import Job, Plan, check_asked, check_inputs, make_plan
+from sgmse.enhancement.jobs import Job, Plan, check_asked, check_inputs, make_plan, parse_shard
 from sgmse.enhancement.ledger import Ledger
 from sgmse.enhancement.recordings import Work
 from sgmse.enhancement.runner import Runner
@@ -42,6 +42,9 @@ def enhance_folder(
     check_bounds(config)
     check_asked(config)
     check_guidance(guidance)
+    shard = parse_shard(config.shard)
+    if piped and shard is not None:
+        raise UserError("--shard shares out the files of a folder, and a pipe is one file; leave it out")
     device = torch.device(runs.device(config.device))
     path = Path(config.ckpt) if config.ckpt else runs.newest_checkpoint(Path("logs"))
     loaded = checkpoints.load_model(path, config.encoder_checkpoint)
@@ -75,20 +78,24 @@ def enhance_folder(
     }
     work = Work(model, settings, t_eps, guided, config, plan.protocol, _chunks(config, path, loaded))
     _check_samples(config, told["sampler"], settings)
-    ledger = Ledger(out_dir, told)
+    ledger = Ledger(out_dir, told, shard)
     _say(config, path, plan, loaded, settings, guided)
     if not piped:
         _say_folders(config, plan.noisy_dir, out_dir)
     _say_bandwidth(config, plan.jobs, work.rate)
-    left = [job for job in plan.jobs if not ledger.is_done(job)]
+    jobs = plan.jobs if shard is None else shard.of(plan.jobs)
+    left = [job for job in jobs if not ledger.is_done(job)]
     check_inputs(left, plan.protocol, model.settings["n_fft"], model.settings["sample_rate"])
     ledger.start(left)
+    if shard is not None:
+        print(f"shard {config.shard}: {len(jobs)} of {len(plan.jobs)} files")
     if ledger.changed:
         print(f"all files are done again: {', '.join(ledger.changed)} changed since the last run")
-    elif len(left) < len(plan.jobs):
-        print(f"{len(plan.jobs) - len(left)} files are done already with these settings")
+    elif len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} files are done already with these settings")
     with autocast(device, config.precision):
         Runner(work, ledger).run(left)
+    ledger.gather()
 
 
 def _chunks(config: EnhanceConfig, ckpt: Path, loaded: Loaded) -> Chunks:

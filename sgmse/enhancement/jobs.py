@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,18 @@ class Job:
     noisy: Path
     reference: Path | None
     output: Path
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The share number `index`, from 1, of `count` shares of the files."""
+
+    index: int
+    count: int
+
+    def of(self, jobs: Sequence[Job]) -> list[Job]:
+        """Every count-th file, so that shares are of similar size and no file is in two."""
+        return list(jobs[self.index - 1 :: self.count])
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,16 @@ def check_asked(config: EnhanceConfig) -> None:
             f"--overlap_s {config.overlap_s:g} must be less than --chunk_s {config.chunk_s:g}, of which it is a part; "
             "change one"
         )
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """The share that `--shard K/N` means. Raises `UserError` for anything else."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UserError(f"--shard {text}: is no share of the files; write K/N with K from 1 to N, e.g. 1/4")
+    return Shard(int(found[1]), int(found[2]))
 
 
 def make_plan(config: EnhanceConfig, out_dir: Path, conditioned: bool) -> Plan:

@@ -49,11 +49,11 @@ class Runner:
                 progress.update(len(group))
         _warn(results, self.work.protocol)
         if self.work.protocol == "estimated":
-            ways = Counter(self.ledger.content["references"].values())
+            ways = Counter(self.ledger.gather()["references"].values())
             self.ledger.write(estimated_from=ways)
             print(f"estimated from stretches without speech: {ways['gaps']} files, from minima: {ways['minimum']}")
         if self.work.guidance.settings.is_adaptive and results:
-            self.work.guidance.draw(self.ledger.content["adaptive"], self.ledger.folder / PICTURE)
+            self.work.guidance.draw(self.ledger.gather()["adaptive"], self.ledger.folder / PICTURE)
         if results:
             self._report(wall_s, [done for _, done in results])
 

@@ -1,0 +1,178 @@
+"""A training that a signal stops, at any moment, ends as if nobody had: the same weights, the same curves."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from test_training import TINY, assert_same, load
+
+import train
+from sgmse.data.loaders import _KeyedLoader
+from sgmse.errors import UserError
+from sgmse.model import NoiseCondScoreModel
+from sgmse.preemption import EXIT_CODE, WholeCheckpoints
+from sgmse.validation import EnhancementValidation
+
+COMMON = [*TINY, "--max_steps", "8", "--val_every_n_steps", "4"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_references():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sgmse.familiarity.NUM_REFERENCES", 8)
+        yield
+
+
+def start(folder: Path, *arguments: str) -> int:
+    """The exit code of the command that trains in `folder`."""
+    before = sys.argv
+    sys.argv = ["train.py", *COMMON, "--run_dir", str(folder), *arguments]
+    try:
+        train.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def at_step(patch: pytest.MonkeyPatch, step: int, act) -> None:
+    """`act` before the training batch with which the step begins."""
+    original = NoiseCondScoreModel.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == step:
+            act()
+        return original(self, batch, batch_idx)
+
+    patch.setattr(NoiseCondScoreModel, "training_step", training_step)
+
+
+def curves(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "validation.csv").drop(columns="seconds")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert start(folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_signal_stops_after_the_step_at_hand_and_the_same_command_goes_on_exactly(whole, tmp_path, capsys, number):
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 5, lambda: os.kill(os.getpid(), number))
+        assert start(tmp_path / "run") == EXIT_CODE == 85
+    assert load(tmp_path / "run")["global_step"] == 6
+    said = capsys.readouterr().out
+    assert f"stopped by {number.name} after step 6; go on with the same command" in said
+    assert start(tmp_path / "run") == 0
+    assert_same(load(tmp_path / "run"), load(whole))
+    pd.testing.assert_frame_equal(curves(tmp_path / "run"), curves(whole))
+
+
+def test_with_accumulation_it_stops_between_steps(tmp_path):
+    accumulate = ("--accumulate_grad_batches", "2", "--num_eval_files", "0")
+    assert start(tmp_path / "whole", *accumulate) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 2, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        assert start(tmp_path / "run", *accumulate) == EXIT_CODE
+    assert load(tmp_path / "run")["global_step"] == 3
+    assert start(tmp_path / "run", *accumulate) == 0
+    assert_same(load(tmp_path / "run"), load(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("validation", [1, 2], ids=["the first", "the one after the last step"])
+def test_a_validation_is_left_at_once_and_done_again(whole, tmp_path, validation):
+    original, calls = EnhancementValidation._enhanced, []
+
+    def enhanced(self, *arguments):
+        calls.append(1)
+        if len(calls) == 4 * validation - 3:  # two files, each with and without the reference
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EnhancementValidation, "_enhanced", enhanced)
+        assert start(tmp_path / "run", "--num_eval_files", "2") == EXIT_CODE
+    assert len(calls) == 4 * validation - 2
+    assert start(tmp_path / "run", "--num_eval_files", "2") == 0
+    assert_same(load(tmp_path / "run"), load(whole))
+    assert curves(tmp_path / "run")["step"].tolist() == [4, 8]
+    assert curves(tmp_path / "run")["valid_loss"].tolist() == curves(whole)["valid_loss"].tolist()
+    assert load(tmp_path / "run", "best_pesq.ckpt")["global_step"] in (4, 8)
+
+
+def test_after_a_crash_the_run_goes_on_from_its_last_checkpoint(whole, tmp_path):
+    def crash():
+        raise RuntimeError("as if killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 6, crash)
+        with pytest.raises(RuntimeError):
+            start(tmp_path / "run")
+    assert load(tmp_path / "run")["global_step"] == 4
+    assert start(tmp_path / "run") == 0
+    assert_same(load(tmp_path / "run"), load(whole))
+    pd.testing.assert_frame_equal(curves(tmp_path / "run"), curves(whole))
+
+
+def test_a_signal_before_training_stops_it_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sgmse.runs.try_data", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert start(tmp_path / "run") == EXIT_CODE
+    assert "stopped by SIGTERM before training; start the same command again" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_afterwards_signals_are_answered_as_before(whole):
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    (tmp_path / ".last.ckpt.1.part").write_bytes(b"PK")  # what a kill leaves of a checkpoint of any size
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+
+    def half(content, file):
+        file.write(b"PK")
+        assert torch.load(path, weights_only=True) == {"step": 1}
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", half)
+    with pytest.raises(UserError, match="No space left"):
+        WholeCheckpoints().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class SignalledItems(torch.utils.data.Dataset):
+    """Each item comes after SIGTERM and SIGUSR1 to the process that prepares it."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index):
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        item = torch.full((2,), float(index))
+        return {"clean": item, "noisy": item, "reference": item, "reference_length": torch.tensor(os.getpid())}
+
+
+def test_signals_to_a_whole_job_end_no_worker_but_the_training_does():
+    loader = _KeyedLoader(SignalledItems(), 2, 1, torch.utils.data.SequentialSampler(SignalledItems()))
+    batches = loader._get_iterator()
+    found = [next(batches) for _ in range(2)]
+    assert [batch["clean"][:, 0].tolist() for batch in found] == [[0, 1], [2, 3]]
+    assert found[0]["reference_length"][0] != os.getpid()
+    worker = batches._workers[0]
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(timeout=10)
+    assert worker.exitcode == 0

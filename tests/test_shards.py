@@ -1,0 +1,143 @@
+"""Several processes enhance one folder at a time, each its share: together they do what one does, bit for bit."""
+
+import json
+import multiprocessing
+import sys
+from pathlib import Path
+
+import pytest
+from commands import RATE, refusal
+from small_corpora import save
+
+import enhancement_noise_cond as enhancement
+from sgmse.enhancement.jobs import Job, Shard, parse_shard
+from sgmse.enhancement.ledger import Ledger
+from sgmse.errors import UserError
+
+pytest_plugins = ("enhancing",)
+SETTINGS = {"seed": 0, "checkpoint": "a.ckpt"}
+
+
+def content(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+
+
+def command(arguments: list[object]) -> None:
+    sys.argv = ["enhancement_noise_cond.py", *map(str, arguments)]
+    enhancement.main()
+
+
+def ledgers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.json"))
+
+
+def test_three_shards_at_the_same_time_do_what_one_run_does(enhance, ckpt, tmp_path):
+    for i in range(5):
+        save(tmp_path / "set" / "noisy" / f"{i}.wav", 0.3, RATE)
+        save(tmp_path / "set" / "ref" / f"{i}.wav", 0.5, RATE)
+    enhance(tmp_path / "set", out="one")
+    flags = ["--ckpt", ckpt, "--test_dir", tmp_path / "set", "--enhanced_dir", tmp_path / "out"]
+    processes = multiprocessing.get_context("fork")
+    running = [processes.Process(target=command, args=([*flags, "--shard", f"{k}/3"],)) for k in (1, 2, 3)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=100)
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    assert results(tmp_path / "out") == results(tmp_path / "one")
+    one, out = content(tmp_path / "one"), content(tmp_path / "out")
+    assert len(out["files"]) == 5
+    measured = {"rtf"}
+    assert {n: v for n, v in out.items() if n not in measured} == {n: v for n, v in one.items() if n not in measured}
+    assert "5 files are done already" in enhance(tmp_path / "set")
+    assert ledgers(tmp_path / "out") == ["run.json"]  # those of the shards are in it
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_lose_no_file_and_double_none(count):
+    jobs = [Job(Path(f"{i}.wav"), None, Path(f"{i}.wav")) for i in range(5)]
+    shares = [Shard(index, count).of(jobs) for index in range(1, count + 1)]
+    assert sorted(job.noisy for share in shares for job in share) == [job.noisy for job in jobs]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "abc", "1", "1/0", "-1/3", "1/3/5", "1.5/3"])
+def test_what_is_no_share_is_refused(text):
+    with pytest.raises(UserError, match=r"is no share of the files; write K/N with K from 1 to N, e\.g\. 1/4"):
+        parse_shard(text)
+
+
+def test_the_command_refuses_it_before_any_work_and_a_pipe_has_no_shares(ckpt, capsys, testset, tmp_path):
+    flags = ("--ckpt", ckpt, "--enhanced_dir", tmp_path / "out")
+    assert "--shard 4/3" in refusal(enhancement.main, capsys, *flags, "--test_dir", testset, "--shard", "4/3")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_shards_than_files_leave_some_without_work(enhance, testset, tmp_path):
+    assert "shard 5/5: 0 of 3 files" in enhance(testset, "--shard", "5/5")
+    assert content(tmp_path / "out")["files"] == {}
+
+
+def test_a_stopped_shard_goes_on_and_another_division_keeps_what_is_done(enhance, testset, tmp_path):
+    assert "shard 1/2: 2 of 3 files" in enhance(testset, "--shard", "1/2")
+    assert "2 files are done already" in enhance(testset, "--shard", "1/2")
+    assert "1 files are done already" in enhance(testset, "--shard", "1/3")
+    assert sorted(content(tmp_path / "out")["files"]) == ["0.wav", "2.wav"]
+    assert "2 files are done already" in enhance(testset)
+    assert sorted(content(tmp_path / "out")["files"]) == ["0.wav", "1.wav", "2.wav"]
+
+
+def test_other_settings_start_all_shards_anew(enhance, testset, tmp_path):
+    for k in (1, 2):
+        enhance(testset, "--shard", f"{k}/2")
+    assert "seed changed" in enhance(testset, "--shard", "1/2", "--seed", "1")
+    assert sorted(content(tmp_path / "out")["files"]) == ["0.wav", "2.wav"]
+    said = enhance(testset, "--shard", "2/2", "--seed", "1")
+    assert "done already" not in said
+    assert sorted(content(tmp_path / "out")["files"]) == ["0.wav", "1.wav", "2.wav"]
+    assert content(tmp_path / "out")["seed"] == 1
+
+
+def written(folder: Path, name: str) -> Job:
+    save(folder / "noisy" / name, 0.1, RATE)
+    save(folder / "out" / name, 0.1, RATE)
+    return Job(folder / "noisy" / name, None, folder / "out" / name)
+
+
+def test_a_shard_that_gathers_late_does_not_undo_what_another_has_gathered(tmp_path, monkeypatch):
+    """The first reads, the second finishes and gathers, the first writes what it had read: it must look again."""
+    jobs = [written(tmp_path, f"{i}.wav") for i in range(2)]
+    first, second = (Ledger(tmp_path / "out", SETTINGS, Shard(k, 2)) for k in (1, 2))
+    for ledger in (first, second):
+        ledger.start([])
+    first.add(jobs[0], None)
+    second.add(jobs[1], None)
+    read, late = Ledger._merged, []
+
+    def slow(self):
+        found = read(self)
+        if self is first and not late:
+            late.append(1)
+            found["files"].pop("1.wav")  # as before the second had noted it
+            second.gather()
+        return found
+
+    monkeypatch.setattr(Ledger, "_merged", slow)
+    first.gather()
+    assert sorted(content(tmp_path / "out")["files"]) == ["0.wav", "1.wav"]
+
+
+def test_the_gathered_real_time_factor_is_the_mean_over_the_files(tmp_path):
+    jobs = [written(tmp_path, f"{i}.wav") for i in range(3)]
+    for k, factor in ((1, 1.0), (2, 4.0)):
+        ledger = Ledger(tmp_path / "out", SETTINGS, Shard(k, 2))
+        ledger.start([])
+        for job in Shard(k, 2).of(jobs):
+            ledger.add(job, None)
+        ledger.write(rtf=factor)
+        ledger.gather()
+    assert content(tmp_path / "out")["rtf"] == 2.0
