@@ -21,6 +21,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -154,7 +155,9 @@ def conclude(work: Work, runner: Runner) -> None:
     frame, trainings = results.collect(work)
     if (frame["system"] == ENHANCED).any():
         print_criteria(criteria(frame, trainings, work.plan))
-        print(f"tables: {work.folder / results.RESULTS}; page: python scripts/report.py {work.folder}")
+        print(
+            f"tables: {work.folder / results.RESULTS}; page: python scripts/report.py {shlex.quote(str(work.folder))}"
+        )
         if work.options.logger == "wandb":
             results.send_to_wandb(work)
     if counts["failed"] or counts["skipped"]:

@@ -31,7 +31,7 @@ from sgmse.sampling import SamplerSettings
 
 CATALOGUE = load()
 SCALES = {name: load_scale(name) for name in ("paper", "mini")}
-MINIMAL = "items: {id: 2, esc50: 2, urbansound8k: 2, nonstationary: 2, stationary: 2, valid: 2}\n"
+MINIMAL = "items: {id: 2, esc50: 2, urbansound8k: 2, nonstationary: 2, stationary: 2, talkers: 2, valid: 2}\n"
 MINIMAL += "steps: {bridge: [1], sgmse_plus: [2]}\n"
 
 

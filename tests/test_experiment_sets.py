@@ -54,7 +54,17 @@ def test_without_folders_unheard_noise_is_that_of_the_kinds_training_lacks():
     assert sets.left_out(("id", "ood", "nonstationary", "valid"), EMBEDDED) == {}
 
 
-@pytest.mark.parametrize("name", ["id", "ood", "nonstationary"])
+def test_other_talkers_come_from_the_speech_that_is_tested_on(folders):
+    made = sets.sources("talkers", folders)
+    assert {clip.path for clip in made.clips} == {info.path for info in made.speech}
+    assert made.noise_dir == made.speech_dir
+
+
+def test_speech_that_does_not_tell_who_speaks_makes_no_set_of_talkers():
+    assert "who speaks" in sets.left_out(("talkers",), EMBEDDED)["talkers"]
+
+
+@pytest.mark.parametrize("name", ["id", "ood", "nonstationary", "talkers"])
 def test_nothing_is_tested_on_that_was_trained_or_chosen_on(folders, name):
     chosen, tested = recordings("valid", folders), recordings(name, folders)
     assert not chosen & tested

@@ -15,6 +15,7 @@ from sgmse.data import audio, corpora
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
+from sgmse.data.noise.talkers import talker
 from sgmse.data.testsets import build, heldout
 from sgmse.data.testsets.plan import Recipe, make_plan
 from sgmse.download import file_digest
@@ -25,6 +26,8 @@ from sgmse.experiments.scales import VALID
 from sgmse.experiments.voicebank_valid import write_validation_set
 
 OOD = ("ood", "esc50", "urbansound8k")
+TALKERS = "talkers"
+_RECIPES: dict[str, Literal["nonstationary", "talkers"]] = {"nonstationary": "nonstationary", TALKERS: "talkers"}
 _NEVER_TRAINED_ON = ("esc50",)  # so that all of the corpus may serve the test, not its test split alone
 
 
@@ -46,6 +49,8 @@ def left_out(names: Sequence[str], data: Data) -> dict[str, str]:
             continue
         if data.speech_dir and name in OOD and data.ood_noise_dir is None:
             missing[name] = "give --ood_noise_dir with noise that training never hears, or --test_sets"
+        elif name == TALKERS and not data.speech_dir:
+            missing[name] = "the test speech that comes with the code does not tell who speaks; give --speech_dir"
         else:
             sources(name, data)
     return missing
@@ -65,7 +70,7 @@ def provide(name: str, data: Data, items: int, out: Path, trained: Sequence[Path
     elif data.data_dir is not None and name == VALID:
         write_validation_set(Path(data.data_dir) / VOICEBANK, items, out)
     else:
-        recipe: Literal["ood", "nonstationary"] = "nonstationary" if name == "nonstationary" else "ood"
+        recipe = _RECIPES.get(name, "ood")
         made = _held_out(name, sources(name, data), trained)
         planned = make_plan(Recipe(recipe, num=items), made.speech_dir, made.speech, made.noise_dir, made.clips)
         build.build(planned, out, {"set": name, "compared_with": [str(path) for path in trained]}, jobs)
@@ -85,7 +90,7 @@ def ready(name: str, data: Data) -> Path | None:
 
 def sources(name: str, data: Data) -> Sources:
     """What the set `name` is mixed from. Raises `UserError` where the data hold nothing for it."""
-    if name not in (VALID, "id", *NOISE_OF_SET, *OOD):
+    if name not in (VALID, "id", TALKERS, *NOISE_OF_SET, *OOD):
         raise UserError(
             f"{name}: nothing says how to build this test set; name a folder that holds it with --test_sets"
         )
@@ -95,6 +100,9 @@ def sources(name: str, data: Data) -> Sources:
         found = _of_folders(name, data)
     else:
         found = _of_embedded(name)
+    if name == TALKERS:
+        clips = [replace(clip, kind=talker(clip.path)) for clip in heldout.speech_clips(found.speech)]
+        return replace(found, noise_dir=found.speech_dir, clips=clips)
     if name == "nonstationary" and len({clip.kind for clip in found.clips}) < 2:  # each recording is its own class
         found = replace(found, clips=[replace(clip, kind=clip.path.stem) for clip in found.clips])
     return found
@@ -102,14 +110,16 @@ def sources(name: str, data: Data) -> Sources:
 
 def _of_corpora(name: str, folder: Path) -> Sources:
     """VoiceBank's test speech with noise of ESC-50, UrbanSound8K or DEMAND."""
+    speech_dir = folder / VOICEBANK / "test" / "clean"
+    speech = corpora.read_headers(audio.find(speech_dir, "clean speech"))
+    if name == TALKERS:
+        return Sources(speech_dir, speech, speech_dir, [])
     corpus = NOISE_OF_SET[name]
     clips = corpora.clips(folder / corpus)
     if corpus not in _NEVER_TRAINED_ON:
         clips = [clip for clip in clips if clip.split == "test"]
     if not clips:
         raise UserError(f"{folder / corpus}: holds no clip of the split test; prepare it anew with its test split")
-    speech_dir = folder / VOICEBANK / "test" / "clean"
-    speech = corpora.read_headers(audio.find(speech_dir, "clean speech"))
     return Sources(speech_dir, speech, folder / corpus, clips)
 
 
