@@ -28,11 +28,6 @@ class Objective:
     l1_weight: float
     pesq_weight: float
 
-    @property
-    def predicts_data(self) -> bool:
-        """Whether the output is the clean spectrogram itself."""
-        return self.name in PREDICT_DATA
-
 
 def score_matching(score: Tensor, z: Tensor, sigma: Tensor) -> Tensor:
     """½ E|σ s(x_t) + z|²: denoising score matching with weight σ², Richter et al. 2024, Eq. (7).

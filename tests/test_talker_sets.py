@@ -67,6 +67,14 @@ def test_no_reference_shares_samples_with_its_mixture_and_levels_agree(made):
         assert rms(reference) == pytest.approx(rms(noise), rel=0.05)
 
 
+def test_a_reference_of_the_same_talker_is_never_from_the_utterance_in_the_mixture(made):
+    rows = {row["id"]: row for row in read_rows(made / "one")}
+    for row in rows.values():
+        other = rows[row["same_class_from"]]
+        assert other["kind"] == row["kind"]
+        assert other["ref_source"] != row["source"]
+
+
 def test_mismatched_references_are_of_a_third_talker(made):
     rows = {row["id"]: row for row in read_rows(made / "one")}
     assert all(rows[row["mismatched_from"]]["kind"] != row["kind"] for row in rows.values())

@@ -31,7 +31,7 @@ SET, MANIFEST, INCOMPLETE = "set.json", "manifest.csv", ".incomplete"
 SUBTYPE = "PCM_16"
 PROTOCOLS = ("disjoint", "same_class", "other_take", "mismatched", "oracle")
 _SCRATCH = ".build"  # in the unfinished set: what was asked for, rows of the items that are whole, their parts
-_NOT_SHOWN = ("gain", "parts", "other_take", "kinds", "sources")  # of a row, in the manifest
+_NOT_SHOWN = ("gain", "parts", "other_take", "kinds", "sources", "ref_sources")  # of a row, in the manifest
 _STATE, _ROWS, _PARTS = f"{_SCRATCH}/arguments.json", f"{_SCRATCH}/rows", f"{_SCRATCH}/parts"
 
 
@@ -181,13 +181,13 @@ def _write_item(plan: Plan, folder: Path, draw: Draw) -> None:
 def _write_partners(plan: Plan, folder: Path, rows: list[Row]) -> dict[str, Any]:
     """References that come from other items, at the level that they would have in this one; what set.json says."""
     heard = [(number, part) for number, row in enumerate(rows) for part in range(row["parts"])]
-    kinds, sources = ([rows[number][name][part] for number, part in heard] for name in ("kinds", "sources"))
-    same = references.partners(kinds, sources, "same_class", plan.recipe.seed)
+    columns = ("kinds", "sources", "ref_sources")
+    kinds, sources, reference_sources = ([rows[number][name][part] for number, part in heard] for name in columns)
+    same = references.partners(kinds, sources, "same_class", plan.recipe.seed, reference_sources)
     same_class: list[list[tuple[int, int] | None]] = [[] for _ in rows]
     for (number, _), partner in zip(heard, same, strict=True):
         same_class[number].append(None if partner is None else heard[partner])
-    whole = ([row[name] for row in rows] for name in ("kind", "source", "ref_source"))
-    kinds, sources, reference_sources = whole
+    kinds, sources, reference_sources = ([row[name] for row in rows] for name in ("kind", "source", "ref_source"))
     others = references.partners(kinds, sources, "mismatched", plan.recipe.seed, reference_sources)
     mismatched: list[list[tuple[int, int] | None]] = [
         [None] if other is None else [(other, part) for part in range(rows[other]["parts"])] for other in others
