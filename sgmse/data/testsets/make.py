@@ -130,7 +130,6 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
     }
     row |= {"kinds": [part.clip.kind for part in parts], "sources": [part.clip.source for part in parts]}
     row["ref_sources"] = [part.reference_source for part in heard]
-    row["ref_sources"] = [part.reference_source for part in heard]
     return Item(mixture.clean, mixture.noise, refs, unit, mixture.reference_gain, row)
 
 
