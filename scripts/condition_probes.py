@@ -36,12 +36,13 @@ from sgmse import checkpoints, evaluation, runs  # noqa: E402
 from sgmse.arguments import Parser  # noqa: E402
 from sgmse.checks import check_sampler  # noqa: E402
 from sgmse.diagnostics import attention, gap, probe_plots, sensitivity  # noqa: E402
-from sgmse.diagnostics.items import Item, interval, read_items, require_encoder  # noqa: E402
+from sgmse.diagnostics.items import Item, interval, read_items, require_encoder, require_writable  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 from sgmse.model import NoiseCondScoreModel  # noqa: E402
 from sgmse.sampling import SamplerSettings  # noqa: E402
 
 PARTS = ("gap", "sensitivity", "attention")
+NO_ATTENTION = "the model has no cross-attention to tokens of its reference, so there is nothing to draw"
 
 
 def main() -> None:
@@ -49,10 +50,13 @@ def main() -> None:
     arguments = parse_arguments()
     model = checkpoints.load_model(arguments.ckpt, arguments.encoder_checkpoint).model
     require_encoder(model, arguments.ckpt)
+    if set(arguments.parts) == {"attention"} and not attention.has_attention(model):
+        raise UserError(f"{arguments.ckpt}: {NO_ATTENTION}; choose other --parts")
     sampler = model.sampler if arguments.N is None else replace(model.sampler, N=arguments.N)
     check_sampler(sampler, model.objective.name)
     model = model.to(torch.device(runs.device(arguments.device)))
     items, reason = read_items(arguments.set, model, arguments.max_files)
+    require_writable(arguments.out)
     print(f"{len(items)} files of {arguments.set}, encoder {model.settings['encoder']}")
     if "gap" in arguments.parts:
         show_gap(model, items, reason, arguments)
@@ -114,7 +118,7 @@ def show_attention(
     """Maps of a few files, spread over those that were read."""
     print("\nattention")
     if not attention.has_attention(model):
-        print("the model has no cross-attention to tokens of its reference, so there is nothing to draw")
+        print(NO_ATTENTION)
         return
     rows, rate = [], model.settings["sample_rate"]
     for place in np.unique(np.linspace(0, len(items) - 1, arguments.attention_files).round().astype(int)):

@@ -35,7 +35,7 @@ from sgmse.arguments import Parser  # noqa: E402
 from sgmse.checkpoints import Loaded  # noqa: E402
 from sgmse.diagnostics import coverage, coverage_plots, gain  # noqa: E402
 from sgmse.diagnostics.coverage import DISTANCES, Correlation  # noqa: E402
-from sgmse.diagnostics.items import require_encoder  # noqa: E402
+from sgmse.diagnostics.items import require_encoder, require_writable  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 from sgmse.sweep.scoring import cores, scorer  # noqa: E402
 
@@ -47,19 +47,24 @@ def main() -> None:
     loaded = checkpoints.load_model(arguments.ckpt, arguments.encoder_checkpoint)
     require_encoder(loaded.model, arguments.ckpt)
     model = loaded.model.to(torch.device(runs.device(arguments.device)))
-    gains, what = known_gains(arguments, loaded)
+    known, baseline = scored_gains(arguments), load_baseline(arguments)
     sets = [coverage.hear_set(model, folder, arguments.max_files) for folder in arguments.test_dir]
     table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
+    if known is not None and not pd.Series(gain.of_files(known[0], table)).notna().any():
+        raise UserError(f"{arguments.scores}: has no gain for any file of --test_dir; name the scores of these sets")
+    require_writable(arguments.out)
     training = coverage.hear_training(model, coverage.training_references(model, config, noise_dirs))
     table = table.assign(**coverage.distances(training, vectors))
     out = arguments.out
     coverage_plots.write_map(training.vectors.numpy(), table, vectors.numpy(), out / "map.png")
     show_distances(table)
-    if gains is not None:
-        table = table.assign(gain=gain.of_files(gains, table))
+    if baseline is not None:
+        known = enhanced_gains(arguments, loaded, baseline), "matched − baseline"
+    if known is not None:
+        table = table.assign(gain=gain.of_files(known[0], table))
         lines = coverage.correlations(table)
-        coverage_plots.write_distances(table, lines, what, out / "distance.png")
-        show_correlations(lines, what)
+        coverage_plots.write_distances(table, lines, known[1], out / "distance.png")
+        show_correlations(lines, known[1])
     else:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
     evaluation.write_csv(table, out / "coverage.csv")
@@ -83,25 +88,31 @@ def training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, list[str
     return config, [str(folder) for folder in folders]
 
 
-def known_gains(arguments: argparse.Namespace, loaded: Loaded) -> tuple[pd.Series | None, str]:
-    """Gains by set and file, if they can be known, and what they are the difference of."""
-    names = [folder.name for folder in arguments.test_dir]
-    if arguments.scores is not None:
-        return gain.of_scores(arguments.scores, arguments.gain, names)
+def scored_gains(arguments: argparse.Namespace) -> tuple[pd.Series, str] | None:
+    """Gains by set and file from --scores, if that is given, and what they are the difference of."""
+    if arguments.scores is None:
+        return None
+    return gain.of_scores(arguments.scores, arguments.gain, [folder.name for folder in arguments.test_dir])
+
+
+def load_baseline(arguments: argparse.Namespace) -> Loaded | None:
+    """The model of --baseline, if that is given. Raises `UserError` where it takes references."""
     if arguments.baseline is None:
-        return None, ""
-    baseline = checkpoints.load_model(arguments.baseline, arguments.encoder_checkpoint)
+        return None
+    baseline = checkpoints.load_model(arguments.baseline)
     if baseline.model.encoder is not None:
         raise UserError(f"--baseline {arguments.baseline}: has a noise encoder; name one trained with --encoder none")
+    return baseline
+
+
+def enhanced_gains(arguments: argparse.Namespace, loaded: Loaded, baseline: Loaded) -> pd.Series:
+    """Gains by set and file over the baseline, enhanced and scored here."""
     baseline.model.to(loaded.model.device)
+    out, most, size = arguments.out / "scores", arguments.max_files, arguments.batch_size
     with scorer(arguments.jobs) as score:
-        found = [
-            gain.of_baseline(
-                loaded, baseline, folder, arguments.out / "scores", arguments.max_files, arguments.batch_size, score
-            )
-            for folder in arguments.test_dir
-        ]
-    return pd.concat(found), "matched − baseline"
+        return pd.concat(
+            [gain.of_baseline(loaded, baseline, folder, out, most, size, score) for folder in arguments.test_dir]
+        )
 
 
 def show_distances(table: pd.DataFrame) -> None:

@@ -1,5 +1,6 @@
 """Distances from the training references, what they say about the gain, and the command."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sgmse import familiarity  # noqa: E402
 from sgmse.data import corpora  # noqa: E402
 from sgmse.diagnostics import coverage, gain  # noqa: E402
 from sgmse.diagnostics.coverage import Training, correlation, distances, nearest, spearman  # noqa: E402
+from sgmse.diagnostics.items import open_references  # noqa: E402
 from sgmse.errors import UserError  # noqa: E402
 
 
@@ -127,6 +129,12 @@ def test_a_table_of_several_sets_and_experiments_is_taken_apart(tmp_path):
     assert found.to_dict() == {("ood", "a"): 1.0, ("id", "a"): 0.5}
 
 
+def test_files_and_sets_may_have_numbers_for_names(tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("set,system,file,pesq\n01,matched,007,2\n01,null,007,1.5\n")
+    assert gain.of_scores(table, None, ["01"])[0].to_dict() == {("01", "007"): 0.5}
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [({"file": ["a"]}, "no column pesq"), ({"file": ["a"], "pesq": [1.0]}, "no column system")],
@@ -152,11 +160,16 @@ def test_the_command_maps_and_judges_by_a_baseline_and_does_nothing_twice(tmp_pa
     table = pd.read_csv(out / "coverage.csv")
     assert table["gain"].notna().all()
     assert (table[[*coverage.DISTANCES]] > 0).all(axis=None)
+    ours, theirs = (pd.read_csv(out / "scores" / "set" / role / "sweep.csv") for role in ("model", "baseline"))
+    ours, theirs = (rows[rows["nfe"] > 0].set_index("file")["pesq"] for rows in (ours, theirs))
+    assert table.set_index("file")["gain"].to_dict() == pytest.approx((ours - theirs).to_dict())
     assert (out / "distance.png").is_file()
     written = {path: path.stat().st_mtime_ns for path in out.rglob("sweep.csv")}
     assert len(written) == 2
     call(command.main, capsys, *asked, "--baseline", bare)
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("sweep.csv")}
+    told = open_references(folder, command.checkpoints.load_model(ckpt).model, None).told()
+    assert all(json.loads(path.with_suffix(".json").read_text())["references"] == told for path in written), "else anew"
     assert "has a noise encoder" in refusal(command.main, capsys, *asked, "--baseline", ckpt)
 
 
@@ -190,6 +203,15 @@ def test_what_cannot_be_mapped_is_refused_in_a_sentence(tmp_path, capsys):
     assert "is no folder of noise" in refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder, "--train", "gone")
     lonely = refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder, "--gain", "a", "b")
     assert "give --scores" in lonely
+    other = scores(tmp_path / "scores.csv", system=["matched", "null"], file=["x.wav"] * 2, pesq=[2.0, 1.0])
+    asked = ("--ckpt", ckpt, "--test_dir", folder, "--out", tmp_path / "out", "--scores")
+    assert "both say what the gain is" in refusal(main, capsys, *asked, other, "--baseline", bare)
+    assert "has no gain for any file" in refusal(main, capsys, *asked, other)
+    assert "name two of its systems" in refusal(main, capsys, *asked, other, "--gain", "null", "null")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    into = ("--ckpt", ckpt, "--test_dir", folder, "--out", tmp_path / "file")
+    assert "cannot be written" in refusal(main, capsys, *into)
     (ckpt.parent.parent / "config.yaml").unlink()
     assert "nothing says what" in refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder)
     (folder / "ref").rename(folder / "elsewhere")

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,10 +17,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts import condition_probes  # noqa: E402
-from sgmse import losses  # noqa: E402
+from sgmse import checkpoints, losses  # noqa: E402
 from sgmse.conditioning import Condition  # noqa: E402
+from sgmse.data import audio  # noqa: E402
 from sgmse.diagnostics import gap  # noqa: E402
-from sgmse.diagnostics.items import Item  # noqa: E402
+from sgmse.diagnostics.items import Item, read_items  # noqa: E402
 from sgmse.errors import UserError  # noqa: E402
 from sgmse.sampling import SamplerSettings  # noqa: E402
 from sgmse.sde import OUVE, per_item  # noqa: E402
@@ -147,12 +149,39 @@ def manifest(folder: Path) -> list[str]:
     return [f"{p.stem},kind{i % 2},source{i}\n" for i, p in enumerate(sorted((folder / "noisy").iterdir()))]
 
 
+def test_items_hold_waveforms_over_the_peak_of_the_noisy_one_and_a_mismatched_reference(tmp_path):
+    model, folder = tiny(), short_set(tmp_path / "set", 2, 1.0)
+    (folder / "manifest.csv").write_text("id,kind,source\n" + "".join(manifest(folder)))
+    items, reason = read_items(folder, model, None)
+    assert reason == ""
+    for one, other in (items, items[::-1]):
+        noisy, clean, own, lent = (
+            torch.from_numpy(audio.read(folder / kind / name, 16000))
+            for kind, name in (("noisy", one.name), ("clean", one.name), ("ref", one.name), ("ref", other.name))
+        )
+        peak = noisy.abs().max()
+        torch.testing.assert_close(one.noisy, noisy / peak)
+        torch.testing.assert_close(one.clean, clean / peak)
+        torch.testing.assert_close(one.reference, own / peak)
+        assert one.other is not None
+        torch.testing.assert_close(one.other, lent / lent.std() * own.std() / peak, rtol=0.02, atol=0.001)
+        assert one.kind in ("kind0", "kind1")
+
+
 def test_a_model_or_a_set_without_references_is_refused_in_a_sentence(tmp_path, capsys):
     bare = saved_run(tmp_path / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
     ckpt, folder = saved_run(tmp_path / "logs" / "run"), short_set(tmp_path / "set", 2, 1.0)
     main = condition_probes.main
     assert "without a noise encoder" in refusal(main, capsys, bare, folder)
     assert "no such folder" in refusal(main, capsys, ckpt, tmp_path / "nowhere")
+    assert "no cross-attention" in refusal(main, capsys, ckpt, folder, "--parts", "attention")
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(main, capsys, ckpt, folder, "--out", tmp_path / "file")
+    first, second = audio.find(folder / "ref")
+    audio.write(first, np.zeros(8000, np.float32), 16000)
+    assert [item.name for item in read_items(folder, checkpoints.load_model(ckpt).model, None)[0]] == [second.name]
+    audio.write(second, np.zeros(8000, np.float32), 16000)
+    assert "all of its references are silent" in refusal(main, capsys, ckpt, folder)
     (folder / "ref").rename(folder / "elsewhere")
     assert "holds no ref/" in refusal(main, capsys, ckpt, folder)
     assert "1 or more" in refusal(main, capsys, ckpt, folder, "--max_files", 0)

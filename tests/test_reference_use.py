@@ -1,8 +1,10 @@
 """The verdict on a reference: its rules, the protocols, and the command from checkpoint to table."""
 
+import argparse
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from sgmse.data.references import leak  # noqa: E402
 from sgmse.diagnostics import differences, subjects, verdict  # noqa: E402
 from sgmse.diagnostics.protocols import PROTOCOLS, at_level, open_set, shuffled  # noqa: E402
 from sgmse.diagnostics.use import COLUMNS, Use  # noqa: E402
+from sgmse.diagnostics.use_report import examined  # noqa: E402
 from sgmse.frame_noise import FrameNoise  # noqa: E402
 from sgmse.statistics import Difference  # noqa: E402
 
@@ -55,6 +58,7 @@ SI_SDR_MOVES = NOTHING | {"si_sdr": Difference(0.4, 0.2, 0.6, 0.0, 8, 4, 1)}
         ({WRONG: NOTHING, LOUDER: COSTS}, [], "undecided", "not everything else about the reference"),
         ({WRONG: NOTHING, ORACLE: COSTS}, [], "undecided", "not everything else about the reference"),
         ({WRONG: SI_SDR_MOVES}, [], "undecided", "not everything else"),
+        ({WRONG: NOTHING, LOUDER: interval(0.01, 0.02)}, [], "undecided", "not everything else"),
         ({WRONG: interval(0.01, 0.02)}, [], "heard", "costs +0.015 [+0.010, +0.020] PESQ, next to nothing;"),
         ({MATCHED: PAYS, WRONG: UNSURE}, [], "undecided", "more files are needed; matched − baseline is +0.200"),
         ({MATCHED: PAYS, WRONG: interval(-0.2, -0.1)}, [], "undecided", "the wrong one does better"),
@@ -171,6 +175,38 @@ def test_every_protocol_is_what_it_says(test_set, logs):
     assert references.leaks("oracle", RATE, 1)[0] == leak.score(given["oracle"], noise, RATE)
 
 
+@pytest.mark.parametrize("kind", ["noisy", "clean", "ref"])
+def test_a_file_that_changed_makes_the_set_another_one(kind, test_set, logs, tmp_path):
+    own = tmp_path / "set"
+    shutil.copytree(test_set, own)
+    model = model_of(logs["cnn0"])
+    before, again = (open_set(own, model, None, 0).told() for _ in range(2))
+    path = audio.find(own / kind)[1]
+    audio.write(path, 0.5 * audio.read(path, RATE), RATE)
+    assert before == again
+    assert open_set(own, model, None, 0).told()["fingerprint"] != before["fingerprint"]
+
+
+def test_rows_of_other_settings_are_not_kept(test_set, logs):
+    references = open_set(test_set, model_of(logs["cnn0"]), 2, 0)
+    asked = {"test_set": test_set, "guidance_scale": 1.0, "N": None, "seed": 0, "batch_size": 8}
+
+    def shared(references=references, device="cpu", **changed):
+        return reference_use.shared_settings(argparse.Namespace(**asked | changed), device, references)
+
+    others = [shared(guidance_scale=2.0), shared(N=3), shared(seed=1), shared(batch_size=4), shared(device="cuda")]
+    others += [shared(test_set=test_set / "other"), shared(open_set(test_set, model_of(logs["cnn0"]), 3, 0))]
+    assert shared() == shared()
+    assert all(other != shared() for other in others)
+
+
+def test_steps_that_the_baseline_cannot_take_are_refused_before_any_work(test_set, logs, tmp_path, capsys):
+    one_step = trained(tmp_path / "logs" / "run", encoder="none", cond_drop_prob=0.0, objective="predictive")
+    words = (logs["cnn0"], test_set, "--baseline", one_step, "--N", 5, "--out", tmp_path / "out")
+    assert "--N 5 does not fit the objective predictive" in refusal(reference_use.main, capsys, *words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_hold_the_scores_of_the_batch_enhanced_with_that_reference(test_set, logs, examine, tmp_path):
     _, frame = examine(tmp_path, logs["cnn0"], test_set, "--guidance_scale", 2, "--max_files", 2)
     model = model_of(logs["cnn0"])
@@ -205,6 +241,7 @@ def test_the_command_leaves_scores_and_table_and_a_rerun_goes_on(test_set, logs,
     assert "no baseline runs: name one with --baseline" in said
     assert "share samples with their mixture: matched 0 of 2, mismatched 0 of 2, oracle 2 of 2" in said
     assert "## By class" in said
+    assert "leak share: an overlapping reference gives" in said
     assert (tmp_path / "use.png").read_bytes().startswith(b"\x89PNG")
     done = []
     one = Use._enhanced
@@ -288,6 +325,15 @@ def test_what_a_set_lacks_is_said_and_the_rest_runs(test_set, logs, examine, tmp
     assert "oracle − null" in said
 
 
+def test_rows_of_checkpoints_that_are_not_asked_for_are_left_aside(test_set, logs):
+    models, references = subjects.load([logs["cnn0"]], None), open_set(test_set, model_of(logs["cnn0"]), 2, 0)
+    own, noisy = rows("matched", [2.0, 3.0]), rows("noisy", [1.0, 1.0])
+    other = rows("matched", [9.0, 9.0], seed=1).assign(checkpoint="of an earlier call")
+    frame = pd.concat([own.assign(checkpoint=models[0].loaded.sha256), noisy.assign(checkpoint=""), other])
+    found = examined(frame, references, models, [], None).frame
+    assert found.groupby("system")["pesq"].mean().to_dict() == {"matched": 2.5, "noisy": 1.0}
+
+
 def test_files_without_a_match_are_left_out_of_that_protocol_alone(test_set, logs, examine, tmp_path):
     some = tmp_path / "some"
     shutil.copytree(test_set, some)
@@ -299,6 +345,19 @@ def test_files_without_a_match_are_left_out_of_that_protocol_alone(test_set, log
     said, frame = examine(tmp_path / "out", logs["cnn0"], some, "--max_files", 3)
     assert "same_class runs for 2 of 3 files, the others have no match" in said
     assert sorted(frame.loc[frame["system"] == "same_class", "file"]) == [f"{name}.wav" for name in rainy]
+
+
+def test_files_with_a_silent_reference_count_in_no_difference(test_set, logs, examine, tmp_path):
+    quiet = tmp_path / "quiet"
+    shutil.copytree(test_set, quiet)
+    paths = audio.find(quiet / "ref")
+    audio.write(paths[0], np.zeros(8000, np.float32), RATE)
+    _, frame = examine(tmp_path / "a", logs["cnn0"], quiet, "--max_files", 2)
+    assert frame[frame["system"] == "noisy"]["file"].nunique() == 2
+    assert paths[0].name not in set(frame[frame["system"].isin(["matched", "louder", "shuffled"])]["file"])
+    audio.write(paths[-1], np.zeros(8000, np.float32), RATE)
+    said, _ = examine(tmp_path / "b", logs["cnn0"], quiet, "--max_files", 2)
+    assert "**undecided**: there are no matched references to judge" in said
 
 
 def test_a_model_trained_without_dropping_has_no_null(test_set, tmp_path, examine, capsys):
@@ -320,6 +379,22 @@ def test_a_baseline_of_another_rate_or_budget_runs_and_is_told(test_set, logs, t
     (longer,) = subjects.load([logs["none0"]], None)
     (logs["none0"].parent.parent / "validation.csv").unlink()
     assert subjects.differences_of(ours, longer, None) == ["8 steps of training, not 4"]
+
+
+@pytest.mark.parametrize("name", ["batch_size", "lr", "max_steps", "speech_dir", "nf", "objective"])
+def test_a_baseline_of_another_budget_network_or_data_is_told_apart(name, logs):
+    ours, bare = (subjects.load([logs[run]], None)[0] for run in ("cnn0", "none0"))
+    other = replace(bare, settings=bare.settings | {name: "other"})
+    (found,) = subjects.differences_of(ours, other, None)
+    assert found.startswith(f"{name} other, not ")
+    assert subjects.differences_of(ours, replace(bare, settings=bare.settings | {"encoder": "other"}), None) == []
+
+
+def test_a_baseline_that_samples_with_other_steps_is_told_apart_unless_both_take_the_same(logs):
+    ours, bare = (subjects.load([logs[run]], None)[0] for run in ("cnn0", "none0"))
+    bare.loaded.model.sampler = replace(bare.loaded.model.sampler, N=3)
+    assert subjects.differences_of(ours, bare, None) == ["3 sampling steps, not 1 (equal ones with --N)"]
+    assert subjects.differences_of(ours, bare, 5) == []
 
 
 ENCODERS = {

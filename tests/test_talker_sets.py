@@ -1,5 +1,6 @@
 """Test sets in which the noise is one other talker and the reference another utterance of that talker."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -9,11 +10,15 @@ from commands import call, refusal
 from noise_classes import RATE
 from small_corpora import save
 
-from sgmse.data import audio
+from sgmse.data import audio, corpora
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import rms
 from sgmse.data.noise.talkers import talker
 from sgmse.data.references import leak
+from sgmse.data.testsets import build
 from sgmse.data.testsets.build import read_rows
+from sgmse.data.testsets.plan import with_reference
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import make_testset
@@ -50,6 +55,21 @@ def test_the_reference_is_another_file_of_the_other_talker(made):
     for row in read_rows(made / "one"):
         assert row["ref_source"] != row["source"]
         assert talker(Path(row["ref_source"])) == talker(Path(row["source"])) == row["kind"]
+
+
+def test_the_file_in_the_mixture_is_never_drawn_for_the_reference():
+    clips = tuple(Clip(Path(f"p1_{n}.wav"), "p1", f"p1_{n}", "test", RATE, 3.0) for n in range(3))
+    drawn = [with_reference(clips[0], {"p1": clips}, seed)[1] for seed in range(20)]
+    assert {clip.path for clip in drawn} == {clips[1].path, clips[2].path}
+
+
+def test_every_utterance_is_a_recording_of_its_own_whatever_a_manifest_calls_its_source(tmp_path):
+    corpus = speech(tmp_path / "speech", talkers=2, files=2)
+    clips = [Clip(clip.path, "speech", "session 1", "test", RATE, 1.0) for clip in corpora.clips(corpus)]
+    manifest.write(corpus, clips)
+    asked = argparse.Namespace(name="talkers", noise_dir=corpus, classes=None, folds=None, split=None)
+    found = make_testset.chosen_clips(asked)
+    assert [(clip.kind, clip.source) for clip in found] == [(f"p{t}", f"p{t}_{n:02d}") for t in (0, 1) for n in (0, 1)]
 
 
 def test_offsets_lead_back_to_both_files(made):
@@ -89,6 +109,34 @@ def test_talkers_take_turns_and_every_snr_is_used_equally_often(made):
     rows = read_rows(made / "one")
     assert [sum(row["snr_db"] == snr for row in rows) for snr in ("0", "5", "10")] == [4, 4, 4]
     assert {row["kind"] for row in rows} == {"p0", "p1", "p2"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "talkers_000"}'])
+def test_an_item_whose_row_is_damaged_is_made_again(text, made, tmp_path, capsys, monkeypatch):
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    corpus, out = made / "speech", tmp_path / "out"
+    arguments = ["talkers", "--speech_dir", corpus, "--noise_dir", corpus, "--sample_rate", RATE, "--num", 3]
+    arguments += ["--jobs", 1, "--out"]
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "_write_partners", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            call(make_testset.main, capsys, *arguments, out)
+    (tmp_path / "out.incomplete" / ".build" / "rows" / "talkers_001.json").write_text(text)
+    assert "2 of 3 items are there from an earlier start" in call(make_testset.main, capsys, *arguments, out)
+    call(make_testset.main, capsys, *arguments, tmp_path / "whole")
+    assert build.set_digest(out) == build.set_digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_damaged_beginning_is_refused_in_a_sentence(text, made, tmp_path, capsys):
+    state = tmp_path / "out.incomplete" / ".build" / "arguments.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(text)
+    corpus = made / "speech"
+    arguments = ["talkers", "--speech_dir", corpus, "--noise_dir", corpus, "--out", tmp_path / "out", "--jobs", 1]
+    assert "out.incomplete: " in refusal(make_testset.main, capsys, *arguments)
 
 
 def test_a_single_talker_is_refused(tmp_path, capsys):

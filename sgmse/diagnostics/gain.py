@@ -9,6 +9,7 @@ import pandas as pd
 
 from sgmse.checkpoints import Loaded
 from sgmse.config import EnhanceConfig
+from sgmse.diagnostics.items import open_references
 from sgmse.errors import UserError
 from sgmse.sweep.cells import cells
 from sgmse.sweep.groups import find_files, grouped
@@ -38,13 +39,12 @@ def of_scores(path: Path, pair: Sequence[str] | None, sets: Sequence[str]) -> tu
         if len(sets) > 1:
             raise UserError(f"{path}: has no column set that tells {', '.join(sets)} apart; give one --test_dir")
         table["set"] = sets[0]
-    systems = [str(name) for name in table[column]]
-    there = set(systems)
+    there = set(table[column])
     chosen = tuple(pair) if pair is not None else next((two for two in _USUAL if there.issuperset(two)), None)
-    if chosen is None or not there.issuperset(chosen):
+    if chosen is None or len(set(chosen)) < 2 or not there.issuperset(chosen):
         raise UserError(f"{path}: name two of its systems with --gain; there are {', '.join(sorted(there))}")
-    table["stem"], table["named"] = [_stem(name) for name in table["file"]], systems
-    first, second = (table[table["named"] == name].groupby(["set", "stem"])["pesq"].mean() for name in chosen)
+    table["stem"] = [_stem(name) for name in table["file"]]
+    first, second = (table[table[column] == name].groupby(["set", "stem"])["pesq"].mean() for name in chosen)
     return (first - second).dropna(), f"{chosen[0]} − {chosen[1]}"
 
 
@@ -61,9 +61,9 @@ def of_baseline(
 
     Both take one draw of their own sampler. Scores are kept below `out_dir`; what is there is not done again.
     """
-    found = []
+    found, told = [], open_references(folder, model.model, max_files).told()
     for role, loaded in (("model", model), ("baseline", baseline)):
-        kept = Kept(out_dir / folder.name / role, _shared(loaded, folder, max_files, batch_size))
+        kept = Kept(out_dir / folder.name / role, _shared(loaded, folder, told, batch_size))
         planned = cells(loaded.model, ["auto"], [loaded.model.sampler.N], [1.0], ["none"])
         if not all(kept.has(cell.key) for cell in planned):
             config = EnhanceConfig(test_dir=str(folder), reference="disjoint")
@@ -85,19 +85,20 @@ def _stem(name: object) -> str:
     return PurePosixPath(str(name)).stem
 
 
-def _shared(loaded: Loaded, folder: Path, max_files: int | None, batch_size: int) -> dict[str, object]:
-    """What the kept scores depend on."""
+def _shared(loaded: Loaded, folder: Path, told: dict[str, str], batch_size: int) -> dict[str, object]:
+    """What the kept scores depend on; `told`: of the files of the set, those of its references among them."""
     return {
         "checkpoint_sha256": loaded.sha256,
         "test_dir": str(folder.resolve()),
-        "max_files": max_files,
+        "references": told,
         "batch_size": batch_size,
     }
 
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, keep_default_na=False)  # else a system that is called null would be none
+        # else a system that is called null would be none, and the file 007 would be 7
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(("set", "file", *_SYSTEM), str))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check --scores") from None
     except (OSError, ValueError):

@@ -65,7 +65,7 @@ def measure(model: NoiseCondScoreModel, items: Sequence[Item], seed: int, batch_
     if not rows:
         raise UserError(
             "the model was trained without dropping references and the set has no mismatched ones, so there is nothing "
-            "to hold the matched ones against; name a set with kinds in manifest.csv"
+            "to hold the matched ones against; name a set with kinds in manifest.csv, or leave gap out of --parts"
         )
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgmse.conditioning import Condition
 from sgmse.data import audio
+from sgmse.data.mixing import is_silent
 from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.diagnostics.protocols import SetReferences, open_set
 from sgmse.errors import UserError
@@ -55,6 +56,12 @@ def require_encoder(model: NoiseCondScoreModel, ckpt: Path) -> None:
         )
 
 
+def require_writable(folder: Path) -> None:
+    """Make the folder of the results. Raises `UserError` where nothing can be written, before there is any."""
+    with audio.temporary(folder / "results") as part:
+        part.touch()
+
+
 def open_references(folder: Path, model: NoiseCondScoreModel, max_files: int | None) -> SetReferences:
     """The files of a set with their references. Raises `UserError` where it has none of its own."""
     if not folder.is_dir():
@@ -68,7 +75,10 @@ def open_references(folder: Path, model: NoiseCondScoreModel, max_files: int | N
 
 
 def read_items(folder: Path, model: NoiseCondScoreModel, max_files: int | None) -> tuple[list[Item], str]:
-    """The files of a set (`max_files`: spread over it), and why there is no mismatched reference ("": there is)."""
+    """The files of a set (`max_files`: spread over it), and why there is no mismatched reference ("": there is).
+
+    Files with a silent reference are left out.
+    """
     found = open_references(folder, model, max_files)
     files, rate, items = found.files, model.settings["sample_rate"], []
     for place, row in enumerate(manifest_rows(folder, files.names)):
@@ -79,8 +89,13 @@ def read_items(folder: Path, model: NoiseCondScoreModel, max_files: int | None) 
         peak = noisy.abs().max().clamp_min(1e-8)
         reference, wrong = (None if w is None else torch.from_numpy(w) / peak for w in (own, other))
         assert reference is not None
+        if is_silent(reference.numpy()):
+            print(f"{name}: its reference is silent, so it is left out")
+            continue
         described = (row.get("source") or row.get("noise") or name, row.get("kind") or "", row.get("timeline") or "")
         items.append(Item(name, noisy / peak, clean / peak, reference, wrong, *described))
+    if not items:
+        raise UserError(f"{folder}: all of its references are silent; build the set anew")
     return items, found.refused.get("mismatched", "")
 
 

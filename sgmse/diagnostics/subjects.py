@@ -51,7 +51,7 @@ def load(paths: Sequence[Path], encoder_checkpoint: str | None) -> list[Subject]
     for place, path in enumerate(paths):
         loaded, run = checkpoints.load_model(path, encoder_checkpoint), _run_settings(path)
         settings = loaded.model.settings | run
-        found.append(Subject(path, loaded, int(run.get("seed", place)), settings, bool(run), _steps(path)))
+        found.append(Subject(path, loaded, _seed(path, run, place), settings, bool(run), _steps(path)))
     for other in found[1:]:
         differing = unlike(found[0], other, COMPARED)
         if differing:
@@ -114,9 +114,13 @@ def _shown(value: Any) -> str:
     return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
+def _config(ckpt: Path) -> Path:
+    return ckpt.parent.parent / "config.yaml"
+
+
 def _run_settings(ckpt: Path) -> dict[str, Any]:
     """config.yaml of the run that wrote a checkpoint; empty without one."""
-    path = ckpt.parent.parent / "config.yaml"
+    path = _config(ckpt)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -126,11 +130,18 @@ def _run_settings(ckpt: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _seed(ckpt: Path, run: Mapping[str, Any], place: int) -> int:
+    seed = run.get("seed", place)
+    if not isinstance(seed, int):
+        raise UserError(f"{_config(ckpt)}: seed {seed} is no whole number; restore it, or move it away")
+    return seed
+
+
 def _steps(ckpt: Path) -> int | None:
     """How many steps the run behind a checkpoint was trained: a best checkpoint may be an early one."""
     try:
         with open(ckpt.parent.parent / "validation.csv", newline="", encoding="utf-8") as file:
             return max(int(float(row["step"])) for row in csv.DictReader(file))
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, OverflowError):
         step = checkpoints.read(ckpt).get("global_step")
         return int(step) if isinstance(step, int) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from sgmse.checks import check_sampler
 from sgmse.data.references.leak import Leak
+from sgmse.data.testsets.build import MANIFEST
 from sgmse.diagnostics.items import manifest_rows
 from sgmse.diagnostics.protocols import Protocol, SetReferences
 from sgmse.diagnostics.subjects import Subject
@@ -110,13 +112,16 @@ class Use:
         model, names = subject.loaded.model, self.references.files.names
         rate = model.settings["sample_rate"]
         found = {name: self.references.reference(protocol, place, rate) for place, name in enumerate(names)}
-        has_one = {name for name in names if protocol == "null" or found[name] is not None}
         heard = [
             replace(group, heard=hear(model, group.peak, [found[name] for name in group.names])) for group in groups
         ]
-        silent = sum(int(group.heard.is_null.sum()) for group in heard) - (len(names) - len(has_one))
-        if silent and protocol != "null":
-            tqdm.write(f"{protocol}: {silent} references are silent and became the null condition")
+        is_null: dict[str, bool] = {}
+        for group in heard:
+            is_null |= zip(group.names, group.heard.is_null.tolist(), strict=True)
+        silent = sum(is_null[name] and found[name] is not None for name in names)
+        if silent:
+            tqdm.write(f"{protocol}: {silent} files have a silent reference and are left out")
+        has_one = {name for name in names if protocol == "null" or not is_null[name]}
         scale = 0.0 if protocol == "null" else self.guidance_scale
         estimates, costs = self._enhanced(subject, heard, scale)
         rows = self._rows(self._told(subject, protocol, scale), heard, estimates, costs, score, has_one)
@@ -182,9 +187,9 @@ def facts(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         try:
             snr_db = float(row.get("snr_db") or "nan")
         except ValueError:
-            raise UserError(
-                f"{folder / 'manifest.csv'}: snr_db of {name} is {row['snr_db']}, no number; correct it"
-            ) from None
+            snr_db = math.inf
+        if math.isinf(snr_db):
+            raise UserError(f"{folder / MANIFEST}: snr_db of {name} is {row['snr_db']}, no number; correct it")
         source = row.get("source") or row.get("noise") or name
         found[name] = {"kind": row.get("kind") or "", "source": source, "snr_db": snr_db}
     return found

@@ -42,13 +42,13 @@ class Kept:
         self.path, self.shared = out_dir / f"{table.name}.csv", out_dir / f"{table.name}.json"
         self.table, self.frame = table, pd.DataFrame(columns=table.columns)
         self.changed: list[str] = []
-        if self.path.is_file() and self.shared.is_file():
+        if os.path.isfile(self.path) and os.path.isfile(self.shared):  # False, too, where the path is none
             before = _read_json(self.shared)
             self.changed = sorted(k for k in shared.keys() | before.keys() if shared.get(k) != before.get(k))
             if not self.changed:
                 self.frame = _read_csv(self.path, table)
         if self.frame.empty:  # old rows go first, so that a stop in between cannot pair them with the new settings
-            self.path.unlink(missing_ok=True)
+            _remove(self.path)
         write_text(self.shared, json.dumps(shared, indent=1))
 
     def has(self, key: Key | tuple[str, ...]) -> bool:
@@ -59,6 +59,13 @@ class Kept:
         new = pd.DataFrame(rows, columns=self.table.columns).astype(self.table.types)
         self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
         evaluation.write_csv(self.frame, self.path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written anew ({error.strerror}); choose another --out") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -78,6 +85,8 @@ def _read_csv(path: Path, table: Table) -> pd.DataFrame:
         raise UserError(f"{path}: cannot be read as a CSV table; remove it, or choose another --out") from None
     if list(frame.columns) != table.columns:
         raise UserError(f"{path}: has other columns than this command writes; remove it, or choose another --out")
+    if frame.duplicated([*table.key, "file"]).any():
+        raise UserError(f"{path}: holds a file twice; remove it, or choose another --out")
     return frame
 
 

@@ -120,19 +120,28 @@ def _start(plan: Plan, folder: Path, out: Path) -> None:
         _write_json(folder / _STATE, state)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{folder}: is damaged; remove it or choose another --out") from error
 
 
 def _write_items(plan: Plan, folder: Path, jobs: int) -> list[Row]:
     """Make what is missing, `jobs` at a time, and return the rows of all items."""
     paths = [folder / _ROWS / f"{draw.id}.json" for draw in plan.draws]
-    left = [draw for draw, path in zip(plan.draws, paths, strict=True) if not path.is_file()]
+    left = [draw for draw, path in zip(plan.draws, paths, strict=True) if _row(path) is None]
     if len(left) < len(paths):
         print(f"{len(paths) - len(left)} of {len(paths)} items are there from an earlier start")
     for _ in tqdm(_run(plan, folder, left, jobs), total=len(left), desc="Mixing", unit="item"):
         pass
     return [json.loads(path.read_text()) for path in paths]
+
+
+def _row(path: Path) -> Row | None:
+    """The row of an item that is whole; None: it has to be made."""
+    try:
+        row = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return row if isinstance(row, dict) and row.keys() >= {"id", *_NOT_SHOWN} else None
 
 
 def _run(plan: Plan, folder: Path, draws: list[Draw], jobs: int) -> Iterator[None]:
