@@ -85,7 +85,8 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
     parser.add_argument("ids", nargs="*", metavar="ID", help="experiments (default: all)")
     parser.add_argument("--list", action="store_true", help="print all IDs with their hypotheses")
     parser.add_argument("--scale", default="paper", metavar="NAME", help="paper, mini, or a YAML file (default: paper)")

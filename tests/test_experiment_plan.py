@@ -1,5 +1,6 @@
 """From experiments and a scale to trainings: what is shared, what a scale may change, what a plan costs."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -24,9 +25,11 @@ from sgmse.errors import UserError
 from sgmse.experiments import estimates
 from sgmse.experiments.catalogue import CONFIGS, chosen, load
 from sgmse.experiments.overview import listed, overview
-from sgmse.experiments.plan import Data, Plan, make_data, make_plan, write_speech
+from sgmse.experiments.plan import Data, Plan, make_data, make_plan
 from sgmse.experiments.resolve import resolved, with_defaults
+from sgmse.experiments.run_dir import read_plan
 from sgmse.experiments.scales import load_scale
+from sgmse.experiments.training import write_speech
 from sgmse.sampling import SamplerSettings
 
 CATALOGUE = load()
@@ -110,6 +113,14 @@ def test_random_weights_make_another_training_and_are_smoke():
     assert not any(training.smoke for training in published.trainings.values())
 
 
+def test_where_the_weights_of_an_encoder_lie_is_no_setting_of_a_training_but_random_ones_are():
+    here, there, random = (
+        make_plan(chosen(CATALOGUE, ["CLAP-01"]), SCALES["mini"], Data(), [0], weights).training_of["CLAP-01"]
+        for weights in ("here/clap.pt", "there/clap.pt", "random")
+    )
+    assert here == there != random
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_plan_comes_back_from_json(scale):
     again = Plan.from_json(EVERYTHING[scale].as_json())
@@ -117,10 +128,21 @@ def test_a_plan_comes_back_from_json(scale):
     assert again.config_hash("COMB-03") == EVERYTHING[scale].config_hash("COMB-03")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"experiments": {"A": {}}}'])
-def test_a_damaged_plan_is_refused(text):
+def _without(*names: str) -> bytes:
+    content = json.loads(EVERYTHING["mini"].as_json())
+    for name in names:
+        content[name] = ["a"] if name == "seeds" else {}
+    return json.dumps(content).encode()
+
+
+_DAMAGED = [_without(name) for name in ("training_of", "steps", "items", "set_names", "seeds")]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"experiments": {"A": {}}}', b"\xff\xfe", *_DAMAGED])
+def test_a_damaged_plan_is_refused(tmp_path, text):
+    (tmp_path / "plan.json").write_bytes(text)
     with pytest.raises(UserError, match=r"plan\.json: is damaged"):
-        Plan.from_json(text)
+        read_plan(tmp_path)
 
 
 # ---- what a scale changes ----
@@ -195,7 +217,14 @@ def test_each_set_of_a_small_scale_is_evaluated_once():
         ("encoders: {clip: {nf: 4}}\n", "encoders: clip: unknown; did you mean clap?"),
         ("sizes_from: gpu.yaml\n", "sizes_from gpu.yaml: no such file"),
         ("sizes_from: cpu.yaml\nnot_taken: [dropout]\n", "cpu.yaml has no dropout"),
-        ("figures: {item_seconds: long}\n", "figures: item_seconds long: numbers needed"),
+        ("sizes_from: cpu.yaml\nnot_taken: 3\n", "not_taken 3: a list of settings is needed"),
+        ("sets: {esc50: [ood]}\n", "sets: esc50 ['ood']: the name of one set is needed"),
+        ("data_dir: [data]\n", "data_dir ['data']: the name of a folder is needed"),
+        ("figures: {item_seconds: long}\n", "figures: item_seconds long: a number is needed"),
+        ("figures: {seconds_per_pass: 3}\n", "figures: seconds_per_pass 3: `NAME: NUMBER` is needed"),
+        ("figures: {seconds_per_step: {bridge: 3}}\n", "`BASE: {ENCODER: NUMBER}` is needed"),
+        ("figures: {spread: {seeds: 1}}\n", "spread {'seeds': 1}: seed, source, file are needed"),
+        ("figures: {measured: 3}\n", "figures: measured 3: text is needed"),
         ("figures: [1]\n", "lines such as `NAME: VALUE` are needed"),
     ],
 )
@@ -230,9 +259,10 @@ def test_data_come_from_flags_else_from_where_the_scale_looks():
         ({"speech_dir": ["s"]}, "give both --speech_dir and --noise_dir"),
         ({"speech_dir": ["s"], "noise_dir": ["n"], "data_dir": "d"}, "give one kind"),
         ({"ood_noise_dir": "o"}, "goes with --speech_dir"),
+        ({"test_sets": "nowhere"}, "--test_sets nowhere: holds none of the folders id, ood, nonstationary"),
     ],
 )
-def test_half_of_the_data_is_refused(given, told):
+def test_data_that_cannot_be_meant_are_refused(given, told):
     with pytest.raises(UserError, match=told):
         make_data(SCALES["mini"], **given)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from tiny_experiments import StandIn, plan, ready_sets, scale_file, work
 
 from sgmse.errors import UserError
 from sgmse.experiments import results
+from sgmse.experiments.account import Account
 from sgmse.experiments.cells import all_shares, cells
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.run_dir import join_plan
@@ -80,7 +82,7 @@ def test_the_choice_is_the_best_of_validation_at_least_cost(whole):
     assert frame.groupby("experiment")["guidance_scale"].first().to_dict() == {"BASE": 1, "ONE": 1, "THREE": 3}
 
 
-def test_trainings_are_told_with_their_size_and_the_minutes_of_all_their_starts(whole):
+def test_trainings_are_told_with_their_size_and_their_minutes(whole):
     folder, made, _ = whole
     table = pd.read_csv(folder / "trainings.csv").set_index("training")
     assert tuple(table.reset_index().columns) == results.OF_TRAININGS
@@ -149,6 +151,13 @@ def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys):
     assert set(frame.loc[frame["experiment"] == "THREE", "guidance_scale"]) == {3.0}
 
 
+def test_what_was_done_with_other_settings_is_not_done(whole):
+    folder, made, _ = whole
+    account = Account(work(folder, replace(made, steps=made.steps | {"ONE": (2,)}), StandIn()))
+    planned = cells(account.work.plan, all_shares(made), "all")
+    assert {cell.name for cell in planned if not account.is_done(cell)} == {"ONE"}
+
+
 def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):
     made = plan(tmp_path)
     early = run(tmp_path / "run", made, StandIn(), "evaluate")
@@ -167,6 +176,13 @@ def test_a_run_that_is_asked_to_stop_stops_before_the_next_cell(tmp_path):
         run(tmp_path / "run", plan(tmp_path), launch, stopping=lambda: bool(launch.started))
     assert stop.value.code == 85
     assert len(launch.started) == 1
+
+
+def test_a_process_that_a_signal_ended_has_not_failed(tmp_path):
+    launch = StandIn(fails="guidance_sweep")  # as one that knows no way to stop
+    with pytest.raises(Preempted):
+        run(tmp_path / "run", plan(tmp_path), launch, stopping=lambda: "sweep" in str(launch.started))
+    assert State(tmp_path / "run" / "state").read("choose_BASE_seed0").status == "running"
 
 
 def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path):
@@ -204,6 +220,23 @@ def test_two_processes_never_train_the_same(tmp_path, capsys):
     assert f"process {os.getpid()} on" in capsys.readouterr().out
     lock.release()
     assert run(tmp_path / "run", made, StandIn(), "train").outcomes[f"train_{name}_seed0"] == "done"
+
+
+def test_who_waited_for_another_process_finds_its_work_done(tmp_path, monkeypatch):
+    made = plan(tmp_path)
+    join_plan(tmp_path / "run", made)
+    name, launch, other = made.training_of["BASE"], StandIn(), StandIn()
+    lock = State(tmp_path / "run" / "state").lock(f"train_{name}_seed0")
+    assert lock.acquire() == ""
+
+    def meanwhile(seconds: float) -> None:
+        lock.release()
+        Runner(work(tmp_path / "run", made, other), False, lambda: False).run(cells(made, [(name, 0)], "train"))
+
+    monkeypatch.setattr("sgmse.experiments.runner.time.sleep", meanwhile)
+    runner = Runner(work(tmp_path / "run", made, launch), True, lambda: False)
+    runner.run(cells(made, [(name, 0)], "train"))
+    assert (set(runner.outcomes.values()), launch.started, len(other.started)) == ({"there"}, [], 1)
 
 
 def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tmp_path, capsys):

@@ -117,9 +117,22 @@ def test_ready_made_sets_are_used_as_they_are(tmp_path, folders, capsys):
     assert told == {"sha256": build.set_digest(tmp_path / "ready" / "id"), "items": 2}
     assert (tmp_path / "run" / "id").resolve() == tmp_path / "ready" / "id"
     assert "nothing tells whether they were trained on" in capsys.readouterr().out
-    (tmp_path / "ready" / "id" / "manifest.csv").unlink()
-    with pytest.raises(UserError, match=r"is no test set, manifest.csv is missing"):
-        sets.provide("id", data, 2, tmp_path / "other", [], 1)
+
+
+@pytest.mark.parametrize("part", ["manifest.csv", "noisy", "clean"])
+def test_a_ready_made_set_that_is_not_whole_is_refused_before_anything_is_trained(tmp_path, part):
+    data = Data(test_sets=str(ready_sets(tmp_path / "ready")))
+    (tmp_path / "ready" / "id" / part).rename(tmp_path / part)
+    with pytest.raises(UserError, match=f"is no test set, {part} is missing"):
+        sets.left_out(("id",), data)
+
+
+def test_a_ready_made_set_has_a_row_for_every_file(tmp_path):
+    data = Data(test_sets=str(ready_sets(tmp_path / "ready")))
+    path = tmp_path / "ready" / "id" / "manifest.csv"
+    path.write_text(path.read_text().replace("001,", "100,"))
+    with pytest.raises(UserError, match=r"manifest.csv: has no row whose id is 001"):
+        sets.left_out(("id",), data)
 
 
 def test_a_ready_made_set_of_a_recording_that_was_trained_on_is_refused(folders, tmp_path):

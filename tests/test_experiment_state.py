@@ -55,6 +55,21 @@ def test_a_lock_is_free_when_the_last_process_that_holds_it_has_died(tmp_path):
     other.release()
 
 
+def test_speech_for_mixing_is_listed_once_also_after_a_stop_in_between(tmp_path, monkeypatch):
+    made = plan(tmp_path)
+    mixing = {name: dataclasses.replace(t, corpora=("voicebank", "demand")) for name, t in made.trainings.items()}
+    made = dataclasses.replace(made, trainings=mixing, data=dataclasses.replace(made.data, data_dir=str(tmp_path)))
+    listed = []
+    monkeypatch.setattr(training, "write_speech", lambda voicebank, out: listed.append((voicebank, out)))
+    out = tmp_path / "run" / "speech"
+    out.mkdir(parents=True)
+    training.prepare_speech(work(tmp_path / "run", made, StandIn()))
+    assert listed == [(tmp_path / "voicebank", out)]
+    (out / "manifest.csv").touch()
+    training.prepare_speech(work(tmp_path / "run", made, StandIn()))
+    assert len(listed) == 1
+
+
 @pytest.mark.parametrize(("age_s", "free"), [(10, False), (1000, True)])
 def test_a_lock_of_another_host_is_taken_over_when_its_heart_stops(tmp_path, age_s, free):
     path = tmp_path / "lock"
@@ -91,8 +106,8 @@ def test_the_tables_go_to_wandb_and_stay_on_disk_whatever_it_does(tmp_path, caps
     assert ("warning: W&B did not take the tables (ConnectionError: no way)" in capsys.readouterr().err) != works
 
 
-def test_minutes_are_the_sum_of_all_starts(tmp_path):
+def test_minutes_are_those_of_the_last_validation(tmp_path):
     path = tmp_path / "validation.csv"
     assert training.minutes(path) == 0
-    path.write_text("step,seconds\n1,10\n2,20\n3,6\n4,40\n")
+    path.write_text("step,seconds\n1,20\n2,60\n")
     assert math.isclose(training.minutes(path), 1.0)

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from scripts import run_experiments  # noqa: E402
 from sgmse.experiments import commands as processes  # noqa: E402
 from sgmse.experiments.commands import Failed, Processes  # noqa: E402
+from sgmse.experiments.state import Lock  # noqa: E402
 from sgmse.preemption import Preempted  # noqa: E402
 
 
@@ -100,6 +101,8 @@ def test_a_failure_ends_with_another_exit_code(tiny, capsys):
         (["CLAP-01"], "run `python scripts/fetch_encoder.py clap`"),
         (["CFG-01", "--data_dir", "nowhere"], "python scripts/prepare.py voicebank --out nowhere/voicebank"),
         (["CFG-01", "--jobs", "0"], "--jobs 0: 1 or more is needed"),
+        (["CFG-01", "--dry"], "unrecognized arguments: --dry"),
+        (["CFG-01", "--test_sets", "nowhere"], "--test_sets nowhere: holds none of the folders"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_any_work(tmp_path, tiny, capsys, monkeypatch, arguments, message):
@@ -156,6 +159,13 @@ def test_a_process_leaves_its_lines_but_not_its_progress_in_the_log(tmp_path, sc
 def test_a_process_that_fails_is_told_by_its_last_words(tmp_path, script, text, words):
     with pytest.raises(Failed, match=words):
         processes.call(Processes().launch, script(text), tmp_path / "cell.log")
+
+
+def test_a_process_holds_the_lock_of_its_cell_itself(tmp_path, script):
+    lock = Lock(tmp_path / "lock")
+    assert lock.acquire() == ""
+    processes.call(Processes().launch, script(f"import os; os.fstat({lock.fd})"), tmp_path / "cell.log", lock.fd)
+    lock.release()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])

@@ -41,7 +41,15 @@ class Pair:
 
 
 def check(results: pd.DataFrame, plan: Plan) -> None:
-    """Raise `UserError` for scores that belong in no table with the others: other settings, scale, or test set."""
+    """Raise `UserError` for scores that belong in no table with the others: other settings, scale, or test set; or
+    that are there twice."""
+    twice = results[results.duplicated(["experiment", "set", "seed", "file"])]
+    if len(twice):
+        experiment, test_set, file = twice.iloc[0][["experiment", "set", "file"]]
+        raise UserError(
+            f"results.csv: has two rows of {experiment} for {file} of {test_set}; run run_experiments.py again, which "
+            "writes it anew"
+        )
     known = results[results["experiment"].isin(list(plan.experiments))]
     for name, rows in known.groupby("experiment"):
         if set(rows["config_hash"].astype(str)) != {plan.config_hash(str(name))}:

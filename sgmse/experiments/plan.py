@@ -12,13 +12,10 @@ from typing import Any
 from sgmse import cli
 from sgmse.checks import check_data
 from sgmse.config import DataConfig, ModelConfig
-from sgmse.data import corpora as layouts
-from sgmse.data.corpora import manifest
-from sgmse.data.corpora.manifest import Clip
 from sgmse.errors import UserError
 from sgmse.experiments.catalogue import VOICEBANK, Experiment
 from sgmse.experiments.resolve import check_baselines, differs, resolved, with_defaults
-from sgmse.experiments.scales import Scale, pretrained
+from sgmse.experiments.scales import VALID, Scale, pretrained
 
 RANDOM = "random"  # --encoder_checkpoint of untrained weights
 _DECIDE_NOTHING = frozenset(
@@ -47,7 +44,7 @@ class Data:
         return self.data_dir is not None
 
     def settings(self, corpora: Sequence[str], speech: Path) -> dict[str, Any]:
-        """The data settings of train.py. `speech`: the folder that `write_speech` made, for more corpora than pairs."""
+        """The data settings of train.py. `speech`: what `training.write_speech` made, for more corpora than pairs."""
         if self.data_dir is None:
             return {"speech_dir": list(self.speech_dir), "noise_dir": list(self.noise_dir)} if self.speech_dir else {}
         folder = Path(self.data_dir)
@@ -132,16 +129,21 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan that `as_json` wrote. Raises `UserError` for another text."""
+        """The plan that `as_json` wrote. Raises `ValueError` for another text."""
         try:
             content = json.loads(text)
             content["experiments"] = {name: Experiment(**_tuples(e)) for name, e in content["experiments"].items()}
             content["trainings"] = {name: Training(**_tuples(t)) for name, t in content["trainings"].items()}
             content["data"] = Data(**_tuples(content["data"]))
             content["steps"] = _tuples(content["steps"])
-            return cls(**content | {"seeds": tuple(content["seeds"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"plan.json: is damaged or of another version ({error}); use another --out") from None
+            plan = cls(**content | {"seeds": tuple(map(int, content["seeds"]))})
+            for name in plan.experiments:  # raises for one of which something is missing
+                plan.config_hash(name)
+            if not set(plan.sets) <= plan.items.keys():
+                raise KeyError("items")
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        return plan
 
 
 def make_plan(
@@ -190,23 +192,12 @@ def make_data(
         raise UserError("--data_dir holds prepared corpora, --speech_dir and --noise_dir replace them; give one kind")
     if ood_noise_dir is not None and not speech_dir:
         raise UserError("--ood_noise_dir goes with --speech_dir and --noise_dir; add them or leave it out")
+    known = dict.fromkeys((*scale.sets.values(), VALID))
+    if test_sets is not None and not any((Path(test_sets) / name).is_dir() for name in known):
+        raise UserError(f"--test_sets {test_sets}: holds none of the folders {', '.join(known)}; check the path")
     if not speech_dir and data_dir is None:
         data_dir = scale.data_dir
     return Data(data_dir, tuple(speech_dir), tuple(noise_dir), ood_noise_dir, test_sets)
-
-
-def write_speech(voicebank: Path, out: Path) -> Path:
-    """Write `out`/manifest.csv with the clean training and validation speech of prepared VoiceBank-DEMAND.
-
-    For dynamic mixing with other noise: `train.py --speech_dir OUT`. No audio is copied.
-    """
-    clips = []
-    for split in ("train", "valid"):
-        for pair in layouts.paired_files(voicebank, split):
-            speaker = pair.clean.path.stem.partition("_")[0]
-            clips.append(Clip(pair.clean.path, "speech", speaker, split, pair.clean.sample_rate, pair.clean.seconds))
-    out.mkdir(parents=True, exist_ok=True)
-    return manifest.write(out, clips)
 
 
 def _check_data(experiment: Experiment, settings: Mapping[str, Any], data: Data, corpora: Sequence[str]) -> None:

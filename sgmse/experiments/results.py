@@ -19,6 +19,7 @@ from sgmse.loggers import PROJECT
 
 RESULTS, TRAININGS = "results.csv", "trainings.csv"
 _TYPES = {"seed": "Int64", "file": "str", "source": "str"}  # numbers in some names of files
+_TYPES |= dict.fromkeys(evaluation.MAIN, "float")
 OF_TRAININGS = (
     *("training", "seed", "experiments", "run_folder", "steps", "minutes", "device"),
     *("parameters_trained", "parameters_frozen", "smoke", "config_hash"),
@@ -51,6 +52,9 @@ def _scores(account: Account, cell: Cell) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=_TYPES)
     except (OSError, ValueError):
         raise UserError(f"{path}: cannot be read as a table of scores; remove it and run again") from None
+    absent = [column for column in COLUMNS if column not in frame]
+    if absent:
+        raise UserError(f"{path}: has no column {absent[0]}; remove it and run again")
     name = cell.test_set or cell.name
     expected = {"scale": plan.scale, "set_sha256": account.products[Cell("set", name).key]["sha256"]}
     if cell.kind == "score":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sgmse.errors import UserError
@@ -19,9 +19,14 @@ _POLL_S = 0.2
 
 
 def read_plan(folder: Path) -> Plan | None:
-    """The plan of a folder, if there is one."""
+    """The plan of a folder, if there is one. Raises `UserError` where it cannot be understood."""
     path = folder / PLAN
-    return Plan.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is damaged or of another version ({error}); use another --out") from None
 
 
 def join_plan(folder: Path, asked: Plan) -> Plan:
@@ -30,6 +35,10 @@ def join_plan(folder: Path, asked: Plan) -> Plan:
     Raises `UserError` where the two would give one experiment different numbers. Array tasks may call it at once.
     """
     joined(folder, asked)  # refuses before anything is written
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     with alone(folder, "plan"):
         whole = joined(folder, asked)
         if whole != read_plan(folder):
@@ -61,8 +70,7 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 
 
 def _joined(folder: Path, before: Plan, asked: Plan) -> Plan:
-    for name in ("scale", "data"):
-        old, new = getattr(before, name), getattr(asked, name)
+    for name, old, new in (("scale", before.scale, asked.scale), *_data(before, asked)):
         if old != new:
             raise UserError(f"{folder}: holds results with another {name} ({old}, not {new}); choose another --out")
     for name in before.experiments.keys() & asked.experiments.keys():
@@ -88,6 +96,12 @@ def _joined(folder: Path, before: Plan, asked: Plan) -> Plan:
         items={**before.items, **asked.items},
         steps={**before.steps, **asked.steps},
     )
+
+
+def _data(before: Plan, asked: Plan) -> Iterator[tuple[str, object, object]]:
+    """The folders of both, by name."""
+    old, new = asdict(before.data), asdict(asked.data)
+    return ((name, old[name], new[name]) for name in old)
 
 
 def _with_experiments(before: Training | None, asked: Training | None) -> Training:

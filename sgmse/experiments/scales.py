@@ -11,9 +11,12 @@ from sgmse import cli
 from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.errors import UserError
 from sgmse.experiments.catalogue import CONFIGS, EXPERIMENTS, SETS, nearest, train_parser
+from sgmse.statistics import Spread
 
 BASES = ("bridge", "sgmse_plus")
 VALID = "valid"  # the set on which guidance, steps and checkpoint are chosen
+_DEPTHS = {"item_seconds": 0, "seconds_per_pass": 1, "sources": 1, "spread": 1, "seconds_per_step": 2}
+"""how many mappings deep the numbers of a figure lie; the others are text"""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,9 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
     encoders = _mapping(content, "encoders", ("none", *ENCODERS, *map(trained, pretrained())), path)
     encoders = {kind: _settings(given, path, kind) for kind, given in encoders.items()}
     sets = {known: known for known in SETS} | _mapping(content, "sets", SETS, path)
+    for name, other in sets.items():
+        if not isinstance(other, str):
+            raise UserError(f"{path}: sets: {name} {other}: the name of one set is needed")
     items = _mapping(content, "items", (*sets.values(), VALID), path)
     steps = _mapping(content, "steps", BASES, path)
     steps = {base: tuple(_counts(path, "steps", tried)) for base, tried in steps.items()}
@@ -101,21 +107,31 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
             if needed not in given:
                 raise UserError(f"{path}: {where}: {needed} is missing; add `{needed}: NUMBER`")
     _counts(path, "items", list(items.values()))
-    figures = Figures(**_figures(content, path))
-    return Scale(path.stem, train, bases, encoders, sets, items, steps, content.get("data_dir"), figures)
+    data_dir = content.get("data_dir")
+    if not isinstance(data_dir, str | None):
+        raise UserError(f"{path}: data_dir {data_dir}: the name of a folder is needed")
+    return Scale(path.stem, train, bases, encoders, sets, items, steps, data_dir, _figures(content, path))
 
 
-def _figures(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _figures(content: Mapping[str, Any], path: Path) -> Figures:
     """Text for what says how they were measured, numbers for the others, one or one per name."""
     figures = _mapping(content, "figures", [f.name for f in fields(Figures)], path)
     for name, value in figures.items():
-        wanted = str if name in ("measured", "spread_measured") else (int, float)
-        values = [value]
-        while any(isinstance(one, dict) for one in values):
-            values = [inner for one in values for inner in (one.values() if isinstance(one, dict) else [one])]
-        if not all(isinstance(one, wanted) for one in values):
-            raise UserError(f"{path}: figures: {name} {value}: {'text' if wanted is str else 'numbers'} needed")
-    return figures
+        depth = _DEPTHS.get(name)
+        if not (isinstance(value, str) if depth is None else _are_numbers(value, depth)):
+            needed = "text" if depth is None else ("a number", "`NAME: NUMBER`", "`BASE: {ENCODER: NUMBER}`")[depth]
+            raise UserError(f"{path}: figures: {name} {value}: {needed} is needed")
+    levels = [f.name for f in fields(Spread)]
+    if figures.get("spread") and figures["spread"].keys() != set(levels):
+        raise UserError(f"{path}: figures: spread {figures['spread']}: {', '.join(levels)} are needed")
+    return Figures(**figures)
+
+
+def _are_numbers(value: Any, depth: int) -> bool:
+    """Whether `value` is a number from 0 on, or so many mappings deep holds nothing else."""
+    if depth == 0:
+        return isinstance(value, int | float) and value >= 0
+    return isinstance(value, dict) and all(_are_numbers(inner, depth - 1) for inner in value.values())
 
 
 def _sizes(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +142,10 @@ def _sizes(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     if not source.is_file():
         raise UserError(f"{path}: sizes_from {content['sizes_from']}: no such file below {CONFIGS.name}/")
     taken = _settings(cli.read_yaml(source), source, "")
-    for name in content.get("not_taken") or []:
+    left_out = content.get("not_taken") or []
+    if not isinstance(left_out, list):
+        raise UserError(f"{path}: not_taken {left_out}: a list of settings is needed, e.g. `[backbone]`")
+    for name in left_out:
         if taken.pop(name, None) is None:
             raise UserError(f"{path}: not_taken: {source.name} has no {name}; leave it out")
     return taken

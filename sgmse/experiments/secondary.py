@@ -6,7 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sgmse.errors import UserError
@@ -23,8 +22,7 @@ class Convergence:
     validation gains. The validation before it was worse, so both are upper bounds by one interval.
 
     Attributes:
-        minutes: of training up to there, validations included, all starts of the run added up. What a start did after
-            its last validation is not in the file and not counted.
+        minutes: of training up to there, validations included; a resumed run counts on.
         best_step: of the best validation; a run whose last one is the best may not have finished learning.
         reason: why there is no step, or what to know of it.
     """
@@ -43,8 +41,7 @@ def convergence(path: Path) -> Convergence:
     if not path.is_file():
         return Convergence(**asdict(nothing) | {"reason": f"{path.name} is not there: no validation yet"})
     try:
-        table = pd.read_csv(path)
-        table = table.assign(seconds=_continued(table["seconds"].to_numpy(float))).astype({"step": int})
+        table = pd.read_csv(path).astype({"step": int, "seconds": float})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read as the validation table of a run ({error}); train again") from None
     if not {"pesq", "noisy/pesq"} <= set(table):
@@ -101,15 +98,3 @@ def sizes(trainings: pd.DataFrame) -> pd.DataFrame:
     once = trainings.drop_duplicates("training").reset_index(drop=True)
     named = {"parameters_trained": "trained", "parameters_frozen": "frozen"}
     return once[["training", "experiments", *named]].rename(columns=named)
-
-
-def _continued(seconds: np.ndarray) -> np.ndarray:
-    """`seconds` [V], which begin at 0 at each start of a run, as the time of all its starts.
-
-    A start is seen where they fall; one that follows a start with a single, sooner validation goes unseen.
-    """
-    restarts = np.flatnonzero(np.diff(seconds) < 0) + 1
-    before = np.zeros_like(seconds)
-    for restart in restarts:
-        before[restart:] += seconds[restart - 1]
-    return seconds + before

@@ -27,7 +27,7 @@ from sgmse.experiments.voicebank_valid import write_validation_set
 
 OOD = ("ood", "esc50", "urbansound8k")
 TALKERS = "talkers"
-_RECIPES: dict[str, Literal["nonstationary", "talkers"]] = {"nonstationary": "nonstationary", TALKERS: "talkers"}
+_RECIPES: dict[str, Literal["ood", "nonstationary", "talkers"]] = {"nonstationary": "nonstationary", TALKERS: "talkers"}
 _NEVER_TRAINED_ON = ("esc50",)  # so that all of the corpus may serve the test, not its test split alone
 
 
@@ -45,9 +45,12 @@ def left_out(names: Sequence[str], data: Data) -> dict[str, str]:
     """The sets that folders of speech and noise do not allow, each with what would; `UserError` for bad folders."""
     missing = {}
     for name in names:
-        if ready(name, data) is not None or data.is_corpora:
+        found = ready(name, data)
+        if found is not None:
+            _check_ready(found)
+        elif data.is_corpora:
             continue
-        if data.speech_dir and name in OOD and data.ood_noise_dir is None:
+        elif data.speech_dir and name in OOD and data.ood_noise_dir is None:
             missing[name] = "give --ood_noise_dir with noise that training never hears, or --test_sets"
         elif name == TALKERS and not data.speech_dir:
             missing[name] = "the test speech that comes with the code does not tell who speaks; give --speech_dir"
@@ -172,11 +175,20 @@ def _common(folders: Sequence[str | Path]) -> Path:
     return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
 
 
+def _check_ready(folder: Path) -> None:
+    """Raise `UserError` unless a set that exists is whole, with a row for each of its files."""
+    for part in (build.MANIFEST, "noisy", "clean"):
+        if not (folder / part).exists():
+            raise UserError(f"{folder}: is no test set, {part} is missing; name a folder of test sets")
+    rows = {row["id"] for row in build.read_rows(folder)}
+    for path in audio.find(folder / "noisy"):
+        if path.stem not in rows:
+            raise UserError(f"{folder / build.MANIFEST}: has no row whose id is {path.stem}; mend it, or build it anew")
+
+
 def _link(found: Path, out: Path) -> None:
     """`out` points to `found`. Raises `UserError` where it is something else."""
     target = found.resolve()
-    if not (target / build.MANIFEST).is_file():
-        raise UserError(f"{found}: is no test set, {build.MANIFEST} is missing; name a folder of test sets")
     if out.is_symlink() and out.resolve() == target:
         return
     if out.exists() or out.is_symlink():

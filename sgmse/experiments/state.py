@@ -44,11 +44,12 @@ class State:
         self.folder = folder
 
     def read(self, cell: str) -> Record | None:
-        """What is known of a cell; None for one that was never begun."""
+        """What is known of a cell; None for one that was never begun, or whose file is damaged."""
         try:
-            return Record(**json.loads((self.folder / f"{cell}.json").read_text(encoding="utf-8")))
+            record = Record(**json.loads((self.folder / f"{cell}.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+        return record if isinstance(record.product, dict) else None
 
     def write(self, record: Record) -> None:
         write_text(self.folder / f"{record.cell}.json", json.dumps(asdict(record), indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,18 @@ from typing import Any
 import yaml
 
 from sgmse import checkpoints, runs
+from sgmse.data import corpora
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
 from sgmse.encoders import weights
 from sgmse.errors import UserError
 from sgmse.experiments.catalogue import VOICEBANK
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.commands import call
-from sgmse.experiments.plan import write_speech
+from sgmse.experiments.run_dir import alone
 from sgmse.experiments.work import Product, Products, Work
 from sgmse.sweep.kept import write_text
+from sgmse.validation import validations
 
 SETTINGS = "settings.yaml"
 
@@ -53,9 +56,26 @@ def data_read(work: Work) -> dict[str, str]:
 
 def prepare_speech(work: Work) -> None:
     """List that speech if a training of the plan mixes it."""
-    data, corpora = work.plan.data, [training.corpora for training in work.plan.trainings.values()]
-    if data.data_dir is not None and any(len(some) > 1 for some in corpora) and not speech_dir(work).is_dir():
-        write_speech(Path(data.data_dir) / VOICEBANK, speech_dir(work))
+    data, out = work.plan.data, speech_dir(work)
+    mixes = any(len(training.corpora) > 1 for training in work.plan.trainings.values())
+    if data.data_dir is None or not mixes:
+        return
+    with alone(work.folder, "speech"):  # the tasks of an array begin at the same time
+        if not (out / manifest.MANIFEST).is_file():
+            write_speech(Path(data.data_dir) / VOICEBANK, out)
+
+
+def write_speech(voicebank: Path, out: Path) -> Path:
+    """Write `out`/manifest.csv with the clean training and validation speech of prepared VoiceBank-DEMAND.
+
+    For dynamic mixing with other noise: `train.py --speech_dir OUT`. No audio is copied.
+    """
+    clips = []
+    for split in ("train", "valid"):
+        for pair in corpora.paired_files(voicebank, split):
+            speaker = pair.clean.path.stem.partition("_")[0]
+            clips.append(Clip(pair.clean.path, "speech", speaker, split, pair.clean.sample_rate, pair.clean.seconds))
+    return manifest.write(out, clips)
 
 
 def command(work: Work, cell: Cell) -> list[str]:
@@ -108,10 +128,6 @@ def candidates(folder: Path) -> list[Path]:
 
 
 def minutes(curves: Path) -> float:
-    """Minutes of training up to the last validation. In validation.csv the seconds begin anew at each resumption."""
-    if not curves.is_file():
-        return 0.0
-    with open(curves, newline="", encoding="utf-8") as file:
-        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
-    ends = [now for now, following in zip(seconds, [*seconds[1:], 0.0], strict=True) if following < now]
-    return sum(ends) / 60
+    """Minutes of training up to the last validation, those before a resumption included."""
+    rows = validations(curves)
+    return float(rows[-1]["seconds"]) / 60 if rows else 0.0

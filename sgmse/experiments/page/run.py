@@ -20,12 +20,16 @@ from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.cells import all_shares, cells
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.results import OF_TRAININGS, RESULTS, TRAININGS
+from sgmse.experiments.run_dir import PLAN, read_plan
 from sgmse.experiments.scoring import COLUMNS
 from sgmse.experiments.state import State
 
-_TEXT = dict.fromkeys(  # names and hashes may look like numbers
+_TEXT: dict[str, type] = dict.fromkeys(  # names and hashes may look like numbers
     "file kind source set experiment reason reference checkpoint_sha256 config_hash set_sha256".split(), str
 )
+_NUMBERS = dict.fromkeys("seed pesq estoi si_sdr seconds rtf nfe passes guidance_scale N".split(), float)
+_OF_TRAININGS = {"seed": int, "steps": int, "minutes": float, "parameters_trained": int, "parameters_frozen": int}
+_OF_CHOICE: dict[str, Any] = {"guidance_scale": (int, float), "N": int, "checkpoint": str, "pesq": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,12 @@ class Run:
     def choices(self) -> dict[tuple[str, int], dict[str, Any]]:
         """choice.json by experiment and seed."""
         paths = self._each("choices", self.experiments, "choice.json")
-        return {place: _json(path) for place, path in paths.items()}
+        return {place: _choice(path) for place, path in paths.items()}
 
     @cached_property
     def validations(self) -> dict[tuple[str, int], pd.DataFrame]:
-        """validation.csv by training and seed; what a resumed run repeats counts once."""
-        tables = {place: _csv(p) for place, p in self._each("trainings", self.plan.trainings, "validation.csv").items()}
-        return {place: t.drop_duplicates("step", keep="last").sort_values("step") for place, t in tables.items()}
+        """validation.csv by training and seed."""
+        return {place: _csv(p) for place, p in self._each("trainings", self.plan.trainings, "validation.csv").items()}
 
     @cached_property
     def sweeps(self) -> pd.DataFrame:
@@ -83,7 +86,7 @@ class Run:
     def commits(self) -> list[str]:
         """The code of the trainings, as their config.yaml opens with it; hashes are shortened."""
         paths = sorted((self.folder / "trainings").glob("*/seed*/config.yaml"))
-        openings = (path.open(encoding="utf-8").readline().strip() for path in paths)
+        openings = (path.open(encoding="utf-8", errors="replace").readline().strip() for path in paths)
         found = dict.fromkeys(line.removeprefix("# code: ") for line in openings if line.startswith("# code: "))
         return [re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}", r"\1", code) for code in found]
 
@@ -117,20 +120,19 @@ class Run:
 
 def read(folder: Path) -> Run:
     """Read a RUN_DIR. Raises `UserError` for a folder that is none, or whose tables are not those of the runner."""
-    plan = folder / "plan.json"
-    if not plan.is_file():
-        raise UserError(f"{folder}: holds no plan.json; name a folder that scripts/run_experiments.py wrote")
-    results = _table(folder / RESULTS, COLUMNS)
+    plan = read_plan(folder)
+    if plan is None:
+        raise UserError(f"{folder}: holds no {PLAN}; name a folder that scripts/run_experiments.py wrote")
+    results = _table(folder / RESULTS, COLUMNS, _TEXT | _NUMBERS)
     results["smoke"] = results["smoke"].map(lambda value: str(value).lower() == "true").astype(bool)
-    trainings = _table(folder / TRAININGS, OF_TRAININGS)
-    return Run(folder, Plan.from_json(plan.read_text(encoding="utf-8")), results, trainings)
+    return Run(folder, plan, results, _table(folder / TRAININGS, OF_TRAININGS, _TEXT | _OF_TRAININGS))
 
 
-def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _table(path: Path, columns: Sequence[str], types: Mapping[str, type]) -> pd.DataFrame:
     """The table with at least these columns; empty where the file is not there yet."""
     if not path.is_file():
         return pd.DataFrame(columns=list(columns))
-    found = _csv(path, _TEXT)
+    found = _csv(path, types)
     absent = [name for name in columns if name not in found]
     if absent:
         raise UserError(f"{path}: has no column {absent[0]}; let scripts/run_experiments.py write it anew")
@@ -144,9 +146,12 @@ def _csv(path: Path, types: Mapping[str, type] | None = None) -> pd.DataFrame:
         raise UserError(f"{path}: cannot be read as a table ({error}); remove it and run again") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _choice(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{path}: is not valid JSON; remove it and run again") from None
-    return content if isinstance(content, dict) else {}
+    whole = isinstance(content, dict) and all(isinstance(content.get(name), t) for name, t in _OF_CHOICE.items())
+    if not whole:
+        raise UserError(f"{path}: lacks one of {', '.join(_OF_CHOICE)}; remove it and run again")
+    return dict(content)

@@ -37,7 +37,8 @@ def write(run_dir: Path, out: Path, max_items: int) -> Path:
     The folder appears whole or not at all. Raises `UserError` for a folder that is no RUN_DIR, for results that belong
     in no table together, and for an `out` that holds something else.
     """
-    if out.exists() and any(out.iterdir()) and not ((out / _MARK).is_file() and (out / "index.html").is_file()):
+    ours = (out / _MARK).is_file() and (out / "index.html").is_file()
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is no page of this command; choose another --out")
     run = read(run_dir)
     found = _Found(
