@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import as_complex, golden, relative_error
+from golden_numbers import as_complex, golden, relative_error
 
 from sgmse.backbone.layers import check_nf
 from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from commands import RATE, TINY, altered, broken, call, refusal, saved_run
-from conftest import GOLDEN
+from golden_numbers import GOLDEN
 from small_corpora import save
 
 import train

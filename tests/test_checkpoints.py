@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import GOLDEN, as_complex, golden, relative_error
+from golden_numbers import GOLDEN, as_complex, golden, relative_error
 from tiny import tiny
 
 from sgmse.checkpoints import load_model

@@ -9,7 +9,7 @@ import pytest
 import soxr
 import torch
 import torch.nn.functional as F
-from conftest import relative_error
+from golden_numbers import relative_error
 from library_features import get_audio_features
 from small_tower import TRANSFORM, recording, settings
 from torch import Tensor, nn

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import as_complex, golden, relative_error
+from golden_numbers import as_complex, golden, relative_error
 
 from sgmse import sampling
 from sgmse.sde import OUVE, SBVE, per_item

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import relative_error
+from golden_numbers import relative_error
 from small_tower import TRANSFORM, recording, settings
 from torch import Tensor, nn
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import relative_error
+from golden_numbers import relative_error
 
 from sgmse import sampling
 from sgmse.checks import check_sampler
