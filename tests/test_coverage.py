@@ -15,7 +15,7 @@ from short_set import short_set
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts import coverage as command  # noqa: E402
+from scripts import noise_coverage as command  # noqa: E402
 from sgmse import familiarity  # noqa: E402
 from sgmse.data import corpora  # noqa: E402
 from sgmse.diagnostics import coverage, gain  # noqa: E402

@@ -12,10 +12,12 @@ scores (--scores: columns file, pesq, and system or experiment), or from --basel
 scored here. The coverage theory predicts Spearman's ρ of distance and gain below 0.
 
 examples:
-  python scripts/coverage.py --ckpt CKPT --test_dir SET/id SET/ood --out coverage
-  python scripts/coverage.py --ckpt CKPT --test_dir SET/id SET/ood --baseline BASELINE_CKPT
-  python scripts/coverage.py --ckpt CKPT --test_dir SET --scores use/scores.csv --gain matched baseline
+  python scripts/noise_coverage.py --ckpt CKPT --test_dir SET/id SET/ood --out coverage
+  python scripts/noise_coverage.py --ckpt CKPT --test_dir SET/id SET/ood --baseline BASELINE_CKPT
+  python scripts/noise_coverage.py --ckpt CKPT --test_dir SET --scores use/scores.csv --gain matched baseline
 """
+
+# Not coverage.py: numba imports a package of that name, and Python looks beside the script first.
 
 from __future__ import annotations
 
