@@ -19,7 +19,7 @@ train: {{nf: 4, ch_mult: [1, 1], num_res_blocks: 1, frequency_fold: 8, num_frame
         num_valid_items: 2, num_eval_files: 1, max_steps: {STEPS}, val_every_n_steps: {STEPS // 3}, cond_dim: 16,
         encoder_channels: 2, accumulate_grad_batches: 1, warmup_steps: 1}}
 sets: {{esc50: ood, urbansound8k: ood, stationary: id}}
-items: {{id: 2, ood: 2, nonstationary: 2, valid: 2}}
+items: {{id: 2, ood: 2, nonstationary: 2, talkers: 2, valid: 2}}
 steps: {{bridge: [1], sgmse_plus: [2]}}
 """
 
