@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from sgmse import checkpoints, runs  # noqa: E402
-from sgmse.arguments import Parser  # noqa: E402
+from sgmse.arguments import Parser, cores  # noqa: E402
 from sgmse.checkpoints import Loaded  # noqa: E402
 from sgmse.config import EnhanceConfig  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
@@ -38,7 +38,7 @@ from sgmse.sweep.cells import SCALES, cells  # noqa: E402
 from sgmse.sweep.groups import Files, find_files, grouped  # noqa: E402
 from sgmse.sweep.kept import Kept, write_text  # noqa: E402
 from sgmse.sweep.run import Sweep  # noqa: E402
-from sgmse.sweep.scoring import cores, scorer  # noqa: E402
+from sgmse.sweep.scoring import scorer  # noqa: E402
 
 REFERENCES = ("disjoint", "same_class", "other_take", "mismatched")
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import collections
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sgmse.arguments import Parser  # noqa: E402
+from sgmse.arguments import Parser, cores  # noqa: E402
 from sgmse.data import audio, corpora  # noqa: E402
 from sgmse.data.audio import AudioInfo  # noqa: E402
 from sgmse.data.corpora import manifest  # noqa: E402
@@ -115,11 +114,6 @@ def count(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 on, or all, is needed")
     return int(text)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def speech_files(folder: Path) -> list[AudioInfo]:

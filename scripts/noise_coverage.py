@@ -33,13 +33,13 @@ import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 
 from sgmse import checkpoints, evaluation, runs  # noqa: E402
-from sgmse.arguments import Parser  # noqa: E402
+from sgmse.arguments import Parser, cores  # noqa: E402
 from sgmse.checkpoints import Loaded  # noqa: E402
 from sgmse.diagnostics import coverage, coverage_plots, gain  # noqa: E402
 from sgmse.diagnostics.coverage import DISTANCES, Correlation  # noqa: E402
 from sgmse.diagnostics.items import require_encoder, require_writable  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
-from sgmse.sweep.scoring import cores, scorer  # noqa: E402
+from sgmse.sweep.scoring import scorer  # noqa: E402
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from sgmse import runs  # noqa: E402
-from sgmse.arguments import Parser  # noqa: E402
+from sgmse.arguments import Parser, cores  # noqa: E402
 from sgmse.diagnostics import subjects  # noqa: E402
 from sgmse.diagnostics.protocols import SetReferences, open_set  # noqa: E402
 from sgmse.diagnostics.subjects import Subject  # noqa: E402
@@ -45,7 +45,7 @@ from sgmse.diagnostics.use_plot import write_forest  # noqa: E402
 from sgmse.diagnostics.use_report import examined, not_run  # noqa: E402
 from sgmse.errors import UserError, run  # noqa: E402
 from sgmse.sweep.kept import Kept, write_text  # noqa: E402
-from sgmse.sweep.scoring import cores, scorer  # noqa: E402
+from sgmse.sweep.scoring import scorer  # noqa: E402
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sgmse import metrics
+from sgmse.arguments import cores
 from sgmse.data import audio
 from sgmse.errors import UserError
 
@@ -224,7 +225,7 @@ def _check_headers(tasks: list[_Task]) -> None:
 
 def in_processes(function: Callable[[Task], Row], tasks: Sequence[Task], jobs: int | None, what: str) -> Iterator[Row]:
     """`function` of each task, in the order of `tasks`, computed by `jobs` processes (None: one per core)."""
-    jobs = min(jobs or _cores(), len(tasks))
+    jobs = min(jobs or cores(), len(tasks))
     progress = partial(tqdm, total=len(tasks), desc=what, unit="file", disable=None)
     if jobs <= 1:
         yield from progress(map(function, tasks))
@@ -287,8 +288,3 @@ def _cell(row: pd.Series, metric: str) -> str:
         return "–"
     decimals = _DECIMALS[metric]
     return f"{row['mean']:.{decimals}f} [{row['low']:.{decimals}f}, {row['high']:.{decimals}f}]"
-
-
-def _cores() -> int:
-    """Cores this process may use, which a cluster's scheduler often limits."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

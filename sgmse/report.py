@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -197,6 +198,13 @@ def _draw_overview(table: pd.DataFrame, path: Path) -> None:
         axes.grid(axis="x", color="0.92")
         axes.set_axisbelow(True)
     figure.savefig(path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG that appears whole or not at all."""
+    with audio.temporary(path) as part:
+        figure.savefig(part, format="png")
+        os.replace(part, path)
 
 
 def side_by_side(waveforms: Mapping[str, np.ndarray], rate: int) -> Figure:

@@ -13,7 +13,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from sgmse.diagnostics.coverage import DISTANCES
-from sgmse.diagnostics.probe_plots import bare, save
+from sgmse.diagnostics.probe_plots import bare
+from sgmse.report import save_figure
 
 _PERPLEXITY = 30.0  # neighbours that t-SNE keeps together, van der Maaten & Hinton 2008
 _TRAINING = "0.72"
@@ -44,7 +45,7 @@ def write_map(training: np.ndarray, table: pd.DataFrame, vectors: np.ndarray, pa
         axes.set_title(title, fontsize=11)
         axes.set(xticks=[], yticks=[])
     figure.axes[0].legend(frameon=False, fontsize=9)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _name_kinds(axes: Axes, rows: pd.DataFrame, places: np.ndarray, colour: str) -> None:
@@ -71,4 +72,4 @@ def write_distances(table: pd.DataFrame, lines: pd.DataFrame, gain: str, path: P
         axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)  # beside no point
         bare(axes)
     figure.axes[0].set(ylabel=f"gain in PESQ, {gain}")
-    save(figure, path)
+    save_figure(figure, path)

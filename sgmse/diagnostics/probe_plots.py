@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sgmse.data import audio
 from sgmse.diagnostics.attention import AttentionMap
 from sgmse.diagnostics.gap import MISMATCHED, NULL, Proposal
 from sgmse.diagnostics.sensitivity import BOOST_DB, NUM_BANDS, band_edges, matrix, selectivity
+from sgmse.report import save_figure
 
 _COLOURS = {NULL: "C0", MISMATCHED: "C1"}
 _GAPS = {
@@ -44,7 +43,7 @@ def write_gap(lines: pd.DataFrame, proposal: Proposal, path: Path) -> None:
         axes.set(xlabel="diffusion time t (sampling runs from right to left)", xlim=(0, 1.02))
         bare(axes)
     figure.axes[0].legend(frameon=False, fontsize=9)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def write_sensitivity(rows: pd.DataFrame, sample_rate: int, path: Path) -> None:
@@ -70,7 +69,7 @@ def write_sensitivity(rows: pd.DataFrame, sample_rate: int, path: Path) -> None:
     right.set(xlabel="attenuation elsewhere, dB", ylabel="attenuation in the raised band, dB")
     right.set_title(f"{len(files)} files; above the line: more where it says", fontsize=10)
     bare(right)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def write_attention(
@@ -111,7 +110,7 @@ def write_attention(
         figure.colorbar(image, ax=axes, label="attention")
     rows[1].set_title(about, fontsize=9)
     rows[-1].set(xlabel="s")
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_timeline(axes: Axes, timeline: str) -> int:
@@ -130,10 +129,3 @@ def bare(axes: Axes) -> None:
     axes.grid(color="0.93")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """The picture appears whole or not at all."""
-    with audio.temporary(path) as part:
-        figure.savefig(part, format="png")
-        os.replace(part, path)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgmse.data import audio
 from sgmse.diagnostics.differences import METRICS, TITLES, Pair
 from sgmse.diagnostics.use import BASELINE
 from sgmse.diagnostics.verdict import SMALL, Verdict
+from sgmse.report import save_figure
 from sgmse.statistics import Difference
 
 _COLOURS = {BASELINE: "C0", "oracle": "C3"}  # what pays, what leaks; the other protocols are grey
@@ -36,9 +35,7 @@ def write_forest(found: Mapping[Pair, Mapping[str, Difference]], verdict: Verdic
         axes.grid(axis="x", color="0.92")
         axes.set_axisbelow(True)
     figure.suptitle(f"{title}: {verdict.word}", fontsize=12, x=0.01, ha="left")
-    with audio.temporary(path) as part:
-        figure.savefig(part, format="png")
-        os.replace(part, path)
+    save_figure(figure, path)
 
 
 def _line(axes: Axes, place: int, difference: Difference, colour: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from matplotlib.figure import Figure
 
 from sgmse import checkpoints
 from sgmse.checks import check_guidance_fits, check_weak
-from sgmse.data import audio
 from sgmse.enhancement.jobs import Job
 from sgmse.enhancement.lookup import Protocol
 from sgmse.errors import UserError
@@ -22,6 +20,7 @@ from sgmse.familiarity import Familiarity, strength
 from sgmse.frame_noise import seed_of
 from sgmse.guidance import ADAPTIVE, Guidance, GuidanceSettings
 from sgmse.model import NoiseCondScoreModel
+from sgmse.report import save_figure
 
 PICTURE = "adaptive_guidance.png"
 
@@ -161,6 +160,4 @@ def _draw(
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="0.92")
         axes.set_axisbelow(True)
-    with audio.temporary(path) as part:
-        figure.savefig(part, format="png")
-        os.replace(part, path)
+    save_figure(figure, path)

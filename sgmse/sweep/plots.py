@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sgmse.data import audio
+from sgmse.report import save_figure
 
 _SCORES = {"pesq": "PESQ", "si_sdr": "SI-SDR in dB"}
 _COSTS = {"nfe": "evaluations (NFE)", "passes": "network passes"}
@@ -41,7 +40,7 @@ def write_curves(lines: pd.DataFrame, path: Path) -> None:
             _finish(axes, lines, score, cells[cost])
             axes.set(ylabel=score_title if cost == "nfe" else "", xlabel=cost_title if score == "si_sdr" else "")
     figure.legend(handles=looks.legend(), loc="outside right upper", frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def write_pareto(lines: pd.DataFrame, path: Path) -> None:
@@ -63,7 +62,7 @@ def write_pareto(lines: pd.DataFrame, path: Path) -> None:
         axes.set(ylabel=title, xlabel=_COSTS["passes"])
         axes.margins(0.2, 0.12)
     figure.legend(handles=looks.legend(), loc="outside right upper", frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def front(cells: pd.DataFrame, score: str) -> pd.DataFrame:
@@ -118,9 +117,3 @@ def _finish(axes: Axes, lines: pd.DataFrame, score: str, costs: pd.Series) -> No
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with audio.temporary(path) as part:
-        figure.savefig(part, format="png")
-        os.replace(part, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -35,8 +34,3 @@ def scorer(processes: int) -> Iterator[Score]:
                 raise UserError("a scoring process died, maybe for lack of memory; try again with --jobs 1") from None
 
         yield score
-
-
-def cores() -> int:
-    """Cores this process may use, which a cluster's scheduler often limits."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
