@@ -51,11 +51,12 @@ def of(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> Differences:
     there = set(frame["system"])
     if pairs is None:
         pairs = PAIRS if "matched" in there else WITHOUT_MATCHED
-    return {(a, b): _difference(frame, a, b) for a, b in pairs if {a, b} <= there}
+    rows = {name: frame[frame["system"] == name] for name in there}
+    return {(a, b): between(rows[a], rows[b]) for a, b in pairs if {a, b} <= there}
 
 
-def _difference(frame: pd.DataFrame, a: str, b: str) -> dict[str, Difference]:
-    first, second = (frame[frame["system"] == name] for name in (a, b))
+def between(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
+    """By metric, the mean over files of what one system scores more than another; rows of one system each."""
     if set(first["seed"]) != set(second["seed"]):  # trained with other seeds: each file against the mean of the others
         second = second.groupby("file", as_index=False)[list(METRICS)].mean().assign(seed=None)
     return {metric: hierarchical(paired(first, second, metric)) for metric in METRICS}

@@ -46,7 +46,7 @@ class Kept:
             before = _read_json(self.shared)
             self.changed = sorted(k for k in shared.keys() | before.keys() if shared.get(k) != before.get(k))
             if not self.changed:
-                self.frame = _read_csv(self.path, table)
+                self.frame = read_csv(self.path, table)
         if self.frame.empty:  # old rows go first, so that a stop in between cannot pair them with the new settings
             _remove(self.path)
         write_text(self.shared, json.dumps(shared, indent=1))
@@ -72,21 +72,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise UserError(f"{path}: is not valid JSON; remove it, or choose another --out") from None
+        raise UserError(f"{path}: is not valid JSON; remove it, or choose another folder") from None
     return content if isinstance(content, dict) else {}
 
 
-def _read_csv(path: Path, table: Table) -> pd.DataFrame:
+def read_csv(path: Path, table: Table) -> pd.DataFrame:
+    """The rows that a command of this kind wrote, each file once per cell."""
     types = dict.fromkeys(table.columns, "str") | table.types
     empty = {name: [""] for name in table.types}
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty)
     except (OSError, ValueError):
-        raise UserError(f"{path}: cannot be read as a CSV table; remove it, or choose another --out") from None
+        raise UserError(f"{path}: cannot be read as a CSV table; remove it, or choose another folder") from None
     if list(frame.columns) != table.columns:
-        raise UserError(f"{path}: has other columns than this command writes; remove it, or choose another --out")
+        raise UserError(f"{path}: has other columns than this command writes; remove it, or choose another folder")
     if frame.duplicated([*table.key, "file"]).any():
-        raise UserError(f"{path}: holds a file twice; remove it, or choose another --out")
+        raise UserError(f"{path}: holds a file twice; remove it, or choose another folder")
     return frame
 
 

@@ -1,0 +1,63 @@
+"""Where does a reference pay, and where is other training data the better buy? Verdicts side by side.
+
+Each FOLDER is what scripts/reference_use.py wrote with --out TRAINING/SET and --baseline: the names of the last two
+folders tell trainings and sets apart, their order is that of the tables. DIR gets
+
+  map.md       differences by set, and what the reference adds by noise class and by SNR, with 95 % intervals
+  map.csv      all of them, a row per difference and metric
+  map.png      per set: what the reference adds to each training, what a wrong one costs, and what each training's
+               baseline scores more than the first one's
+  class.png, snr.png   what the reference adds in PESQ, by noise class and by SNR; bold: the interval excludes 0
+
+examples:
+  python scripts/reference_map.py use/narrow/* use/diverse/* use/all/* --out map
+  python scripts/reference_map.py use/*/nonstationary --against cnn --out encoders
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from sgmse import evaluation  # noqa: E402
+from sgmse.arguments import Parser  # noqa: E402
+from sgmse.diagnostics import worth, worth_report  # noqa: E402
+from sgmse.errors import run  # noqa: E402
+from sgmse.sweep.kept import write_text  # noqa: E402
+
+_PICTURES = {"class": "class.png", "SNR dB": "snr.png"}
+
+
+def main() -> None:
+    """Write the map and print its tables."""
+    arguments = parse_arguments()
+    results = worth.read(arguments.folders)
+    found = worth.gains(results, arguments.against or results[0].training)
+    text = worth_report.markdown(found)
+    print(text)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_text(arguments.out / "map.md", text)
+    evaluation.write_csv(worth.table(found), arguments.out / "map.csv")
+    worth_report.write_map(found, arguments.out / "map.png")
+    drawn = [name for by, name in _PICTURES.items() if worth_report.write_groups(found, by, arguments.out / name)]
+    print(f"{arguments.out}: {', '.join(['map.md', 'map.csv', 'map.png', *drawn])}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = "TRAINING/SET that scripts/reference_use.py wrote"
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help=text)
+    text = "training that the baselines and models of the others are held against (default: the first)"
+    parser.add_argument("--against", metavar="TRAINING", help=text)
+    text = "folder of the map (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("results", "reference_map"), metavar="DIR", help=text)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""The map of where a reference pays: differences put into tables of scores come out of it, and wrong folders do not."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import call, refusal
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import reference_map  # noqa: E402
+from sgmse.diagnostics.use import COLUMNS  # noqa: E402
+
+FILES = [f"f{place}.flac" for place in range(8)]
+
+
+def result(folder, baseline, matched, mismatched, seeds=(0,), files=FILES):
+    """scores.csv with these PESQ scores: the files of class `hum` as given, those of `rain` 0.1 more when matched."""
+    rows = []
+    for seed in seeds:
+        for system, pesq in (("baseline", baseline), ("matched", matched), ("mismatched", mismatched)):
+            for place, name in enumerate(files):
+                rain = place % 2 == 1
+                told = {"file": name, "kind": "rain" if rain else "hum", "source": name, "snr_db": 5.0 * (place // 4)}
+                moved = pesq + 0.01 * (place % 4 // 2) * (system == "matched") + 0.1 * (rain and system == "matched")
+                told |= {"checkpoint": f"{folder}{system}{seed}", "system": system, "seed": seed, "pesq": moved}
+                told |= {"estoi": 0.5, "si_sdr": 10 * pesq, "nfe": 1, "passes": 1, "guidance_scale": 1.0, "N": 1}
+                rows.append(told | {"leak": 0.1, "leak_shared": False})
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two trainings on two sets; on `id` the second one's baseline is 0.4 PESQ better and its reference gives less."""
+    result(tmp_path / "narrow" / "id", 1.2, 1.5, 1.1)
+    result(tmp_path / "narrow" / "ood", 1.2, 1.3, 1.2)
+    result(tmp_path / "diverse" / "id", 1.6, 1.7, 1.6)
+    result(tmp_path / "diverse" / "ood", 1.3, 1.3, 1.2)
+    return [tmp_path / training / name for training in ("narrow", "diverse") for name in ("id", "ood")]
+
+
+def rows(out, **chosen):
+    table = pd.read_csv(out / "map.csv")
+    for name, value in chosen.items():
+        table = table[table[name] == value]
+    return table
+
+
+def test_the_map_holds_what_the_reference_adds_and_what_the_training_does(folders, tmp_path, capsys):
+    printed = call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    whole = rows(tmp_path / "map", set="id", by="all", metric="pesq").set_index(["training", "difference"])["mean"]
+    assert whole["narrow", "matched − baseline"] == pytest.approx(0.3 + 0.05 + 0.005)
+    assert whole["narrow", "matched − mismatched"] == pytest.approx(0.4 + 0.05 + 0.005)
+    assert whole["diverse", "matched − baseline"] == pytest.approx(0.1 + 0.05 + 0.005)
+    assert whole["diverse", "baseline − baseline of narrow"] == pytest.approx(0.4)
+    assert whole["diverse", "matched − matched of narrow"] == pytest.approx(0.2)
+    assert ("narrow", "baseline − baseline of narrow") not in whole
+    assert printed.startswith("# Where a reference pays")
+    assert (tmp_path / "map" / "map.md").read_text() in printed
+    assert {path.name for path in (tmp_path / "map").iterdir()} == {
+        "map.md",
+        "map.csv",
+        "map.png",
+        "class.png",
+        "snr.png",
+    }
+
+
+def test_classes_and_snrs_of_each_set_have_rows_of_their_own(folders, tmp_path, capsys):
+    printed = call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    by_class = rows(tmp_path / "map", by="class", training="narrow", difference="matched − baseline", metric="pesq")
+    means = by_class.set_index(["set", "group"])["mean"]
+    assert means["id", "hum"] == pytest.approx(0.305)
+    assert means["id", "rain"] == pytest.approx(0.405)
+    assert means["ood", "hum"] == pytest.approx(0.105)
+    assert by_class["files"].tolist() == [4, 4, 4, 4]
+    assert set(rows(tmp_path / "map", by="SNR dB")["group"]) == {"0", "5"}
+    assert "7 of 8 intervals exclude 0; where nothing is, 0.4 would." in printed  # `diverse` gains nothing on hum of ood
+
+
+def test_any_training_can_be_the_one_that_others_are_held_against(folders, tmp_path, capsys):
+    call(reference_map.main, capsys, *folders, "--against", "diverse", "--out", tmp_path / "map")
+    found = rows(tmp_path / "map", by="all", metric="si_sdr", difference="baseline − baseline of diverse")
+    assert found.set_index(["training", "set"])["mean"].to_dict() == pytest.approx(
+        {("narrow", "id"): -4.0, ("narrow", "ood"): -1.0}
+    )
+
+
+def test_one_baseline_of_two_models_is_held_against_itself_nowhere(folders, tmp_path, capsys):
+    for name in ("id", "ood"):
+        narrow, diverse = (pd.read_csv(tmp_path / training / name / "scores.csv") for training in ("narrow", "diverse"))
+        same = pd.concat([diverse[diverse["system"] != "baseline"], narrow[narrow["system"] == "baseline"]])
+        same.to_csv(tmp_path / "diverse" / name / "scores.csv", index=False)
+    call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    told = set(rows(tmp_path / "map", training="diverse")["difference"])
+    assert told == {"matched − baseline", "matched − mismatched", "matched − matched of narrow"}
+
+
+def test_seeds_are_counted_and_paired(tmp_path, capsys):
+    folders = [result(tmp_path / training / "id", 1.2, 1.5, 1.1, seeds=(0, 1)) for training in ("narrow", "diverse")]
+    call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    assert set(rows(tmp_path / "map")["seeds"]) == {2}
+
+
+def test_files_whose_matched_reference_leaks_do_not_count(folders, tmp_path, capsys):
+    path = tmp_path / "narrow" / "id" / "scores.csv"
+    table = pd.read_csv(path)
+    table.loc[(table["system"] == "matched") & (table["file"] == "f1.flac"), "leak_shared"] = True
+    table.to_csv(path, index=False)
+    call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    found = rows(tmp_path / "map", training="narrow", set="id", by="all", metric="pesq")
+    assert set(found["files"]) == {7}
+
+
+def test_folders_that_cannot_be_compared_are_refused(folders, tmp_path, capsys):
+    def said(*arguments):
+        return refusal(reference_map.main, capsys, *arguments, "--out", tmp_path / "map")
+
+    assert said(tmp_path).endswith("holds no scores.csv; name folders that scripts/reference_use.py wrote")
+    assert "narrow/id is there twice" in said(folders[0], folders[0])
+    assert said(*folders, "--against", "wide") == "--against wide: none of the trainings narrow, diverse"
+    other = result(tmp_path / "other" / "id", 1.2, 1.5, 1.1, files=["x.flac", "y.flac"])
+    assert said(folders[0], other) == "id: other and narrow were scored on different files of it"
+    table = pd.read_csv(other / "scores.csv")
+    pd.concat([table, table.assign(checkpoint="another")]).to_csv(other / "scores.csv", index=False)
+    assert "holds two checkpoints of one seed as baseline" in said(other)
+    table[table["system"] == "baseline"].to_csv(other / "scores.csv", index=False)
+    assert "holds no scores of matched references" in said(other)
+    assert not (tmp_path / "map").exists()
