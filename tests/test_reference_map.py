@@ -79,7 +79,7 @@ def test_classes_and_snrs_of_each_set_have_rows_of_their_own(folders, tmp_path, 
     assert means["ood", "hum"] == pytest.approx(0.105)
     assert by_class["files"].tolist() == [4, 4, 4, 4]
     assert set(rows(tmp_path / "map", by="SNR dB")["group"]) == {"0", "5"}
-    assert "7 of 8 intervals exclude 0; where nothing is, 0.4 would." in printed  # `diverse` gains nothing on hum of ood
+    assert "7 of 8 intervals exclude 0; where nothing is, 0.4 would." in printed
 
 
 def test_any_training_can_be_the_one_that_others_are_held_against(folders, tmp_path, capsys):
