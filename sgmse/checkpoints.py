@@ -46,28 +46,28 @@ def load_model(path: Path, encoder_checkpoint: str | None = None) -> Loaded:
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).strip("'\"").split())[:200]
         raise UserError(
-            f"{path}: does not fit the model its settings describe ({reason}); use another --ckpt"
+            f"{path}: does not fit the model its settings describe ({reason}); use another checkpoint"
         ) from None
     if not all(torch.isfinite(weight).all() for weight in loaded.model.state_dict().values()):
-        raise UserError(f"{path}: holds weights that are no numbers, its training diverged; use an earlier --ckpt")
+        raise UserError(f"{path}: holds weights that are no numbers, its training diverged; use an earlier checkpoint")
     return loaded
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint as plain data. Nothing from a pickle is run."""
     if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file in it, such as checkpoints/last.ckpt, with --ckpt")
+        raise UserError(f"{path}: is a folder; name a file in it, such as checkpoints/last.ckpt")
     try:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
             content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_DataOnlyPickle)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; check --ckpt") from None
+        raise UserError(f"{path}: no such checkpoint; check the path") from None
     except Exception as error:  # the many ways in which a file can be no checkpoint
-        raise UserError(f"{path}: is no checkpoint ({type(error).__name__}); check --ckpt") from None
+        raise UserError(f"{path}: is no checkpoint ({type(error).__name__}); name another") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise UserError(f"{path}: is no checkpoint of a model (it holds no state_dict); check --ckpt")
+        raise UserError(f"{path}: is no checkpoint of a model (it holds no state_dict); name another")
     return content
 
 
