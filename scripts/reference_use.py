@@ -6,8 +6,8 @@ other and compares the results file by file:
   matched     SET/ref: the same recording as the mixture's noise, no common sample
   same_class  another recording of the same kind of noise         mismatched  noise of another kind
   louder      the matched one 6 dB up                             softer      6 dB down
-  shuffled    its segments of 50 ms in random order               null        none (models trained with dropping)
-  oracle      overlaps the mixture's noise: it leaks, an upper bound
+  shuffled    its segments of 50 ms in random order               estimated   made from the noisy file alone
+  null        none (models trained with dropping)                 oracle      overlaps the mixture's noise: it leaks
 
 and, with --baseline, with a model that was trained without any reference and otherwise alike. DIR gets
 

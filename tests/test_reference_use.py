@@ -22,6 +22,7 @@ from sgmse import checkpoints, metrics  # noqa: E402
 from sgmse.data import audio, corpora  # noqa: E402
 from sgmse.data.mixing import rms  # noqa: E402
 from sgmse.data.references import leak  # noqa: E402
+from sgmse.data.references.estimated import estimated  # noqa: E402
 from sgmse.diagnostics import differences, subjects, verdict  # noqa: E402
 from sgmse.diagnostics.protocols import PROTOCOLS, at_level, open_set, shuffled  # noqa: E402
 from sgmse.diagnostics.use import COLUMNS, Use  # noqa: E402
@@ -164,6 +165,10 @@ def test_every_protocol_is_what_it_says(test_set, logs):
     assert np.allclose(given["louder"], own * 10**0.3)
     assert np.allclose(given["softer"], own / 10**0.3)
     assert given["null"] is None
+    noisy = audio.read(references.files.jobs[0].noisy, RATE)
+    told = [estimated(noisy, RATE, seed) for seed in (0, 1)]
+    assert np.array_equal(told[0].reference, told[1].reference), "no seed matters where stretches without speech serve"
+    assert np.array_equal(given["estimated"], told[0].reference)
     assert len(given["oracle"]) == min(len(own), RATE)
     assert rms(given["mismatched"]) == pytest.approx(rms(own), rel=1e-5)
     path = references.given["mismatched"][0]
@@ -258,7 +263,7 @@ def test_the_command_leaves_scores_and_table_and_a_rerun_goes_on(test_set, logs,
     assert [cell.strip() for cell in lines[0].split("|")[-4:-1]] == ["2", "2", "2"], "files, sources, seeds"
     done.clear()
     assert "done again: seed changed" in examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2, "--seed", 1)[0]
-    assert len(done) == 7
+    assert len(done) == len(PROTOCOLS) - 1, "no other item is of the same class"
 
 
 def rows(system, values, seed=0, **more):
@@ -321,7 +326,7 @@ def test_what_a_set_lacks_is_said_and_the_rest_runs(test_set, logs, examine, tmp
     shutil.rmtree(bare / "ref")
     said, frame = examine(tmp_path / "b", logs["cnn0"], bare, "--max_files", 2)
     assert "matched does not run" in said
-    assert list(frame["system"].unique()) == ["noisy", "null", "oracle"]
+    assert list(frame["system"].unique()) == ["noisy", "estimated", "null", "oracle"]
     assert "oracle − null" in said
 
 

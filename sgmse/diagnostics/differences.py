@@ -22,11 +22,12 @@ TITLES = {
     "louder": f"{SHIFT_DB:g} dB louder",
     "softer": f"{SHIFT_DB:g} dB softer",
     "shuffled": "shuffled",
+    "estimated": "estimated",
     "null": "null",
     "oracle": "oracle",
 }
-PAIRS = [("matched", other) for other in (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled", "null")]
-PAIRS += [("oracle", "matched")]
+_OTHERS = (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled", "estimated", "null")
+PAIRS = [*(("matched", other) for other in _OTHERS), ("oracle", "matched")]
 WITHOUT_MATCHED = [("oracle", BASELINE), ("oracle", "null")]
 BY_GROUP = [("matched", other) for other in (BASELINE, "mismatched", "null")]
 SNR_WIDTH_DB = 5  # of the groups where there are more SNRs than `_MOST_SNRS`

@@ -15,6 +15,7 @@ from sgmse.config import EnhanceConfig
 from sgmse.data import audio, corpora, references
 from sgmse.data.mixing import crossfade, is_silent, rms
 from sgmse.data.references import NO_REFERENCE, leak
+from sgmse.data.references.estimated import estimated
 from sgmse.data.references.leak import Leak
 from sgmse.enhancement.jobs import check_inputs
 from sgmse.enhancement.lookup import borrowed, look_up
@@ -23,7 +24,7 @@ from sgmse.frame_noise import seed_of
 from sgmse.model import NoiseCondScoreModel
 from sgmse.sweep.groups import Files, find_files
 
-Protocol = Literal["matched", "same_class", "mismatched", "louder", "softer", "shuffled", "null", "oracle"]
+Protocol = Literal["matched", "same_class", "mismatched", "louder", "softer", "shuffled", "estimated", "null", "oracle"]
 PROTOCOLS: tuple[Protocol, ...] = (
     "matched",
     "same_class",
@@ -31,6 +32,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "louder",
     "softer",
     "shuffled",
+    "estimated",
     "null",
     "oracle",
 )
@@ -38,7 +40,12 @@ SHIFT_DB = 6.0
 SEGMENT_S = 0.05  # of a reference that is shuffled
 _GAINS = {"louder": 10 ** (SHIFT_DB / 20), "softer": 10 ** (-SHIFT_DB / 20)}
 _FROM_MATCHED = ("louder", "softer", "shuffled")
-_WITH_LEAK = ("matched", "same_class", "mismatched", "oracle")  # the others hold the samples of the matched one
+_WITH_LEAK = (
+    "matched",
+    "same_class",
+    "mismatched",
+    "oracle",
+)  # the others hold samples of the matched one or of the noisy file
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,9 @@ class SetReferences:
         rng = np.random.default_rng(seed_of(f"{self.seed} {self.files.names[place]} {protocol}"))
         if protocol == "null":
             return None
+        if protocol == "estimated":
+            noisy = audio.read(self.files.jobs[place].noisy, rate)
+            return estimated(noisy, rate, int(rng.integers(2**32))).reference
         own_path = self.files.jobs[place].reference
         own = NO_REFERENCE if own_path is None else audio.read(own_path, rate)
         if protocol in _GAINS:
