@@ -38,13 +38,12 @@ def main() -> None:
     results = worth.read(arguments.folders)
     found = worth.gains(results, arguments.against or results[0].training)
     text = worth_report.markdown(found)
-    print(text)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_text(arguments.out / "map.md", text)
     evaluation.write_csv(worth.table(found), arguments.out / "map.csv")
     worth_report.write_map(found, arguments.out / "map.png")
     drawn = [name for by, name in _PICTURES.items() if worth_report.write_groups(found, by, arguments.out / name)]
-    print(f"{arguments.out}: {', '.join(['map.md', 'map.csv', 'map.png', *drawn])}")
+    print(f"{text}\n{arguments.out}: {', '.join(['map.md', 'map.csv', 'map.png', *drawn])}")
 
 
 def parse_arguments() -> argparse.Namespace:

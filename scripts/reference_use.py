@@ -76,11 +76,10 @@ def main() -> None:
         use.run(models, bare, kept, score)
     examination = examined(kept.frame, references, models, bare, arguments.N)
     text = examination.text(title)
-    print(f"\n{text}")
     write_text(out / "table.md", text)
     if examination.differences:
         write_forest(examination.differences, examination.verdict, title, out / "use.png")
-    print(f"{out}: scores.csv, table.md" + (", use.png" if examination.differences else ""))
+    print(f"\n{text}\n{out}: scores.csv, table.md" + (", use.png" if examination.differences else ""))
 
 
 def say(

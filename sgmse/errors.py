@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -12,7 +13,8 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run an entry point; a `UserError` becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    """Run an entry point; a `UserError` becomes one line on stderr and exit code 2, Ctrl-C exit code 130, output that
+    nobody reads to its end (`| head`) exit code 141, that of SIGPIPE."""
     try:
         main()
     except UserError as error:
@@ -21,4 +23,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
+        print("stopped: what is printed is read no further", file=sys.stderr)
+        sys.exit(141)
     sys.exit(0)
