@@ -84,6 +84,12 @@ def test_the_largest_move_is_between_protocols_and_the_leak_share_is_oracle_minu
     assert "none could be measured" in verdict.largest_move({})
 
 
+def test_what_the_reference_tells_beyond_the_mixture_is_matched_minus_estimated():
+    said = verdict.beyond_the_mixture({MATCHED: PAYS, ("matched", "estimated"): COSTS})
+    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00 [-0.10, +0.10] SI-SDR dB more than one estimated" in said
+    assert "not measured" in verdict.beyond_the_mixture({MATCHED: PAYS})
+
+
 def test_shuffling_permutes_segments_and_keeps_length_and_level():
     rng = np.random.default_rng(0)
     steps = np.repeat(np.arange(1, 11, dtype=np.float32), RATE // 20)  # ten segments of 50 ms

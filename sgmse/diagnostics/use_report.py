@@ -31,7 +31,13 @@ class Examination:
 
     def text(self, title: str) -> str:
         """The verdict, remarks and tables in Markdown, aligned so that they can be printed."""
-        lines = [verdict.largest_move(self.differences), verdict.leak_share(self.differences), *self.remarks]
+        found = self.differences
+        lines = [
+            verdict.largest_move(found),
+            verdict.beyond_the_mixture(found),
+            verdict.leak_share(found),
+            *self.remarks,
+        ]
         parts = [f"# {title}", f"**{self.verdict.word}**: {self.verdict.reason}."]
         parts += ["\n".join(f"- {line}." for line in lines)]
         parts += ["## Means", differences.means_table(differences.means(self.frame))]

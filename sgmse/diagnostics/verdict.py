@@ -71,8 +71,20 @@ def leak_share(found: Mapping[Pair, Mapping[str, Difference]]) -> str:
     share = found.get(("oracle", "matched"))
     if share is None:
         return "leak share: not measured, since oracle or matched references are missing"
-    parts = [f"{told(share[metric], metric)} {METRICS[metric]}" for metric in SMALL]
-    return f"leak share: an overlapping reference gives {' and '.join(parts)} more than the disjoint one"
+    return f"leak share: an overlapping reference gives {_both(share)} more than the disjoint one"
+
+
+def beyond_the_mixture(found: Mapping[Pair, Mapping[str, Difference]]) -> str:
+    """What the real reference tells that the noisy file does not, in words."""
+    beyond = found.get(("matched", "estimated"))
+    if beyond is None:
+        return "beyond the mixture: not measured, since matched or estimated references are missing"
+    more = f"{_both(beyond)} more than one estimated from the noisy file alone"
+    return f"beyond the mixture: the real reference gives {more}"
+
+
+def _both(values: Mapping[str, Difference]) -> str:
+    return " and ".join(f"{told(values[metric], metric)} {METRICS[metric]}" for metric in SMALL)
 
 
 def _above(difference: Difference) -> bool:

@@ -46,7 +46,7 @@ def read(folders: Sequence[Path]) -> list[Result]:
     """The results in TRAINING/SET folders, in their order. Raises `UserError` for a folder without or given twice."""
     results: dict[tuple[str, str], Result] = {}
     for folder in folders:
-        path = folder.resolve()
+        path = folder.absolute()  # links keep their names
         training, test_set = path.parent.name, path.name
         if not (path / "scores.csv").is_file():
             raise UserError(f"{folder}: holds no scores.csv; name folders that scripts/reference_use.py wrote")
