@@ -99,7 +99,7 @@ def test_a_predictor_knows_one_time_and_gets_no_interval():
     assert gap.propose(curve([0.5], t=[1.0])).interval is None
 
 
-def curve(effect: list[float], gap_low: float = 0.01, t: list[float] | None = None) -> pd.DataFrame:
+def curve(effect: list[float], gap_low: float | list[float] = 0.01, t: list[float] | None = None) -> pd.DataFrame:
     times = t or [0.1 * (i + 1) for i in range(len(effect))]
     return pd.DataFrame({"t": times, "effect": effect, "gap": 0.1, "gap_low": gap_low})
 
@@ -110,8 +110,9 @@ def curve(effect: list[float], gap_low: float = 0.01, t: list[float] | None = No
         (curve([0, 1, 4, 6, 4, 1, 0]), (0.25, 0.55), "at least half as much"),
         (curve([5, 6, 2, 1, 0]), (0.1, 0.25), "half"),
         (curve([0, 5, 0, 6, 4]), (0.35, 0.5), "half"),  # the other peak is not next to the largest
-        (curve([0, 5, 4, 6, 4, 0]).assign(gap=[1, 1, 1, -1, 1, 1]), (0.15, 0.35), "half"),
-        (curve([3, 4, 4, 3]).assign(gap=-1.0), None, "does not lower the loss"),
+        (curve([0, 5, 4, 6, 4, 0], gap_low=[1, 1, 1, -1, 1, 1]), (0.15, 0.35), "half"),
+        (curve([4, 4, 4, 4], gap_low=[-1, -1, 1, 1]), (0.25, 0.4), "for certain"),  # acts alike, helps late only
+        (curve([3, 4, 4, 3], gap_low=-1.0), None, "does not lower the loss"),
         (curve([3, 4, 4, 3]), None, "alike at all times"),
         (curve([0, 1e-5, 3e-5]), None, "changes nothing"),
         (curve([0, 6, 0], gap_low=-0.1), None, "does not lower the loss"),

@@ -127,32 +127,33 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def propose(lines: pd.DataFrame) -> Proposal:
-    """The stretch of times in which the effect is above half of its maximum and the matched condition has less loss.
+    """The stretch of times in which the effect is at least half of its maximum and the matched condition has less loss
+    for certain.
 
     lines: those of `summary` for one `against`, by rising t. Guidance amplifies c − u, so nothing is proposed where
-    there is no c − u, and nothing unless following it lowers the loss for certain at some of these times. Of several
-    stretches that of the largest effect is taken. Its ends lie half-way to the next time of the grid.
+    there is no c − u, and no time at which following it may not lower the loss. Of several stretches that of the
+    largest effect is taken. Its ends lie half-way to the next time of the grid.
     """
     t, effect = lines["t"].to_numpy(), lines["effect"].to_numpy()
     if len(t) == 1:
         return Proposal(None, "the model takes one step, so there is no time to choose")
     if effect.max() < LEAST_EFFECT:
         return Proposal(None, f"the condition changes nothing, at most {effect.max():.1e} of the error")
-    fits = (effect >= SHARE * effect.max()) & (lines["gap"].to_numpy() > 0)
+    fits = (effect >= SHARE * effect.max()) & (lines["gap_low"].to_numpy() > 0)
+    if not fits.any():
+        return Proposal(None, "where the condition acts most, it does not lower the loss for certain")
     top = int(np.where(fits, effect, 0).argmax())
     first = last = top
     while first > 0 and fits[first - 1]:
         first -= 1
     while last + 1 < len(t) and fits[last + 1]:
         last += 1
-    if not (fits & (lines["gap_low"].to_numpy() > 0))[first : last + 1].any():
-        return Proposal(None, "where the condition acts most, it does not lower the loss for certain")
     if first == 0 and last == len(t) - 1:
         return Proposal(None, "the condition acts about alike at all times; guide everywhere, or not at all")
     low = t[first] if first == 0 else (t[first - 1] + t[first]) / 2
     high = t[last] if last == len(t) - 1 else (t[last] + t[last + 1]) / 2
     return Proposal(
         (math.ceil(100 * low - 1e-4) / 100, math.floor(100 * high + 1e-4) / 100),
-        f"there the condition lowers the loss and changes the estimate by at least half as much as where it does most, "
-        f"{effect.max():.2g} of the error",
+        "there the condition lowers the loss for certain and changes the estimate by at least half as much as where it "
+        f"does most, {effect.max():.2g} of the error",
     )
