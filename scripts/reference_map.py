@@ -1,9 +1,10 @@
 """Where does a reference pay, and where is other training data the better buy? Verdicts side by side.
 
 Each FOLDER is what scripts/reference_use.py wrote with --out TRAINING/SET and --baseline: the names of the last two
-folders tell trainings and sets apart, their order is that of the tables. DIR gets
+folders tell trainings and sets apart, their order is that of the tables. Whether a baseline was trained alike stands in
+the table.md of its folder. DIR gets
 
-  map.md       differences by set, and what the reference adds by noise class and by SNR, with 95 % intervals
+  map.md       the trainings; differences by set; what the reference adds by noise class and by SNR; 95 % intervals
   map.csv      all of them, a row per difference and metric
   map.png      per set: what the reference adds to each training, what a wrong one costs, and what each training's
                baseline scores more than the first one's
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from sgmse import evaluation  # noqa: E402
 from sgmse.arguments import Parser  # noqa: E402
 from sgmse.diagnostics import worth, worth_report  # noqa: E402
+from sgmse.diagnostics.items import require_writable  # noqa: E402
 from sgmse.errors import run  # noqa: E402
 from sgmse.sweep.kept import write_text  # noqa: E402
 
@@ -35,10 +37,10 @@ _PICTURES = {"class": "class.png", "SNR dB": "snr.png"}
 def main() -> None:
     """Write the map and print its tables."""
     arguments = parse_arguments()
+    require_writable(arguments.out)
     results = worth.read(arguments.folders)
     found = worth.gains(results, arguments.against or results[0].training)
-    text = worth_report.markdown(found)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    text = worth_report.markdown(found, worth.trainings(results))
     write_text(arguments.out / "map.md", text)
     evaluation.write_csv(worth.table(found), arguments.out / "map.csv")
     worth_report.write_map(found, arguments.out / "map.png")

@@ -19,8 +19,9 @@ FILES = [f"f{place}.flac" for place in range(8)]
 def result(folder, baseline, matched, mismatched, seeds=(0,), files=FILES):
     """scores.csv with these PESQ scores: the files of class `hum` as given, those of `rain` 0.1 more when matched."""
     rows = []
+    systems = {"baseline": baseline, "matched": matched, "mismatched": mismatched, "estimated": matched - 0.05}
     for seed in seeds:
-        for system, pesq in (("baseline", baseline), ("matched", matched), ("mismatched", mismatched)):
+        for system, pesq in systems.items():
             for place, name in enumerate(files):
                 rain = place % 2 == 1
                 told = {"file": name, "kind": "rain" if rain else "hum", "source": name, "snr_db": 5.0 * (place // 4)}
@@ -58,6 +59,9 @@ def test_the_map_holds_what_the_reference_adds_and_what_the_training_does(folder
     assert whole["diverse", "matched − baseline"] == pytest.approx(0.1 + 0.05 + 0.005)
     assert whole["diverse", "baseline − baseline of narrow"] == pytest.approx(0.4)
     assert whole["diverse", "matched − matched of narrow"] == pytest.approx(0.2)
+    assert whole["diverse", "baseline − matched of narrow"] == pytest.approx(0.1 - 0.05 - 0.005)
+    assert whole["diverse", "matched − estimated"] == pytest.approx(0.05 + 0.05 + 0.005)
+    assert whole["diverse", "estimated − baseline"] == pytest.approx(0.1 - 0.05)
     assert ("narrow", "baseline − baseline of narrow") not in whole
     assert printed.startswith("# Where a reference pays")
     assert (tmp_path / "map" / "map.md").read_text() in printed
@@ -79,7 +83,7 @@ def test_classes_and_snrs_of_each_set_have_rows_of_their_own(folders, tmp_path, 
     assert means["ood", "hum"] == pytest.approx(0.105)
     assert by_class["files"].tolist() == [4, 4, 4, 4]
     assert set(rows(tmp_path / "map", by="SNR dB")["group"]) == {"0", "5"}
-    assert "7 of 8 intervals exclude 0; where nothing is, 0.4 would." in printed
+    assert "7 of 8 intervals exclude 0; where nothing is, 0.4 would on average." in printed
 
 
 def test_any_training_can_be_the_one_that_others_are_held_against(folders, tmp_path, capsys):
@@ -97,13 +101,26 @@ def test_one_baseline_of_two_models_is_held_against_itself_nowhere(folders, tmp_
         same.to_csv(tmp_path / "diverse" / name / "scores.csv", index=False)
     call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
     told = set(rows(tmp_path / "map", training="diverse")["difference"])
-    assert told == {"matched − baseline", "matched − mismatched", "matched − matched of narrow"}
+    within = {"matched − baseline", "matched − mismatched", "matched − estimated", "estimated − baseline"}
+    assert told == within | {"matched − matched of narrow", "baseline − matched of narrow"}
 
 
-def test_seeds_are_counted_and_paired(tmp_path, capsys):
+def test_seeds_are_counted_and_paired_and_told_with_the_sampling(tmp_path, capsys):
     folders = [result(tmp_path / training / "id", 1.2, 1.5, 1.1, seeds=(0, 1)) for training in ("narrow", "diverse")]
-    call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    printed = call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
     assert set(rows(tmp_path / "map")["seeds"]) == {2}
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "narrow " in line]
+    assert cells[0] == ["narrow", "0, 1", "0, 1", "1", "1"], "seeds, those of the baseline, N, w"
+
+
+def test_groups_of_which_the_other_training_has_no_file_are_left_out(tmp_path, capsys):
+    folders = [
+        result(tmp_path / "few" / "id", 1.2, 1.5, 1.1, files=FILES[::2]),
+        result(tmp_path / "all" / "id", 1, 2, 1),
+    ]
+    call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
+    found = rows(tmp_path / "map", difference="matched − matched of few", metric="pesq").set_index(["by", "group"])
+    assert found["files"].to_dict() == {("all", "all"): 4, ("SNR dB", "0"): 2, ("SNR dB", "5"): 2, ("class", "hum"): 4}
 
 
 def test_files_whose_matched_reference_leaks_do_not_count(folders, tmp_path, capsys):
@@ -128,6 +145,10 @@ def test_folders_that_cannot_be_compared_are_refused(folders, tmp_path, capsys):
     table = pd.read_csv(other / "scores.csv")
     pd.concat([table, table.assign(checkpoint="another")]).to_csv(other / "scores.csv", index=False)
     assert "holds two checkpoints of one seed as baseline" in said(other)
-    table[table["system"] == "baseline"].to_csv(other / "scores.csv", index=False)
-    assert "holds no scores of matched references" in said(other)
-    assert not (tmp_path / "map").exists()
+    for missing in ("matched", "baseline"):
+        table[table["system"] != missing].to_csv(other / "scores.csv", index=False)
+        assert "holds no scores of matched references and of a baseline" in said(other)
+    table.assign(leak_shared=True).to_csv(other / "scores.csv", index=False)
+    assert "every matched reference shares samples" in said(other)
+    assert "cannot be" in refusal(reference_map.main, capsys, *folders, "--out", folders[0] / "scores.csv")
+    assert list((tmp_path / "map").iterdir()) == []

@@ -40,12 +40,8 @@ SHIFT_DB = 6.0
 SEGMENT_S = 0.05  # of a reference that is shuffled
 _GAINS = {"louder": 10 ** (SHIFT_DB / 20), "softer": 10 ** (-SHIFT_DB / 20)}
 _FROM_MATCHED = ("louder", "softer", "shuffled")
-_WITH_LEAK = (
-    "matched",
-    "same_class",
-    "mismatched",
-    "oracle",
-)  # the others hold samples of the matched one or of the noisy file
+# the others hold samples of the matched one or are made from the noisy file
+_WITH_LEAK = ("matched", "same_class", "mismatched", "oracle")
 
 
 @dataclass(frozen=True)

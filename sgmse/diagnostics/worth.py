@@ -14,7 +14,12 @@ from sgmse.errors import UserError
 from sgmse.statistics import Difference
 from sgmse.sweep.kept import read_csv
 
-REFERENCE, WRONG = "matched − baseline", "matched − mismatched"
+Pair = tuple[str, str]
+REFERENCE: Pair = ("matched", BASELINE)
+WRONG: Pair = ("matched", "mismatched")
+DATA: Pair = (BASELINE, BASELINE)  # of two trainings
+_WITHIN = (REFERENCE, WRONG, ("matched", "estimated"), ("estimated", BASELINE))
+_BETWEEN = (DATA, (BASELINE, "matched"), ("matched", "matched"))
 ALL = "all"
 
 
@@ -27,23 +32,41 @@ class Result:
     frame: pd.DataFrame
 
     def of(self, system: str) -> pd.DataFrame:
+        """The rows of a system."""
         return self.frame[self.frame["system"] == system]
 
 
 @dataclass(frozen=True)
 class Gain:
-    """values: by metric. by: what the files were grouped by, `ALL` for none. what: the two systems held together."""
+    """What one system scores more than another on the files of a group.
+
+    Args:
+        by: what the files were grouped by; `ALL`: not at all.
+        pair: the two systems, the first of this training. against: the training of the second, if it is another one.
+        values: by metric.
+    """
 
     training: str
     test_set: str
     by: str
     group: str
-    what: str
+    pair: Pair
+    against: str | None
     values: dict[str, Difference]
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        return f"{self.pair[0]} − {self.pair[1]}" + ("" if self.against is None else f" of {self.against}")
 
 
 def read(folders: Sequence[Path]) -> list[Result]:
-    """The results in TRAINING/SET folders, in their order. Raises `UserError` for a folder without or given twice."""
+    """The results in TRAINING/SET folders, in their order.
+
+    Raises:
+        UserError: a folder holds no table of scores, nothing that counts, or two checkpoints of one seed; or it is
+            named like another one.
+    """
     results: dict[tuple[str, str], Result] = {}
     for folder in folders:
         path = folder.absolute()  # links keep their names
@@ -52,32 +75,43 @@ def read(folders: Sequence[Path]) -> list[Result]:
             raise UserError(f"{folder}: holds no scores.csv; name folders that scripts/reference_use.py wrote")
         if (training, test_set) in results:
             raise UserError(f"{folder}: {training}/{test_set} is there twice; the names of the folders tell them apart")
-        frame = read_csv(path / "scores.csv", USE)
-        frame = frame[~frame["file"].isin(differences.leaking(frame))]
-        systems = set(frame["system"])
-        if "matched" not in systems:
-            raise UserError(f"{folder}: holds no scores of matched references; run scripts/reference_use.py to its end")
-        for system, rows in frame.groupby("system"):
-            if rows.duplicated(["file", "seed"]).any():
-                raise UserError(
-                    f"{folder}: scores.csv holds two checkpoints of one seed as {system}; give each a folder"
-                )
-        results[training, test_set] = Result(training, test_set, frame)
+        results[training, test_set] = Result(training, test_set, _counted(folder, read_csv(path / "scores.csv", USE)))
     return list(results.values())
 
 
+def _counted(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    if not {"matched", BASELINE} <= set(frame["system"]):
+        raise UserError(
+            f"{folder}: holds no scores of matched references and of a baseline; run scripts/reference_use.py with "
+            "--baseline to its end"
+        )
+    for system, rows in frame.groupby("system"):
+        if rows.duplicated(["file", "seed"]).any():
+            raise UserError(f"{folder}: scores.csv holds two checkpoints of one seed as {system}; give each a folder")
+    counted = frame[~frame["file"].isin(differences.leaking(frame))]
+    if counted.empty:
+        raise UserError(f"{folder}: every matched reference shares samples with its mixture, so nothing counts")
+    return counted
+
+
 def gains(results: Sequence[Result], against: str) -> list[Gain]:
-    """What the reference adds and what a wrong one costs in each result, as a whole, by noise class and by SNR; and
-    what its baseline and its matched references score more than those of the training `against` on the same set.
+    """Differences within each result, as a whole, by noise class and by SNR; and those to the training `against` on the
+    same set, file by file.
 
     Raises:
-        UserError: no result is of `against`, or two trainings share no file of a set.
+        UserError: no result is of `against`, or another training shares no file of a set with it.
     """
     if against not in {result.training for result in results}:
         there = ", ".join(dict.fromkeys(result.training for result in results))
         raise UserError(f"--against {against}: none of the trainings {there}")
     first = {result.test_set: result for result in results if result.training == against}
-    return [gain for result in results for gain in _of(result, first.get(result.test_set))]
+    found: list[Gain] = []
+    for result in results:
+        other = first.get(result.test_set)
+        if other is not None and not set(result.frame["file"]) & set(other.frame["file"]):
+            raise UserError(f"{result.test_set}: {result.training} and {against} were scored on different files of it")
+        found += _of(result, None if other is result else other)
+    return found
 
 
 def _of(result: Result, first: Result | None) -> Iterator[Gain]:
@@ -85,25 +119,28 @@ def _of(result: Result, first: Result | None) -> Iterator[Gain]:
     for by, parts in groups.items():
         for group, frame in parts.items():
             part = Result(result.training, result.test_set, frame)
-            for what, values in _pairs(part, first):
-                yield Gain(part.training, part.test_set, by, group, what, values)
+            for pair in _WITHIN:
+                if len(part.of(pair[1])) and len(part.of(pair[0])):
+                    values = differences.between(part.of(pair[0]), part.of(pair[1]))
+                    yield Gain(part.training, part.test_set, by, group, pair, None, values)
+            if first is None:
+                continue
+            for pair in _BETWEEN:
+                own, others = part.of(pair[0]), first.of(pair[1])
+                if set(own["checkpoint"]) != set(others["checkpoint"]) and set(own["file"]) & set(others["file"]):
+                    values = differences.between(own, others)
+                    yield Gain(part.training, part.test_set, by, group, pair, first.training, values)
 
 
-def _pairs(part: Result, first: Result | None) -> Iterator[tuple[str, dict[str, Difference]]]:
-    for other in (BASELINE, "mismatched"):
-        if len(part.of(other)):
-            yield f"matched − {other}", differences.between(part.of("matched"), part.of(other))
-    if first is None or first.training == part.training:
-        return
-    for system in (BASELINE, "matched"):
-        own, others = part.of(system), first.of(system)
-        if own.empty or others.empty or set(own["checkpoint"]) == set(others["checkpoint"]):
-            continue
-        if not set(own["file"]) & set(others["file"]):
-            raise UserError(
-                f"{part.test_set}: {part.training} and {first.training} were scored on different files of it"
-            )
-        yield f"{system} − {system} of {first.training}", differences.between(own, others)
+def trainings(results: Sequence[Result]) -> list[list[str]]:
+    """A row per training: its name, its seeds, those of its baseline, the steps and guidance it was sampled with."""
+    rows = [["training", "seeds", "of the baseline", "N", "w"]]
+    for name in dict.fromkeys(result.training for result in results):
+        frame = pd.concat([result.frame for result in results if result.training == name])
+        model, bare = (frame[frame["system"] == system] for system in ("matched", BASELINE))
+        columns = [(model, "seed"), (bare, "seed"), (model, "N"), (model, "guidance_scale")]
+        rows.append([name, *(", ".join(f"{v:g}" for v in sorted(set(one[c].dropna()))) for one, c in columns)])
+    return rows
 
 
 def table(found: Sequence[Gain]) -> pd.DataFrame:

@@ -11,28 +11,30 @@ from matplotlib.figure import Figure
 
 from sgmse.diagnostics.differences import METRICS, told
 from sgmse.diagnostics.verdict import SMALL
-from sgmse.diagnostics.worth import ALL, REFERENCE, WRONG, Gain, excludes_zero
+from sgmse.diagnostics.worth import ALL, DATA, REFERENCE, WRONG, Gain, excludes_zero
 from sgmse.report import save_figure
 from sgmse.statistics import Difference
 from sgmse.sweep.table import aligned
 
-_COLOURS = {REFERENCE: "C0", WRONG: "0.6"}  # the next colours are for what another training gives
+_COLOURS = {REFERENCE: "C0", WRONG: "0.6", DATA: "C1"}  # the differences that are drawn
 _MOST_PESQ = 0.3  # the ends of the colour scale
 
 
-def markdown(found: Sequence[Gain]) -> str:
-    """Tables aligned so that they can be printed: every difference by set; what the reference adds by class and SNR."""
-    parts = ["# Where a reference pays"]
+def markdown(found: Sequence[Gain], trainings: Sequence[Sequence[str]]) -> str:
+    """Tables aligned so that they can be printed: the trainings; every difference by set; what the reference adds by
+    class and by SNR."""
+    parts = ["# Where a reference pays", aligned(trainings)]
     for metric in SMALL:
         parts += [f"## {METRICS[metric]}", _by_set(found, metric)]
     for by in dict.fromkeys(gain.by for gain in found if gain.by != ALL):
-        chosen = [gain for gain in found if gain.by == by and gain.what == REFERENCE]
+        chosen = [gain for gain in found if gain.by == by and gain.pair == REFERENCE]
         if not chosen:
             continue
         known = [gain.values["pesq"] for gain in chosen if gain.values["pesq"].low == gain.values["pesq"].low]
         outside = sum(map(excludes_zero, known))
-        counted = f"{outside} of {len(known)} intervals exclude 0; where nothing is, {0.05 * len(known):.1f} would."
-        parts += [f"## {REFERENCE} by {by}, PESQ", counted, _by_group(chosen, by)]
+        chance = f"where nothing is, {0.05 * len(known):.1f} would on average"
+        counted = f"{outside} of {len(known)} intervals exclude 0; {chance}."
+        parts += [f"## {chosen[0].what} by {by}, PESQ", counted, _by_group(chosen, by)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
@@ -64,10 +66,10 @@ def _rows(chosen: Sequence[Gain]) -> list[tuple[str, str]]:
 
 def write_map(found: Sequence[Gain], path: Path) -> None:
     """A panel per set and metric: what the reference adds to each training, beside what the training itself does."""
-    whole = [gain for gain in found if gain.by == ALL and not gain.what.startswith("matched − matched")]
+    whole = [gain for gain in found if gain.by == ALL and gain.pair in _COLOURS]
     sets = list(dict.fromkeys(gain.test_set for gain in whole))
     trainings = list(dict.fromkeys(gain.training for gain in whole))
-    kinds = list(dict.fromkeys(gain.what for gain in whole))
+    kinds = [pair for pair in _COLOURS if any(gain.pair == pair for gain in whole)]
     figure = Figure(figsize=(1.6 + 2.9 * len(sets), 6.6), dpi=110, layout="constrained")
     panels = figure.subplots(len(SMALL), len(sets), sharex=True, sharey="row", squeeze=False)
     for row, (metric, small) in zip(panels, SMALL.items(), strict=True):
@@ -76,35 +78,31 @@ def write_map(found: Sequence[Gain], path: Path) -> None:
             axes.axhline(0, color="0.6", lw=1, zorder=1)
             for gain in whole:
                 if gain.test_set == test_set:
-                    place = trainings.index(gain.training) + 0.17 * (kinds.index(gain.what) - (len(kinds) - 1) / 2)
-                    _point(axes, place, gain.values[metric], gain.what, kinds)
+                    place = trainings.index(gain.training) + 0.17 * (kinds.index(gain.pair) - (len(kinds) - 1) / 2)
+                    _point(axes, place, gain.values[metric], _COLOURS[gain.pair])
             axes.set_xticks(range(len(trainings)), trainings)
             axes.set_xlim(-0.5, len(trainings) - 0.5)
             axes.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(f"Δ {METRICS[metric]}, 95 % interval")
     for axes, test_set in zip(panels[0], sets, strict=True):
         axes.set_title(test_set)
-    marks = [panels[0, 0].plot([], [], "o-", color=_colour(what, kinds), label=what)[0] for what in kinds]
+    names = {gain.pair: gain.what for gain in whole}
+    marks = [panels[0, 0].plot([], [], "o-", color=_COLOURS[pair], label=names[pair])[0] for pair in kinds]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(kinds), frameon=False)
     save_figure(figure, path)
 
 
-def _point(axes: Axes, place: float, difference: Difference, what: str, kinds: Sequence[str]) -> None:
-    colour, known = _colour(what, kinds), difference.low == difference.low
+def _point(axes: Axes, place: float, difference: Difference, colour: str) -> None:
+    known = difference.low == difference.low
     if known:
         axes.plot([place] * 2, [difference.low, difference.high], color=colour, lw=2.2, solid_capstyle="round")
     axes.plot(place, difference.mean, "o", color=colour, ms=6, mfc=colour if known else "white")
 
 
-def _colour(what: str, kinds: Sequence[str]) -> str:
-    others = [kind for kind in kinds if kind not in _COLOURS]
-    return _COLOURS[what] if what in _COLOURS else f"C{1 + others.index(what)}"
-
-
 def write_groups(found: Sequence[Gain], by: str, path: Path) -> bool:
     """What the reference adds in PESQ, a row per set and group of files, a column per training; bold where the interval
     excludes 0. Nothing, and False, where no set has such groups."""
-    chosen = [gain for gain in found if gain.by == by and gain.what == REFERENCE]
+    chosen = [gain for gain in found if gain.by == by and gain.pair == REFERENCE]
     if not chosen:
         return False
     rows, trainings = _rows(chosen), list(dict.fromkeys(gain.training for gain in chosen))
@@ -131,6 +129,6 @@ def write_groups(found: Sequence[Gain], by: str, path: Path) -> bool:
             axes.axhline(row - 0.5, color="black", lw=1)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label=f"Δ PESQ, {REFERENCE}", shrink=min(1.0, 6 / len(rows)))
+    figure.colorbar(image, ax=axes, label=f"Δ PESQ, {chosen[0].what}", shrink=min(1.0, 6 / len(rows)))
     save_figure(figure, path)
     return True
