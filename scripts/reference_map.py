@@ -44,8 +44,11 @@ def main() -> None:
     write_text(arguments.out / "map.md", text)
     evaluation.write_csv(worth.table(found), arguments.out / "map.csv")
     worth_report.write_map(found, arguments.out / "map.png")
-    drawn = [name for by, name in _PICTURES.items() if worth_report.write_groups(found, by, arguments.out / name)]
-    print(f"{text}\n{arguments.out}: {', '.join(['map.md', 'map.csv', 'map.png', *drawn])}")
+    groups = worth.by_group(found)
+    for by, chosen in groups.items():
+        worth_report.write_groups(chosen, arguments.out / _PICTURES[by])
+    written = ["map.md", "map.csv", "map.png", *(_PICTURES[by] for by in groups)]
+    print(f"{text}\n{arguments.out}: {', '.join(written)}")
 
 
 def parse_arguments() -> argparse.Namespace:

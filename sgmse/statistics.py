@@ -35,6 +35,16 @@ class Difference:
     n_sources: int
     n_seeds: int
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval does; one that is not known does not."""
+        return self.low > 0 or self.high < 0
+
 
 @dataclass(frozen=True)
 class Spread:

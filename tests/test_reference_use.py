@@ -1,7 +1,6 @@
-"""The verdict on a reference: its rules, the protocols, and the command from checkpoint to table."""
+"""The verdict on a reference: the protocols, and the command from checkpoint to table."""
 
 import argparse
-import math
 import shutil
 import sys
 from dataclasses import replace
@@ -23,71 +22,13 @@ from sgmse.data import audio, corpora  # noqa: E402
 from sgmse.data.mixing import rms  # noqa: E402
 from sgmse.data.references import leak  # noqa: E402
 from sgmse.data.references.estimated import estimated  # noqa: E402
-from sgmse.diagnostics import differences, subjects, verdict  # noqa: E402
+from sgmse.diagnostics import differences, subjects  # noqa: E402
 from sgmse.diagnostics.protocols import PROTOCOLS, at_level, open_set, shuffled  # noqa: E402
 from sgmse.diagnostics.use import COLUMNS, Use  # noqa: E402
 from sgmse.diagnostics.use_report import examined  # noqa: E402
 from sgmse.frame_noise import FrameNoise  # noqa: E402
-from sgmse.statistics import Difference  # noqa: E402
 
 RATE = 16000
-MATCHED, WRONG, NULL, LOUDER = (("matched", b) for b in ("baseline", "mismatched", "null", "louder"))
-ORACLE = ("oracle", "matched")
-
-
-def interval(low, high):
-    """A difference of this interval, in PESQ and ESTOI; SI-SDR does not move."""
-    one, still = (Difference((a + b) / 2, a, b, 0.5, 8, 4, 1) for a, b in ((low, high), (-0.1, 0.1)))
-    return {"pesq": one, "estoi": one, "si_sdr": still}
-
-
-PAYS, COSTS, NOTHING, UNSURE = interval(0.1, 0.3), interval(0.05, 0.2), interval(-0.02, 0.03), interval(-0.1, 0.2)
-ALONE = {name: Difference(0.2, math.nan, math.nan, math.nan, 1, 1, 1) for name in ("pesq", "estoi", "si_sdr")}
-SI_SDR_MOVES = NOTHING | {"si_sdr": Difference(0.4, 0.2, 0.6, 0.0, 8, 4, 1)}
-
-
-@pytest.mark.parametrize(
-    ("found", "unlike", "word", "reason"),
-    [
-        ({MATCHED: PAYS, WRONG: COSTS}, [], "used", "costs +0.125 [+0.050, +0.200] PESQ; matched − baseline is +0.200"),
-        ({MATCHED: UNSURE, WRONG: COSTS}, [], "used, but does not pay", "matched − baseline is +0.050 [-0.100"),
-        ({MATCHED: interval(-0.3, -0.1), WRONG: COSTS}, [], "used, but does not pay", "is -0.200"),
-        ({WRONG: COSTS}, [], "heard", 'costs +0.125 [+0.050, +0.200] PESQ; "used" cannot be said without a baseline'),
-        ({MATCHED: PAYS, WRONG: COSTS}, ["max_steps 2, not 4"], "heard", "the baseline differs in max_steps 2, not 4"),
-        ({MATCHED: PAYS, WRONG: NOTHING, NULL: NOTHING}, [], "ignored", "within ±0.05 PESQ and ±0.3 SI-SDR"),
-        ({NULL: NOTHING}, [], "ignored", "nothing moves"),
-        ({WRONG: NOTHING, LOUDER: COSTS}, [], "undecided", "not everything else about the reference"),
-        ({WRONG: NOTHING, ORACLE: COSTS}, [], "undecided", "not everything else about the reference"),
-        ({WRONG: SI_SDR_MOVES}, [], "undecided", "not everything else"),
-        ({WRONG: NOTHING, LOUDER: interval(0.01, 0.02)}, [], "undecided", "not everything else"),
-        ({WRONG: interval(0.01, 0.02)}, [], "heard", "costs +0.015 [+0.010, +0.020] PESQ, next to nothing;"),
-        ({MATCHED: PAYS, WRONG: UNSURE}, [], "undecided", "more files are needed; matched − baseline is +0.200"),
-        ({MATCHED: PAYS, WRONG: interval(-0.2, -0.1)}, [], "undecided", "the wrong one does better"),
-        ({MATCHED: PAYS, LOUDER: NOTHING}, [], "undecided", "no mismatched references"),
-        ({MATCHED: ALONE, WRONG: ALONE}, [], "undecided", "more files are needed"),
-        ({("oracle", "baseline"): PAYS}, [], "undecided", "no matched references"),
-        ({}, [], "undecided", "no matched references"),
-    ],
-)
-def test_the_verdict_follows_its_rules(found, unlike, word, reason):
-    judged = verdict.judge(found, unlike)
-    assert judged.word == word
-    assert reason in judged.reason
-
-
-def test_the_largest_move_is_between_protocols_and_the_leak_share_is_oracle_minus_matched():
-    found = {MATCHED: PAYS, WRONG: NOTHING, LOUDER: interval(-0.2, 0.0), ORACLE: COSTS}
-    assert "oracle − matched, +0.125" in verdict.largest_move(found)
-    assert "matched − 6 dB louder, -0.100" in verdict.largest_move({**found, ORACLE: NOTHING})
-    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00" in verdict.leak_share(found)
-    assert "not measured" in verdict.leak_share({WRONG: COSTS})
-    assert "none could be measured" in verdict.largest_move({})
-
-
-def test_what_the_reference_tells_beyond_the_mixture_is_matched_minus_estimated():
-    said = verdict.beyond_the_mixture({MATCHED: PAYS, ("matched", "estimated"): COSTS})
-    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00 [-0.10, +0.10] SI-SDR dB more than one estimated" in said
-    assert "not measured" in verdict.beyond_the_mixture({MATCHED: PAYS})
 
 
 def test_shuffling_permutes_segments_and_keeps_length_and_level():

@@ -132,7 +132,7 @@ def told(difference: Difference, metric: str = "pesq", signed: bool = True) -> s
     sign, decimals = "+" if signed else "", _DECIMALS[metric]
     if math.isnan(difference.mean):
         return "–"
-    if math.isnan(difference.low):
+    if not difference.is_known:
         return f"{difference.mean:{sign}z.{decimals}f}"
     ends = ", ".join(f"{end:{sign}z.{decimals}f}" for end in (difference.low, difference.high))
     return f"{difference.mean:{sign}z.{decimals}f} [{ends}]"

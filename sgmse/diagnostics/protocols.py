@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -25,17 +25,7 @@ from sgmse.model import NoiseCondScoreModel
 from sgmse.sweep.groups import Files, find_files
 
 Protocol = Literal["matched", "same_class", "mismatched", "louder", "softer", "shuffled", "estimated", "null", "oracle"]
-PROTOCOLS: tuple[Protocol, ...] = (
-    "matched",
-    "same_class",
-    "mismatched",
-    "louder",
-    "softer",
-    "shuffled",
-    "estimated",
-    "null",
-    "oracle",
-)
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 SHIFT_DB = 6.0
 SEGMENT_S = 0.05  # of a reference that is shuffled
 _GAINS = {"louder": 10 ** (SHIFT_DB / 20), "softer": 10 ** (-SHIFT_DB / 20)}

@@ -27,7 +27,7 @@ def write_forest(found: Mapping[Pair, Mapping[str, Difference]], verdict: Verdic
         axes.axvspan(-small, small, color="0.94", zorder=0)
         axes.axvline(0, color="0.6", lw=1, zorder=1)
         for place, pair in enumerate(pairs):
-            _line(axes, place, found[pair][metric], _colour(pair))
+            draw_interval(axes, place, found[pair][metric], _colour(pair))
         axes.set_yticks(range(len(pairs)), [f"{TITLES[a]} − {TITLES[b]}" for a, b in pairs])
         axes.set_ylim(len(pairs) - 0.4, -0.6)
         axes.set_xlabel(f"Δ {METRICS[metric]}, 95 % interval")
@@ -38,14 +38,16 @@ def write_forest(found: Mapping[Pair, Mapping[str, Difference]], verdict: Verdic
     save_figure(figure, path)
 
 
-def _line(axes: Axes, place: int, difference: Difference, colour: str) -> None:
-    """Mean and interval; where nothing is repeated, a hollow mean alone."""
+def draw_interval(axes: Axes, place: float, difference: Difference, colour: str, upright: bool = False) -> None:
+    """Mean and interval at a place of the other axis; where nothing is repeated, a hollow mean alone."""
     if math.isnan(difference.mean):
         return
-    known = not math.isnan(difference.low)
-    if known:
-        axes.plot([difference.low, difference.high], [place] * 2, color=colour, lw=2.2, solid_capstyle="round")
-    axes.plot(difference.mean, place, "o", color=colour, ms=7, mfc=colour if known else "white")
+    ends, places = [difference.low, difference.high], [place] * 2
+    if difference.is_known:
+        line = (places, ends) if upright else (ends, places)
+        axes.plot(*line, color=colour, lw=2.2, solid_capstyle="round")
+    point = (place, difference.mean) if upright else (difference.mean, place)
+    axes.plot(*point, "o", color=colour, ms=7, mfc=colour if difference.is_known else "white")
 
 
 def _colour(pair: Pair) -> str:

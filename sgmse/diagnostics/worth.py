@@ -132,6 +132,15 @@ def _of(result: Result, first: Result | None) -> Iterator[Gain]:
                     yield Gain(part.training, part.test_set, by, group, pair, first.training, values)
 
 
+def by_group(found: Sequence[Gain]) -> dict[str, list[Gain]]:
+    """What the reference adds to groups of files, by what they were grouped by."""
+    chosen: dict[str, list[Gain]] = {}
+    for gain in found:
+        if gain.by != ALL and gain.pair == REFERENCE:
+            chosen.setdefault(gain.by, []).append(gain)
+    return chosen
+
+
 def trainings(results: Sequence[Result]) -> list[list[str]]:
     """A row per training: its name, its seeds, those of its baseline, the steps and guidance it was sampled with."""
     rows = [["training", "seeds", "of the baseline", "N", "w"]]
@@ -153,8 +162,3 @@ def table(found: Sequence[Gain]) -> pd.DataFrame:
             told |= {"difference": gain.what, "metric": metric}
             rows.append(told | ends | {"files": one.n_files, "sources": one.n_sources, "seeds": one.n_seeds})
     return pd.DataFrame(rows)
-
-
-def excludes_zero(difference: Difference) -> bool:
-    """Whether the 95 % interval does; one that is not known does not."""
-    return difference.low > 0 or difference.high < 0

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgmse.diagnostics.differences import METRICS, told
+from sgmse.diagnostics.use_plot import draw_interval
 from sgmse.diagnostics.verdict import SMALL
-from sgmse.diagnostics.worth import ALL, DATA, REFERENCE, WRONG, Gain, excludes_zero
+from sgmse.diagnostics.worth import ALL, DATA, REFERENCE, WRONG, Gain, by_group
 from sgmse.report import save_figure
-from sgmse.statistics import Difference
 from sgmse.sweep.table import aligned
 
 _COLOURS = {REFERENCE: "C0", WRONG: "0.6", DATA: "C1"}  # the differences that are drawn
@@ -26,12 +25,9 @@ def markdown(found: Sequence[Gain], trainings: Sequence[Sequence[str]]) -> str:
     parts = ["# Where a reference pays", aligned(trainings)]
     for metric in SMALL:
         parts += [f"## {METRICS[metric]}", _by_set(found, metric)]
-    for by in dict.fromkeys(gain.by for gain in found if gain.by != ALL):
-        chosen = [gain for gain in found if gain.by == by and gain.pair == REFERENCE]
-        if not chosen:
-            continue
-        known = [gain.values["pesq"] for gain in chosen if gain.values["pesq"].low == gain.values["pesq"].low]
-        outside = sum(map(excludes_zero, known))
+    for by, chosen in by_group(found).items():
+        known = [gain.values["pesq"] for gain in chosen if gain.values["pesq"].is_known]
+        outside = sum(one.excludes_zero for one in known)
         chance = f"where nothing is, {0.05 * len(known):.1f} would on average"
         counted = f"{outside} of {len(known)} intervals exclude 0; {chance}."
         parts += [f"## {chosen[0].what} by {by}, PESQ", counted, _by_group(chosen, by)]
@@ -79,7 +75,7 @@ def write_map(found: Sequence[Gain], path: Path) -> None:
             for gain in whole:
                 if gain.test_set == test_set:
                     place = trainings.index(gain.training) + 0.17 * (kinds.index(gain.pair) - (len(kinds) - 1) / 2)
-                    _point(axes, place, gain.values[metric], _COLOURS[gain.pair])
+                    draw_interval(axes, place, gain.values[metric], _COLOURS[gain.pair], upright=True)
             axes.set_xticks(range(len(trainings)), trainings)
             axes.set_xlim(-0.5, len(trainings) - 0.5)
             axes.spines[["top", "right"]].set_visible(False)
@@ -92,19 +88,8 @@ def write_map(found: Sequence[Gain], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _point(axes: Axes, place: float, difference: Difference, colour: str) -> None:
-    known = difference.low == difference.low
-    if known:
-        axes.plot([place] * 2, [difference.low, difference.high], color=colour, lw=2.2, solid_capstyle="round")
-    axes.plot(place, difference.mean, "o", color=colour, ms=6, mfc=colour if known else "white")
-
-
-def write_groups(found: Sequence[Gain], by: str, path: Path) -> bool:
-    """What the reference adds in PESQ, a row per set and group of files, a column per training; bold where the interval
-    excludes 0. Nothing, and False, where no set has such groups."""
-    chosen = [gain for gain in found if gain.by == by and gain.pair == REFERENCE]
-    if not chosen:
-        return False
+def write_groups(chosen: Sequence[Gain], path: Path) -> None:
+    """Gains in PESQ, a row per set and group of files, a column per training; bold where the interval excludes 0."""
     rows, trainings = _rows(chosen), list(dict.fromkeys(gain.training for gain in chosen))
     values = np.full((len(rows), len(trainings)), np.nan)
     figure = Figure(figsize=(3.4 + 1.35 * len(trainings), 1.4 + 0.27 * len(rows)), dpi=110, layout="constrained")
@@ -114,7 +99,7 @@ def write_groups(found: Sequence[Gain], by: str, path: Path) -> bool:
         one = gain.values["pesq"]
         values[row, column] = one.mean
         if one.mean == one.mean:
-            weight = "bold" if excludes_zero(one) else "normal"
+            weight = "bold" if one.excludes_zero else "normal"
             dark = abs(one.mean) > 0.7 * _MOST_PESQ
             colour = "white" if dark else "black"
             axes.text(
@@ -131,4 +116,3 @@ def write_groups(found: Sequence[Gain], by: str, path: Path) -> bool:
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label=f"Δ PESQ, {chosen[0].what}", shrink=min(1.0, 6 / len(rows)))
     save_figure(figure, path)
-    return True
