@@ -32,22 +32,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
+from benchmarks import encoders, enhance, loader, measure, network, published_network
+from benchmarks.job import Enhancement, Job, alone, show
 
-import torch  # noqa: E402
-
-from scripts.benchmarks import encoders, enhance, loader, measure, network, published_network  # noqa: E402
-from scripts.benchmarks.job import Enhancement, Job, alone, show  # noqa: E402
-from sgmse import runs  # noqa: E402
-from sgmse.backbone.layers import check_nf  # noqa: E402
-from sgmse.config import ModelConfig  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.networks.layers import check_nf
+from sgmse.settings.config import ModelConfig
+from sgmse.training import run as runs
 
 PARTS = ("forward", "train", "attention", "encoders", "loader", "enhance")
 DEFAULT_PARTS = ("forward", "train", "loader")

@@ -20,26 +20,24 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
+import pandas as pd
+import torch
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-
-from sgmse import checkpoints, evaluation, runs  # noqa: E402
-from sgmse.arguments import Parser  # noqa: E402
-from sgmse.checks import check_sampler  # noqa: E402
-from sgmse.diagnostics import attention, gap, probe_plots, sensitivity  # noqa: E402
-from sgmse.diagnostics.items import Item, interval, read_items, require_encoder, require_writable  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
-from sgmse.model import NoiseCondScoreModel  # noqa: E402
-from sgmse.sampling import SamplerSettings  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser
+from sgmse.diagnostics import attention, gap, probe_plots, sensitivity
+from sgmse.diagnostics.items import Item, interval, read_items, require_encoder, require_writable
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.evaluation import scores as evaluation
+from sgmse.model import checkpoints
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings.checks import check_sampler
+from sgmse.training import run as runs
 
 PARTS = ("gap", "sensitivity", "attention")
 NO_ATTENTION = "the model has no cross-attention to tokens of its reference, so there is nothing to draw"

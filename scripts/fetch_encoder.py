@@ -14,21 +14,18 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sgmse.arguments import Parser  # noqa: E402
-from sgmse.download import fetch, file_digest  # noqa: E402
-from sgmse.encoders import encoder_class  # noqa: E402
-from sgmse.encoders.weights import PUBLISHED, PublishedWeights  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
+from sgmse.common.download import fetch
+from sgmse.common.errors import UserError, run
+from sgmse.common.files import file_digest
+from sgmse.common.machine import Parser
+from sgmse.encoders import encoder_class
+from sgmse.encoders.weights import PUBLISHED, PublishedWeights
 
 LINKED_HASH = "X-Linked-ETag"  # of the file behind a redirect, as Hugging Face serves it
 TIMEOUT_S = 30.0

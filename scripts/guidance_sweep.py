@@ -19,26 +19,25 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
 
-import torch  # noqa: E402
-
-from sgmse import checkpoints, runs  # noqa: E402
-from sgmse.arguments import Parser, cores  # noqa: E402
-from sgmse.checkpoints import Loaded  # noqa: E402
-from sgmse.config import EnhanceConfig  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
-from sgmse.sweep import plots, table  # noqa: E402
-from sgmse.sweep.cells import SCALES, cells  # noqa: E402
-from sgmse.sweep.groups import Files, find_files, grouped  # noqa: E402
-from sgmse.sweep.kept import Kept, write_text  # noqa: E402
-from sgmse.sweep.run import Sweep  # noqa: E402
-from sgmse.sweep.scoring import scorer  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser, cores
+from sgmse.enhancement.settings import SCALES, cells
+from sgmse.enhancement.sweep_groups import grouped
+from sgmse.enhancement.sweep_run import Sweep
+from sgmse.enhancement.sweep_scoring import scorer
+from sgmse.enhancement.test_set import Files, find_files
+from sgmse.evaluation import sweep_plots as plots
+from sgmse.evaluation import sweep_table as table
+from sgmse.evaluation.kept import Kept, write_text
+from sgmse.model import checkpoints
+from sgmse.model.checkpoints import Loaded
+from sgmse.settings.config import EnhanceConfig
+from sgmse.training import run as runs
 
 REFERENCES = ("disjoint", "same_class", "other_take", "mismatched")
 

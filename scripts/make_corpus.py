@@ -13,7 +13,6 @@ import csv
 import io
 import shutil
 import subprocess
-import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -23,13 +22,11 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from sgmse.common.errors import UserError, run
+from sgmse.data import corpora
+from sgmse.data.noise.synthetic import SYNTHETIC_NOISES, with_rms
 
-from sgmse.data.noise.synthetic import SYNTHETIC_NOISES, with_rms  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
-
-EMBEDDED = ROOT / "sgmse" / "data" / "embedded"
+EMBEDDED = corpora.embedded_dir()
 RATE = 16000
 FULL_SCALE = 32768
 

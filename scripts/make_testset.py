@@ -21,24 +21,20 @@ from __future__ import annotations
 import argparse
 import collections
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sgmse.arguments import Parser, cores  # noqa: E402
-from sgmse.data import audio, corpora  # noqa: E402
-from sgmse.data.audio import AudioInfo  # noqa: E402
-from sgmse.data.corpora import manifest  # noqa: E402
-from sgmse.data.corpora.manifest import Clip  # noqa: E402
-from sgmse.data.mixing import LARGEST_SNR_DB  # noqa: E402
-from sgmse.data.noise.talkers import talker  # noqa: E402
-from sgmse.data.testsets import build, heldout  # noqa: E402
-from sgmse.data.testsets.plan import Recipe, make_plan  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser, cores
+from sgmse.data import audio, corpora
+from sgmse.data.audio import AudioInfo
+from sgmse.data.corpora import manifest
+from sgmse.data.corpora.manifest import Clip
+from sgmse.data.mixing import LARGEST_SNR_DB
+from sgmse.data.noise.talkers import talker
+from sgmse.data.testsets import build, heldout
+from sgmse.data.testsets.plan import Recipe, make_plan
 
 
 def main() -> None:

@@ -22,24 +22,22 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import pandas as pd
+import torch
 
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-
-from sgmse import checkpoints, evaluation, runs  # noqa: E402
-from sgmse.arguments import Parser, cores  # noqa: E402
-from sgmse.checkpoints import Loaded  # noqa: E402
-from sgmse.diagnostics import coverage, coverage_plots, gain  # noqa: E402
-from sgmse.diagnostics.coverage import DISTANCES, Correlation  # noqa: E402
-from sgmse.diagnostics.items import require_encoder, require_writable  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
-from sgmse.sweep.scoring import scorer  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser, cores
+from sgmse.diagnostics import coverage, coverage_plots, gain
+from sgmse.diagnostics.coverage import DISTANCES, Correlation
+from sgmse.diagnostics.items import require_encoder, require_writable
+from sgmse.enhancement.sweep_scoring import scorer
+from sgmse.evaluation import scores as evaluation
+from sgmse.model import checkpoints
+from sgmse.model.checkpoints import Loaded
+from sgmse.training import run as runs
 
 
 def main() -> None:

@@ -15,18 +15,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sgmse.arguments import Parser  # noqa: E402
-from sgmse.data.corpora import voicebank  # noqa: E402
-from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip  # noqa: E402
-from sgmse.data.corpora.noise import NOISE_CORPORA, prepare  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser
+from sgmse.data.corpora import voicebank
+from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip
+from sgmse.data.corpora.noise import NOISE_CORPORA, prepare
 
 
 def main() -> None:
@@ -88,7 +84,7 @@ def _add(
 
 def check_pesq(out: Path) -> None:
     """Score the unprocessed test set; a mean PESQ other than the published one is a `UserError`."""
-    from sgmse import evaluation  # pandas and the metrics are needed here alone
+    from sgmse.evaluation import scores as evaluation  # pandas and the metrics are needed here alone
 
     frame = evaluation.evaluate(out / "test" / "clean", {}, out / "test" / "noisy")
     mean = float(frame["pesq"].mean())

@@ -18,18 +18,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sgmse import evaluation  # noqa: E402
-from sgmse.arguments import Parser  # noqa: E402
-from sgmse.diagnostics import worth, worth_report  # noqa: E402
-from sgmse.diagnostics.items import require_writable  # noqa: E402
-from sgmse.errors import run  # noqa: E402
-from sgmse.sweep.kept import write_text  # noqa: E402
+from sgmse.common.errors import run
+from sgmse.common.machine import Parser
+from sgmse.diagnostics import worth, worth_report
+from sgmse.diagnostics.items import require_writable
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.kept import write_text
 
 _PICTURES = {"class": "class.png", "SNR dB": "snr.png"}
 

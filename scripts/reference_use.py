@@ -26,26 +26,22 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
 
-import torch  # noqa: E402
-
-from sgmse import runs  # noqa: E402
-from sgmse.arguments import Parser, cores  # noqa: E402
-from sgmse.diagnostics import subjects  # noqa: E402
-from sgmse.diagnostics.protocols import SetReferences, open_set  # noqa: E402
-from sgmse.diagnostics.subjects import Subject  # noqa: E402
-from sgmse.diagnostics.use import USE, Use, facts  # noqa: E402
-from sgmse.diagnostics.use_plot import write_forest  # noqa: E402
-from sgmse.diagnostics.use_report import examined, not_run  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
-from sgmse.sweep.kept import Kept, write_text  # noqa: E402
-from sgmse.sweep.scoring import scorer  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser, cores
+from sgmse.diagnostics import subjects
+from sgmse.diagnostics.subjects import Subject
+from sgmse.diagnostics.use import USE, Use, facts
+from sgmse.diagnostics.use_plot import write_forest
+from sgmse.diagnostics.use_report import examined, not_run
+from sgmse.enhancement.protocols import SetReferences, open_set
+from sgmse.enhancement.sweep_scoring import scorer
+from sgmse.evaluation.kept import Kept, write_text
+from sgmse.training import run as runs
 
 
 def main() -> None:

@@ -15,15 +15,11 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sgmse.arguments import Parser  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
-from sgmse.experiments.page.write import write  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser
+from sgmse.experiments.page.write import write
 
 
 def main() -> None:

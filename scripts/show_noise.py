@@ -15,25 +15,22 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
+from matplotlib import image
+from matplotlib.figure import Figure
 
-import numpy as np  # noqa: E402
-from matplotlib import image  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from sgmse import cli, report  # noqa: E402
-from sgmse.arguments import Parser  # noqa: E402
-from sgmse.build import build_datamodule  # noqa: E402
-from sgmse.checks import check_data  # noqa: E402
-from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig  # noqa: E402
-from sgmse.data import audio  # noqa: E402
-from sgmse.data.references.estimated import estimated  # noqa: E402
-from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows  # noqa: E402
-from sgmse.errors import UserError, run  # noqa: E402
+from sgmse.common.errors import UserError, run
+from sgmse.common.machine import Parser
+from sgmse.data import audio
+from sgmse.data.references.estimated import estimated
+from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
+from sgmse.evaluation import page as report
+from sgmse.model.build import build_datamodule
+from sgmse.settings import cli
+from sgmse.settings.checks import check_data
+from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 
 Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
 _MARGIN = 255  # white, where a row holds fewer panels

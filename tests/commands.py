@@ -13,10 +13,10 @@ import torch
 from small_corpora import save
 from tiny import tiny
 
-from sgmse import runs
-from sgmse.config import DataConfig, ModelConfig, TrainConfig
-from sgmse.errors import run
-from sgmse.sampling import SamplerSettings
+from sgmse.common.errors import run
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.training import run as runs
 
 RATE = 16000
 SECOND = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1

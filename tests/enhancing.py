@@ -4,7 +4,7 @@ import pytest
 from commands import call, saved_run
 from small_corpora import save
 
-import enhancement_noise_cond as enhancement
+from sgmse.commands import enhance as enhancement
 
 RATE = 16000
 

@@ -14,10 +14,10 @@ from unittest.mock import patch
 
 import torch
 
-import train
-from sgmse import familiarity
-from sgmse.model import NoiseCondScoreModel
-from sgmse.validation import EnhancementValidation
+from sgmse.commands import train
+from sgmse.diffusion import adaptive as familiarity
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.training.validation import EnhancementValidation
 
 STOP_AT = 1  # the step in which one process has the signal, in the second training
 

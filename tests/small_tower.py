@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower
 from sgmse.encoders.weights import PublishedWeights
-from sgmse.transform import SpectrogramTransform
 
 TRANSFORM = SpectrogramTransform(510, 128, 0.15, 0.5)
 

@@ -10,11 +10,11 @@ from commands import call, refusal, saved_run
 from small_corpora import save
 from tiny import tiny
 
-import enhancement_noise_cond as enhancement
-from sgmse import checkpoints
-from sgmse.ema import AveragedWeights
+from sgmse.commands import enhance as enhancement
+from sgmse.diffusion.samplers import gaussian
 from sgmse.enhancement.acceleration import autocast, compile_network
-from sgmse.sampling import gaussian
+from sgmse.model import checkpoints
+from sgmse.model.ema import AveragedWeights
 
 
 @pytest.fixture(scope="module")

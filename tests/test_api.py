@@ -7,11 +7,11 @@ import torch
 from commands import call, saved_run
 from small_corpora import save
 
-import enhancement_noise_cond as enhancement
+from sgmse.commands import enhance as enhancement
+from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.errors import UserError
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.model.score_model import NoiseCondScoreModel
 
 RATE = 16000
 

@@ -1,8 +1,5 @@
 """Which tokens a network looks at: weights against a direct computation, maps of known weights, the command."""
 
-import sys
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
@@ -11,15 +8,12 @@ from short_set import short_set
 from tiny import tiny
 from torch import nn
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import condition_probes  # noqa: E402
-from sgmse.backbone.attention import HEADS, CrossAttention  # noqa: E402
-from sgmse.conditioning import Condition  # noqa: E402
-from sgmse.diagnostics import attention  # noqa: E402
-from sgmse.diagnostics.items import Item  # noqa: E402
-from sgmse.sampling import SamplerSettings  # noqa: E402
+from scripts import condition_probes
+from sgmse.diagnostics import attention
+from sgmse.diagnostics.items import Item
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.networks.attention import HEADS, CrossAttention
 
 DIM, LENGTH = 16, 6
 SEQUENCE = {"encoder": "sequence", "token_bands": 2, "num_tokens": 4, "cross_attention_resolutions": [128]}

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 from scipy.signal import lfilter
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.errors import UserError
 
 
 def coloured_noise(rate: int, seconds: float = 3.0, channels: int = 1) -> np.ndarray:

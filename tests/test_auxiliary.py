@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny import batch, tiny
 
-from sgmse.auxiliary import TEMPERATURE, AuxiliaryLosses, halves, info_nce
-from sgmse.conditioning import Condition
-from sgmse.config import TrainConfig
+from sgmse.diffusion.conditioning import Condition
 from sgmse.encoders.levels import NUM_BANDS, band_levels, level
+from sgmse.model.auxiliary import TEMPERATURE, AuxiliaryLosses, halves, info_nce
+from sgmse.settings.config import TrainConfig
 
 RATE = 16000
 

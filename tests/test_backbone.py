@@ -4,10 +4,10 @@ import pytest
 import torch
 from golden_numbers import as_complex, golden, relative_error
 
-from sgmse.backbone.layers import check_nf
-from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
-from sgmse.backbone.published import rename
-from sgmse.conditioning import Condition
+from sgmse.diffusion.conditioning import Condition
+from sgmse.networks.layers import check_nf
+from sgmse.networks.ncsnpp import VARIANTS, NCSNpp
+from sgmse.networks.published import rename
 
 
 def small(**kwargs) -> NCSNpp:

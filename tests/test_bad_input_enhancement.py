@@ -7,7 +7,7 @@ import torch
 from commands import RATE, SECOND, altered, broken, refusal, saved_run
 from small_corpora import save
 
-import enhancement_noise_cond as enhancement
+from sgmse.commands import enhance as enhancement
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from commands import RATE, TINY, altered, broken, call, refusal, saved_run
 from golden_numbers import GOLDEN
 from small_corpora import save
 
-import train
+from sgmse.commands import train
 
 
 @pytest.fixture(scope="session")

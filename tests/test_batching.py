@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny import tiny
 
-from sgmse.enhancement.batching import MAX_PADDING, Row, buckets, enhance_rows
-from sgmse.sampling import SamplerSettings
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.enhancement.engine import MAX_PADDING, Row, buckets, enhance_rows
 
 SDE = SamplerSettings(sampler="bridge_sde", N=2)
 

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import enhance, loader, measure, network, published_network
+from benchmarks.job import Enhancement, Job
+from commands import saved_run
+from short_set import short_set
 from torch import nn
 
+from scripts import benchmark
+from sgmse.common.errors import UserError
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from commands import saved_run  # noqa: E402
-from short_set import short_set  # noqa: E402
-
-from scripts import benchmark  # noqa: E402
-from scripts.benchmarks import enhance, loader, measure, network, published_network  # noqa: E402
-from scripts.benchmarks.job import Enhancement, Job  # noqa: E402
-from sgmse.errors import UserError  # noqa: E402
 
 
 class FakeClock:

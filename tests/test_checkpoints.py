@@ -8,8 +8,8 @@ import torch
 from golden_numbers import GOLDEN, as_complex, golden, relative_error
 from tiny import tiny
 
-from sgmse.checkpoints import load_model
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.model.checkpoints import load_model
 
 
 class Bomb:
@@ -36,8 +36,8 @@ def test_published_checkpoint_enhances_as_the_published_code(name, tolerance):
 def test_raw_weights_of_the_published_checkpoint_would_not_do():
     """The average is what is used: with the raw weights the result differs by more than the tolerance."""
     loaded, data = load_model(GOLDEN / "official_ncsnpp_ouve.ckpt"), golden("official_ncsnpp_ouve.enhance")
-    from sgmse.backbone.published import rename
-    from sgmse.checkpoints import read
+    from sgmse.model.checkpoints import read
+    from sgmse.networks.published import rename
 
     raw = read(GOLDEN / "official_ncsnpp_ouve.ckpt")["state_dict"]
     backbone = loaded.model.backbone
@@ -78,7 +78,7 @@ def test_a_missing_checkpoint_and_a_truncated_one_are_refused(tmp_path):
 
 
 def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
-    from sgmse.checkpoints import _DataOnlyPickle
+    from sgmse.model.checkpoints import _DataOnlyPickle
 
     content = torch.load(GOLDEN / "official_ncsnpp_ouve.ckpt", weights_only=False, pickle_module=_DataOnlyPickle)
     content["hyper_parameters"] = {**content["hyper_parameters"], "nf": 16, "data_module_cls": None}

@@ -9,10 +9,10 @@ from commands import saved_run
 from small_corpora import save
 from tiny import tiny
 
-from sgmse.chunking import Chunks, joined, windows
 from sgmse.data import audio, streams
+from sgmse.diffusion.noise import BLOCK, FrameNoise
 from sgmse.enhancement import long_recordings
-from sgmse.frame_noise import BLOCK, FrameNoise
+from sgmse.model.chunking import Chunks, joined, windows
 
 LENGTH = 10007
 

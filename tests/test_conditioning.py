@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sgmse.conditioning import Condition, LearnedNull, ZeroNull, keep_mask
+from sgmse.diffusion.conditioning import Condition, LearnedNull, ZeroNull, keep_mask
 
 
 def condition(batch: int = 3) -> Condition:

@@ -9,9 +9,9 @@ import published_layouts
 import pytest
 from small_corpora import RATE, save, small_pairs
 
+from sgmse.common.errors import UserError
 from sgmse.data.corpora import clips, manifest, paired_files, split_files
 from sgmse.data.corpora.manifest import Entry
-from sgmse.errors import UserError
 
 
 def test_a_folder_without_splits_is_training_data_only(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Distances from the training references, what they say about the gain, and the command."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,13 @@ from commands import call, refusal, saved_run
 from scipy.stats import spearmanr
 from short_set import short_set
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import noise_coverage as command  # noqa: E402
-from sgmse import familiarity  # noqa: E402
-from sgmse.data import corpora  # noqa: E402
-from sgmse.diagnostics import coverage, gain  # noqa: E402
-from sgmse.diagnostics.coverage import Training, correlation, distances, nearest, spearman  # noqa: E402
-from sgmse.diagnostics.items import open_references  # noqa: E402
-from sgmse.errors import UserError  # noqa: E402
+from scripts import noise_coverage as command
+from sgmse.common.errors import UserError
+from sgmse.data import corpora
+from sgmse.diagnostics import coverage, gain
+from sgmse.diagnostics.coverage import Training, correlation, distances, nearest, spearman
+from sgmse.diagnostics.items import open_references
+from sgmse.diffusion import adaptive as familiarity
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 from sgmse.experiments import catalogue, criteria, secondary
 from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.comparisons import WHOLE, comparisons

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from sgmse.backbone.attention import HEADS, POSITION_DIM, CrossAttention
-from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
-from sgmse.conditioning import Condition, ZeroNull, centres, sinusoids
+from sgmse.diffusion.conditioning import Condition, ZeroNull, centres, sinusoids
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.sequence import SequenceNoiseEncoder
-from sgmse.transform import SpectrogramTransform
+from sgmse.networks.attention import HEADS, POSITION_DIM, CrossAttention
+from sgmse.networks.ncsnpp import VARIANTS, NCSNpp
 
 DIM, LENGTH = 16, 5
 

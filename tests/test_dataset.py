@@ -13,12 +13,12 @@ import torch
 from small_corpora import CROP, RATE, SETTINGS, save, small_mixing, small_pairs
 from torch.utils.data import DataLoader
 
+from sgmse.common.errors import UserError
 from sgmse.data.clips import DecodedFiles
 from sgmse.data.corpora import paired_files, split_files
 from sgmse.data.dataset import ItemSettings, Paired, ValidationSet, mixing_report, shuffled
 from sgmse.data.loaders import collate
 from sgmse.data.mixtures import DynamicMixing
-from sgmse.errors import UserError
 
 
 @pytest.fixture

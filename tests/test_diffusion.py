@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden_numbers import as_complex, golden, relative_error
 
-from sgmse import sampling
-from sgmse.sde import OUVE, SBVE, per_item
-from sgmse.transform import SpectrogramTransform, pad_frames
+from sgmse.diffusion import samplers as sampling
+from sgmse.diffusion.sde import OUVE, SBVE, per_item
+from sgmse.diffusion.transform import SpectrogramTransform, pad_frames
 
 
 def replay(draws):

@@ -13,14 +13,15 @@ import yaml
 from test_training import assert_same, load
 from tiny import batch, tiny
 
-import train
-from sgmse import checkpoints, cli
-from sgmse.build import build_datamodule
-from sgmse.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.commands import train
 from sgmse.data.loaders import ResumableSampler
-from sgmse.model import NoiseCondScoreModel
-from sgmse.preemption import Preemption
-from sgmse.validation import KEYS, EnhancementValidation, _scores
+from sgmse.model import checkpoints
+from sgmse.model.build import build_datamodule
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings import cli
+from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.training.interruption import Preemption
+from sgmse.training.validation import KEYS, EnhancementValidation, _scores
 
 SETTINGS = """--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0
 --num_valid_items 4 --num_eval_files 3 --N 1 --warmup_steps 0 --lr 0.01 --device cpu --max_steps 3
@@ -64,7 +65,7 @@ def in_one_process(folder: Path, gradients: list[dict[str, torch.Tensor]]) -> No
         gradients.append({name: p.grad.clone() for name, p in self.named_parameters() if p.grad is not None})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgmse.familiarity.NUM_REFERENCES", 8)
+        patch.setattr("sgmse.diffusion.adaptive.NUM_REFERENCES", 8)
         patch.setattr(NoiseCondScoreModel, "_generator", as_the_process_of_this_batch)
         patch.setattr(NoiseCondScoreModel, "on_before_optimizer_step", note)
         patch.setattr(ResumableSampler, "__iter__", keys)

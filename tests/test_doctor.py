@@ -1,7 +1,6 @@
 """The doctor finds what is broken, says what to do, and finds nothing where nothing is."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +9,12 @@ from commands import call, refusal
 from examined import RATE, only, problems, speech, white, write_pairs
 from small_corpora import save
 
+from sgmse.commands import doctor
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
 from sgmse.doctor import pairs, signals, splits
 from sgmse.doctor.examine import Request, examine
 from sgmse.doctor.page import Page, sample
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import doctor
 
 
 @pytest.fixture

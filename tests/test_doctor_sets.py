@@ -9,10 +9,10 @@ from commands import altered, saved_run
 from examined import RATE, only, problems, speech, white, write_pairs
 from small_corpora import save
 
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.doctor import models
 from sgmse.doctor.examine import Request, examine
-from sgmse.download import file_digest
-from sgmse.errors import UserError
 
 
 def save_bytes(path: Path, content: bytes) -> Path:

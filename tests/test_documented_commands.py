@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"python ((?:scripts/)?\w+\.py)([^`\n|&;]*)")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
@@ -29,7 +27,8 @@ def commands():
 @cache
 def known_flags(script):
     """The flags in the --help of a command."""
-    main = importlib.import_module(script.removesuffix(".py").replace("/", ".")).main
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    main = getattr(module, "main", None) or importlib.import_module(module.command.__module__).main
     told, before = io.StringIO(), sys.argv
     sys.argv = [script, "--help"]
     try:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from file_server import serving
 
-from sgmse.download import Archive, fetch, file_digest, obtain, unpack
-from sgmse.errors import UserError
+from sgmse.common.download import Archive, fetch, obtain, unpack
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

@@ -2,7 +2,7 @@
 
 import torch
 
-from sgmse.ema import AveragedWeights
+from sgmse.model.ema import AveragedWeights
 
 
 def test_average_follows_the_recursion_by_name_and_leaves_frozen_weights_out():

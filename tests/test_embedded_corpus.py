@@ -20,6 +20,7 @@ from scipy.signal import correlate, welch
 from sgmse.data.noise.synthetic import RMS, SYNTHETIC_NOISES
 
 ROOT = Path(__file__).resolve().parents[1]
+
 CORPUS = ROOT / "sgmse" / "data" / "embedded"
 RATE = 16000
 # Noise whose fine structure never repeats. Left out: `hum` and `siren` are periodic, so any stretch of them predicts

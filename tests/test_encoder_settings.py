@@ -7,13 +7,13 @@ import torch
 from commands import TINY, call, refusal
 from small_tower import SmallTower, save_weights
 
-import enhancement_noise_cond
-import train
-from sgmse.checkpoints import load_model
-from sgmse.config import ModelConfig
+from sgmse.commands import enhance as enhancement_noise_cond
+from sgmse.commands import train
+from sgmse.common.errors import UserError
 from sgmse.encoders import ENCODERS, encoder_class, encoder_table
 from sgmse.encoders.panns import PANNsNoiseEncoder
-from sgmse.errors import UserError
+from sgmse.model.checkpoints import load_model
+from sgmse.settings.config import ModelConfig
 
 README = Path(__file__).parent.parent / "docs" / "encoders.md"
 

@@ -8,11 +8,11 @@ import torch
 from small_tower import TRANSFORM, SmallEncoder, save_weights, settings, small_encoder
 from torch import Tensor, nn
 
-from sgmse.ema import AveragedWeights
+from sgmse.common.errors import UserError
 from sgmse.encoders import vendored, weights
 from sgmse.encoders.pretrained import to_clip
-from sgmse.errors import UserError
-from sgmse.optimisation import Optimisation, adam
+from sgmse.model.ema import AveragedWeights
+from sgmse.model.optimisation import Optimisation, adam
 
 
 @pytest.fixture(autouse=True)

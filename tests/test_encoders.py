@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgmse.config import ModelConfig
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.cnn import CNNNoiseEncoder
-from sgmse.transform import SpectrogramTransform
+from sgmse.settings.config import ModelConfig
 
 ROOT = Path(__file__).parent.parent
+
 HEAVY = {"laion_clap", "panns_inference", "torchlibrosa", "librosa", "transformers", "matplotlib", "h5py"}
 
 

@@ -9,9 +9,9 @@ import soundfile
 from commands import RATE, altered, call, saved_run
 from small_corpora import samples, save
 
-import enhancement_noise_cond as enhancement
+from sgmse.commands import enhance as enhancement
+from sgmse.common.errors import run
 from sgmse.enhancement.runner import Runner
-from sgmse.errors import run
 
 pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")

@@ -10,12 +10,12 @@ import torch
 from commands import RATE, SECOND, refusal
 from small_corpora import samples, save
 
-import enhancement_noise_cond as enhancement
+from sgmse.commands import enhance as enhancement
 from sgmse.data import audio
+from sgmse.diffusion.sde import per_item
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.enhancement import disagreement
-from sgmse.inference import EnhancementModel
-from sgmse.sde import per_item
-from sgmse.transform import SpectrogramTransform
+from sgmse.model.enhancer import EnhancementModel
 
 pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
 BEGIN = "from sgmse.errors import UserError, run\ndef main():\n    "
 ENDS = {
     "done": ("print('x')", 0, ""),

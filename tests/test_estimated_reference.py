@@ -13,9 +13,10 @@ from sgmse.data.mixing import rms
 from sgmse.data.noise import synthetic
 from sgmse.data.references.estimated import between, estimated, minimum_statistics, shaped, speech
 
+ROOT = Path(__file__).parent.parent
+
 RATE = 16000
 TEST_SET = corpora.embedded_dir() / "test"
-ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 
 

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 import sgmse
-from sgmse import evaluation, leakage, metrics, report
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.references import leak
-from sgmse.errors import UserError
+from sgmse.evaluation import leakage, metrics
+from sgmse.evaluation import page as report
+from sgmse.evaluation import scores as evaluation
 
 TEST_SET = Path(sgmse.__file__).parent / "data" / "embedded" / "test"
 SCRIPT = Path(sgmse.__file__).parent.parent / "scripts" / "evaluate.py"

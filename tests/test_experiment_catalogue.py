@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sgmse.errors import UserError
-from sgmse.experiments.catalogue import CONDITIONING, chosen, load
+from sgmse.common.errors import UserError
+from sgmse.experiments.catalogue import chosen, load
 from sgmse.experiments.resolve import check_baselines, resolved, with_defaults
+from sgmse.settings.config import CONDITIONING
 
 CATALOGUE = load()
 PLANNED = """CFG-00 CFG-01 CFG-02 CFG-03 CFG-04 CFG-05 CFG-06 CLAP-01 CLAP-02 CLAP-03 PANNs-01

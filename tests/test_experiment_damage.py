@@ -10,7 +10,7 @@ import pytest
 from experiment_run import make_run
 from tiny_experiments import StandIn, plan, work
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 from sgmse.experiments import results
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.page.write import write

@@ -5,28 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import report as command
 from commands import call, refusal
 from experiment_run import GAINS, RATE, SETS, make_run
 from PIL import Image
 
-from sgmse import report as report_module
 from sgmse.data import audio
+from sgmse.evaluation import page as report_module
+from sgmse.evaluation.tables import Table, escaped, interval, latex, markdown, number
 from sgmse.experiments import comparisons
 from sgmse.experiments.page import figures, listening
 from sgmse.experiments.page.run import read
-from sgmse.experiments.page.tables import Table, escaped, interval, latex, markdown, number
 from sgmse.experiments.page.write import write
 from sgmse.experiments.state import Record, State
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import report as command
 
 CLAIM = re.compile(r"https?://|//[a-z]+\.", re.IGNORECASE)
 

@@ -14,14 +14,12 @@ import torch
 import yaml
 from small_tower import SmallTower
 
-import train
-from sgmse import cli, runs
-from sgmse.build import build_model
-from sgmse.config import ModelConfig, TrainConfig
+from sgmse.commands import train
+from sgmse.common.errors import UserError
 from sgmse.data import corpora
+from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders.clap import CLAPNoiseEncoder
 from sgmse.encoders.panns import PANNsNoiseEncoder
-from sgmse.errors import UserError
 from sgmse.experiments import estimates
 from sgmse.experiments.catalogue import CONFIGS, chosen, load
 from sgmse.experiments.overview import listed, overview
@@ -30,7 +28,10 @@ from sgmse.experiments.resolve import resolved, with_defaults
 from sgmse.experiments.run_dir import read_plan
 from sgmse.experiments.scales import load_scale
 from sgmse.experiments.training import write_speech
-from sgmse.sampling import SamplerSettings
+from sgmse.model.build import build_model
+from sgmse.settings import cli
+from sgmse.settings.config import ModelConfig, TrainConfig
+from sgmse.training import run as runs
 
 CATALOGUE = load()
 SCALES = {name: load_scale(name) for name in ("paper", "mini")}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from tiny_experiments import StandIn, plan, ready_sets, scale_file, work
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 from sgmse.experiments import results
 from sgmse.experiments.account import Account
 from sgmse.experiments.cells import all_shares, cells
@@ -21,7 +21,7 @@ from sgmse.experiments.run_dir import join_plan
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scoring import COLUMNS
 from sgmse.experiments.state import State
-from sgmse.preemption import Preempted
+from sgmse.training.interruption import Preempted
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,13 +9,13 @@ import yaml
 from small_corpora import save
 from tiny_experiments import ready_sets
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora
 from sgmse.data.corpora import voicebank
+from sgmse.data.corpora.voicebank_valid import write_validation_set
 from sgmse.data.testsets import build
-from sgmse.errors import UserError
 from sgmse.experiments import sets
 from sgmse.experiments.plan import Data
-from sgmse.experiments.voicebank_valid import write_validation_set
 
 EMBEDDED = Data()
 

@@ -10,7 +10,7 @@ import types
 import pytest
 from tiny_experiments import StandIn, plan, work
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 from sgmse.experiments import choice, results, training
 from sgmse.experiments.run_dir import join_plan, read_plan
 from sgmse.experiments.state import Lock

@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny import tiny
 
-from sgmse import familiarity
-from sgmse.conditioning import Condition
-from sgmse.config import TrainConfig
-from sgmse.familiarity import Familiarity, fit, ledoit_wolf_share, strength
-from sgmse.guidance import Guidance, GuidanceSettings
-from sgmse.sampling import gaussian
+from sgmse.diffusion import adaptive as familiarity
+from sgmse.diffusion.adaptive import Familiarity, fit, ledoit_wolf_share, strength
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.guidance import Guidance, GuidanceSettings
+from sgmse.diffusion.samplers import gaussian
+from sgmse.settings.config import TrainConfig
 
 
 def vectors(count: int, dim: int = 40, seed: int = 0) -> torch.Tensor:

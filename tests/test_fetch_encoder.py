@@ -11,13 +11,9 @@ from threading import Thread
 import pytest
 from commands import call, refusal
 
+from scripts import fetch_encoder
+from sgmse.common.errors import run
 from sgmse.encoders import weights
-from sgmse.errors import run
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import fetch_encoder  # noqa: E402
 
 CONTENT = bytes(range(256)) * 20000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,6 +1,5 @@
 """Where in diffusion time the condition acts: a denoiser whose gap is known, the proposed interval, the command."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +12,16 @@ from short_set import short_set
 from tiny import tiny
 from torch import nn
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import condition_probes  # noqa: E402
-from sgmse import checkpoints, losses  # noqa: E402
-from sgmse.conditioning import Condition  # noqa: E402
-from sgmse.data import audio  # noqa: E402
-from sgmse.diagnostics import gap  # noqa: E402
-from sgmse.diagnostics.items import Item, read_items  # noqa: E402
-from sgmse.errors import UserError  # noqa: E402
-from sgmse.sampling import SamplerSettings  # noqa: E402
-from sgmse.sde import OUVE, per_item  # noqa: E402
+from scripts import condition_probes
+from sgmse.common.errors import UserError
+from sgmse.data import audio
+from sgmse.diagnostics import gap
+from sgmse.diagnostics.items import Item, read_items
+from sgmse.diffusion import losses
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.diffusion.sde import OUVE, per_item
+from sgmse.model import checkpoints
 
 GRID = [round(t, 4) for t in torch.linspace(0.03, 1, gap.NUM_TIMES).tolist()]
 

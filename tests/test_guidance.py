@@ -3,10 +3,19 @@
 import pytest
 import torch
 
-from sgmse.conditioning import Condition, ZeroNull
-from sgmse.guidance import APG_LONGEST, APG_MOMENTUM, Guidance, GuidanceSettings, Guide, Negative, orthogonal, rescaled
-from sgmse.sampling import gaussian, probability_flow
-from sgmse.sde import OUVE, SBVE, per_item
+from sgmse.diffusion.conditioning import Condition, ZeroNull
+from sgmse.diffusion.guidance import (
+    APG_LONGEST,
+    APG_MOMENTUM,
+    Guidance,
+    GuidanceSettings,
+    Guide,
+    Negative,
+    orthogonal,
+    rescaled,
+)
+from sgmse.diffusion.samplers import gaussian, probability_flow
+from sgmse.diffusion.sde import OUVE, SBVE, per_item
 
 SHAPE = (3, 1, 4, 4)
 TIMES = torch.tensor([0.5, 0.5, 0.5])

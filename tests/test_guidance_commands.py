@@ -10,10 +10,11 @@ import torch
 from commands import RATE, altered, call, refusal, saved_run
 from small_corpora import save
 
-import enhancement_noise_cond as enhancement
-from sgmse import checkpoints, familiarity
-from sgmse.guidance import Guidance, GuidanceSettings, Negative
-from sgmse.sampling import gaussian
+from sgmse.commands import enhance as enhancement
+from sgmse.diffusion import adaptive as familiarity
+from sgmse.diffusion.guidance import Guidance, GuidanceSettings, Negative
+from sgmse.diffusion.samplers import gaussian
+from sgmse.model import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +12,20 @@ from commands import call, refusal, saved_run
 from short_set import short_set
 from tiny import tiny
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import guidance_sweep  # noqa: E402
-from sgmse.config import EnhanceConfig  # noqa: E402
-from sgmse.data import audio  # noqa: E402
-from sgmse.enhancement.batching import Row, enhance_rows  # noqa: E402
-from sgmse.errors import UserError  # noqa: E402
-from sgmse.guidance import Guidance  # noqa: E402
-from sgmse.sampling import SamplerSettings  # noqa: E402
-from sgmse.sweep import table  # noqa: E402
-from sgmse.sweep.cells import Cell, cells, parse_interval  # noqa: E402
-from sgmse.sweep.groups import enhance, find_files, grouped  # noqa: E402
-from sgmse.sweep.kept import COLUMNS, Kept  # noqa: E402
-from sgmse.sweep.plots import front  # noqa: E402
-from sgmse.sweep.run import Sweep  # noqa: E402
+from scripts import guidance_sweep
+from sgmse.common.errors import UserError
+from sgmse.data import audio
+from sgmse.diffusion.guidance import Guidance
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.enhancement.engine import Row, enhance_rows
+from sgmse.enhancement.settings import Cell, cells, parse_interval
+from sgmse.enhancement.sweep_groups import enhance, grouped
+from sgmse.enhancement.sweep_run import Sweep
+from sgmse.enhancement.test_set import find_files
+from sgmse.evaluation import sweep_table as table
+from sgmse.evaluation.kept import COLUMNS, Kept
+from sgmse.evaluation.sweep_plots import front
+from sgmse.settings.config import EnhanceConfig
 
 BRIDGE, OUVE = tiny().eval(), tiny(sde="ouve").eval()
 

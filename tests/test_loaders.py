@@ -11,11 +11,11 @@ import soundfile
 import torch
 from small_corpora import CROP, RATE, small_mixing
 
+from sgmse.common.errors import UserError
 from sgmse.data.corpora import split_files
 from sgmse.data.dataset import ValidationSet
 from sgmse.data.loaders import NoiseCondDataModule, ResumableSampler, collate, mismatched
 from sgmse.data.mixtures import DynamicMixing
-from sgmse.errors import UserError
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
 """The command that makes test sets: what it refuses, in one sentence and before anything is written."""
 
 import sys
-from pathlib import Path
 
+import make_testset
 import numpy as np
 import pytest
 from commands import call, refusal
 from noise_classes import RATE, command, write_corpus
 from small_corpora import save
 
+from sgmse.common.errors import run
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
-from sgmse.errors import run
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import make_testset
 
 
 @pytest.fixture(scope="module")

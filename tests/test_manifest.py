@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from small_corpora import save
 
+from sgmse.common.errors import UserError
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip, Entry
-from sgmse.errors import UserError
 
 
 def entries(folder: Path) -> list[Entry]:

@@ -9,8 +9,8 @@ import pystoi
 import pytest
 
 import sgmse
-from sgmse import metrics
 from sgmse.data import audio
+from sgmse.evaluation import metrics
 
 TEST_SET = Path(sgmse.__file__).parent / "data" / "embedded" / "test"
 RATE = metrics.SAMPLE_RATE

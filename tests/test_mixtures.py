@@ -11,10 +11,7 @@ import torch
 from small_corpora import CROP, RATE, SETTINGS, save, small_mixing
 from torch.utils.data import DataLoader
 
-from sgmse import cli
-from sgmse.build import build_datamodule
-from sgmse.checks import check_data
-from sgmse.config import DataConfig, ModelConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio, clips
 from sgmse.data.clips import Clips, Wanted
 from sgmse.data.corpora import split_files
@@ -23,7 +20,10 @@ from sgmse.data.loaders import collate
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise.augment import Augmentation
-from sgmse.errors import UserError
+from sgmse.model.build import build_datamodule
+from sgmse.settings import cli
+from sgmse.settings.checks import check_data
+from sgmse.settings.config import DataConfig, ModelConfig
 
 EVERYTHING = Variation(
     Augmentation(0.5, 0.3, 0.3, 0.3, 0.5, 0.5),

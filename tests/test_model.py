@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny import batch, tiny
 
-from sgmse.config import TrainConfig
-from sgmse.errors import UserError
-from sgmse.model import TIME_BINS
-from sgmse.sampling import SamplerSettings, gaussian
+from sgmse.common.errors import UserError
+from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.model.score_model import TIME_BINS
+from sgmse.settings.config import TrainConfig
 
 OUVE = {"sde": "ouve", "t_eps": 0.03}
 

@@ -12,12 +12,12 @@ import published_layouts
 import pytest
 from file_server import serving
 
+from sgmse.common.download import Archive
+from sgmse.common.errors import UserError
 from sgmse.data import corpora
 from sgmse.data.corpora import layouts, manifest
 from sgmse.data.corpora.manifest import Clip, shared_sources
 from sgmse.data.corpora.noise import NOISE_CORPORA, prepare
-from sgmse.download import Archive
-from sgmse.errors import UserError
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "esc50": published_layouts.esc50,

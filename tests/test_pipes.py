@@ -12,11 +12,12 @@ import soundfile
 from commands import RATE, refusal, saved_run
 from small_corpora import samples, save
 
-import enhancement_noise_cond as enhancement
+from sgmse.commands import enhance as enhancement
 from sgmse.data import audio
 
-pytest_plugins = ("enhancing",)
 ROOT = Path(__file__).parent.parent
+
+pytest_plugins = ("enhancing",)
 
 
 class Pipe:

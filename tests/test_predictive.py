@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import batch, tiny
 
-from sgmse.errors import UserError
-from sgmse.sampling import SamplerSettings, gaussian
-from sgmse.transform import pad_frames
+from sgmse.common.errors import UserError
+from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.diffusion.transform import pad_frames
 
 ONE = SamplerSettings(N=1)
 

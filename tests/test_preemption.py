@@ -10,12 +10,12 @@ import pytest
 import torch
 from test_training import TINY, assert_same, load
 
-import train
+from sgmse.commands import train
+from sgmse.common.errors import UserError
 from sgmse.data.loaders import _KeyedLoader
-from sgmse.errors import UserError
-from sgmse.model import NoiseCondScoreModel
-from sgmse.preemption import EXIT_CODE, WholeCheckpoints
-from sgmse.validation import EnhancementValidation
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.training.interruption import EXIT_CODE, WholeCheckpoints
+from sgmse.training.validation import EnhancementValidation
 
 COMMON = [*TINY, "--max_steps", "8", "--val_every_n_steps", "4"]
 
@@ -23,7 +23,7 @@ COMMON = [*TINY, "--max_steps", "8", "--val_every_n_steps", "4"]
 @pytest.fixture(scope="module", autouse=True)
 def _few_references():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgmse.familiarity.NUM_REFERENCES", 8)
+        patch.setattr("sgmse.diffusion.adaptive.NUM_REFERENCES", 8)
         yield
 
 
@@ -124,7 +124,7 @@ def test_after_a_crash_the_run_goes_on_from_its_last_checkpoint(whole, tmp_path)
 
 
 def test_a_signal_before_training_stops_it_at_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sgmse.runs.try_data", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("sgmse.training.run.try_data", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert start(tmp_path / "run") == EXIT_CODE
     assert "stopped by SIGTERM before training; start the same command again" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -11,9 +11,9 @@ import published_layouts
 import pytest
 from commands import call, refusal
 
-from sgmse import evaluation
 from sgmse.data.corpora import clips, split_files, voicebank
 from sgmse.data.corpora.noise import NOISE_CORPORA
+from sgmse.evaluation import scores as evaluation
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "prepare.py"
 

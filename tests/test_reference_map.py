@@ -1,17 +1,11 @@
 """The map of where a reference pays: differences put into tables of scores come out of it, and wrong folders do not."""
 
-import sys
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from commands import call, refusal
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import reference_map  # noqa: E402
-from sgmse.diagnostics.use import COLUMNS  # noqa: E402
+from scripts import reference_map
+from sgmse.diagnostics.use import COLUMNS
 
 FILES = [f"f{place}.flac" for place in range(8)]
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny import SIZE, batch, tiny
 
-from sgmse.build import build_model
-from sgmse.config import ModelConfig
-from sgmse.encoders.statistics import CENTRE, CHANNELS, QUANTILES, reference_statistics
+from sgmse.common.errors import UserError
+from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.diffusion.transform import SpectrogramTransform
+from sgmse.encoders.levels import CENTRE, CHANNELS, QUANTILES, reference_statistics
 from sgmse.encoders.trunk import LOG_FLOOR, features
-from sgmse.errors import UserError
-from sgmse.sampling import SamplerSettings, gaussian
-from sgmse.transform import SpectrogramTransform
+from sgmse.model.build import build_model
+from sgmse.settings.config import ModelConfig
 
 TRANSFORM = SpectrogramTransform(510, 128, 0.15, 0.5)
 

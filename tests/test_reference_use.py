@@ -2,9 +2,7 @@
 
 import argparse
 import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,20 +11,18 @@ import torch
 from commands import call, refusal, saved_run
 from short_set import short_set
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import reference_use  # noqa: E402
-from sgmse import checkpoints, metrics  # noqa: E402
-from sgmse.data import audio, corpora  # noqa: E402
-from sgmse.data.mixing import rms  # noqa: E402
-from sgmse.data.references import leak  # noqa: E402
-from sgmse.data.references.estimated import estimated  # noqa: E402
-from sgmse.diagnostics import differences, subjects  # noqa: E402
-from sgmse.diagnostics.protocols import PROTOCOLS, at_level, open_set, shuffled  # noqa: E402
-from sgmse.diagnostics.use import COLUMNS, Use  # noqa: E402
-from sgmse.diagnostics.use_report import examined  # noqa: E402
-from sgmse.frame_noise import FrameNoise  # noqa: E402
+from scripts import reference_use
+from sgmse.data import audio, corpora
+from sgmse.data.mixing import rms
+from sgmse.data.references import leak
+from sgmse.data.references.estimated import estimated
+from sgmse.diagnostics import differences, subjects
+from sgmse.diagnostics.use import COLUMNS, Use
+from sgmse.diagnostics.use_report import examined
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.enhancement.protocols import PROTOCOLS, at_level, open_set, shuffled
+from sgmse.evaluation import metrics
+from sgmse.model import checkpoints
 
 RATE = 16000
 

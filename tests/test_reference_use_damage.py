@@ -3,10 +3,10 @@
 import pytest
 from commands import saved_run
 
+from sgmse.common.errors import UserError
 from sgmse.diagnostics import subjects
 from sgmse.diagnostics.use import USE, facts
-from sgmse.errors import UserError
-from sgmse.sweep.kept import Kept
+from sgmse.evaluation.kept import Kept
 
 
 def twice(path):

@@ -2,11 +2,9 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,14 +12,11 @@ from commands import call, refusal
 from small_corpora import save
 from tiny_experiments import StandIn, ready_sets, scale_file
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import run_experiments  # noqa: E402
-from sgmse.experiments import commands as processes  # noqa: E402
-from sgmse.experiments.commands import Failed, Processes  # noqa: E402
-from sgmse.experiments.state import Lock  # noqa: E402
-from sgmse.preemption import Preempted  # noqa: E402
+from sgmse.commands import experiments as run_experiments
+from sgmse.experiments import commands as processes
+from sgmse.experiments.commands import Failed, Processes
+from sgmse.experiments.state import Lock
+from sgmse.training.interruption import Preempted
 
 
 @pytest.fixture(scope="module", autouse=True)

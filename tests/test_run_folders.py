@@ -9,12 +9,12 @@ import yaml
 from commands import TINY, call, refusal, saved_run
 from test_training import load
 
-import train
-from sgmse import clusters
-from sgmse.config import TrainConfig
-from sgmse.errors import UserError
-from sgmse.loggers import loggers
-from sgmse.validation import CurvesOnDisk, is_missed, validations
+from sgmse.commands import train
+from sgmse.common.errors import UserError
+from sgmse.settings.config import TrainConfig
+from sgmse.training import clusters
+from sgmse.training.loggers import loggers
+from sgmse.training.validation import CurvesOnDisk, is_missed, validations
 
 QUICK = [*TINY, "--num_eval_files", "0", "--encoder", "none"]
 
@@ -133,7 +133,7 @@ def test_a_damaged_validation_csv_is_refused(tmp_path, text):
 
 
 def test_curves_go_to_csv_whatever_the_logger(start, tmp_path, monkeypatch):
-    monkeypatch.setattr("sgmse.runs.LOG_EVERY", 1)
+    monkeypatch.setattr("sgmse.training.run.LOG_EVERY", 1)
     start("--logger", "tensorboard")
     assert "train_loss" in pd.read_csv(tmp_path / "run" / "curves_0" / "metrics.csv")
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))

@@ -7,12 +7,11 @@ import pytest
 import torch
 from golden_numbers import relative_error
 
-from sgmse import sampling
-from sgmse.checks import check_sampler
-from sgmse.errors import UserError
-from sgmse.sampling.base import step_times
-from sgmse.sampling.bridge import _second_order
-from sgmse.sde import OUVE, SBVE, per_item
+from sgmse.common.errors import UserError
+from sgmse.diffusion import samplers as sampling
+from sgmse.diffusion.samplers import _second_order, step_times
+from sgmse.diffusion.sde import OUVE, SBVE, per_item
+from sgmse.settings.checks import check_sampler
 
 SDE, STD0, T_EPS = OUVE(), 0.3, 0.03
 GENERATOR = torch.Generator().manual_seed(3)

@@ -9,8 +9,8 @@ from tiny import tiny
 from sgmse.diagnostics import sensitivity
 from sgmse.diagnostics.items import Item
 from sgmse.diagnostics.sensitivity import NUM_BANDS, attenuation, band_edges, boosted
-from sgmse.sampling import SamplerSettings
-from sgmse.transform import SpectrogramTransform
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.diffusion.transform import SpectrogramTransform
 
 RATE = 16000
 TRANSFORM = SpectrogramTransform(510, 128, 0.15, 0.5)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sgmse.conditioning import Condition, centres, sinusoids
+from sgmse.diffusion.conditioning import Condition, centres, sinusoids
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.sequence import SequenceNoiseEncoder, stretches
-from sgmse.transform import SpectrogramTransform
 
 SECOND = 16000
 

@@ -9,10 +9,10 @@ import pytest
 from commands import RATE, refusal
 from small_corpora import save
 
-import enhancement_noise_cond as enhancement
-from sgmse.enhancement.jobs import Job, Shard, parse_shard
+from sgmse.commands import enhance as enhancement
+from sgmse.common.errors import UserError
 from sgmse.enhancement.ledger import Ledger
-from sgmse.errors import UserError
+from sgmse.enhancement.test_set import Job, Shard, parse_shard
 
 pytest_plugins = ("enhancing",)
 SETTINGS = {"seed": 0, "checkpoint": "a.ckpt"}

@@ -1,16 +1,11 @@
 """The sheet of spectrograms: a row per item, a panel per signal."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+import show_noise
 from commands import call, refusal
 from matplotlib import image
 from small_corpora import save
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import show_noise
 
 RATE = 16000
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sgmse import evaluation
-from sgmse.statistics import Spread, hierarchical, holm, paired, smallest_difference, spread
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.statistics import Spread, hierarchical, holm, paired, smallest_difference, spread
 
 
 def simulated(

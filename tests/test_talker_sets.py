@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import make_testset
 import numpy as np
 import pytest
 from commands import call, refusal
@@ -19,9 +20,6 @@ from sgmse.data.references import leak
 from sgmse.data.testsets import build
 from sgmse.data.testsets.build import read_rows
 from sgmse.data.testsets.plan import with_reference
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import make_testset
 
 
 def speech(folder: Path, talkers: int, files: int) -> Path:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from small_corpora import RATE, save
 
+from sgmse.common.errors import UserError
 from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.corpora import split_files
 from sgmse.data.mixing import rms
 from sgmse.data.noise.talkers import Talkers, talker
-from sgmse.errors import UserError
 
 WANTED = Wanted(2 * RATE, 0.25, 1.0)
 

@@ -10,6 +10,7 @@ import pytest
 from noise_classes import KINDS, RATE, white, write_corpus
 from small_corpora import save
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, rms
@@ -17,7 +18,6 @@ from sgmse.data.references import leak
 from sgmse.data.testsets import build, items, make
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows, set_digest
 from sgmse.data.testsets.plan import CHANGES, Recipe, make_plan
-from sgmse.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-import train
+from sgmse.commands import train
 from sgmse.data import corpora
 
 TINY = """--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0
@@ -26,7 +26,7 @@ def run(monkeypatch, capsys, *arguments: str) -> Path:
 @pytest.fixture(autouse=True)
 def few_references(monkeypatch):
     """The statistics of the training references, at each validation, from 8 of them."""
-    monkeypatch.setattr("sgmse.familiarity.NUM_REFERENCES", 8)
+    monkeypatch.setattr("sgmse.diffusion.adaptive.NUM_REFERENCES", 8)
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_a_run_leaves_its_settings_curves_sounds_and_checkpoints(trained):
 
 
 def test_training_curves_hold_loss_by_time_gradient_norm_and_nulls(trained, monkeypatch):
-    monkeypatch.setattr("sgmse.model.LOG_EVERY", 2)
-    monkeypatch.setattr("sgmse.runs.LOG_EVERY", 2)
+    monkeypatch.setattr("sgmse.model.score_model.LOG_EVERY", 2)
+    monkeypatch.setattr("sgmse.training.run.LOG_EVERY", 2)
     folder = trained("--max_steps", "4", "--val_every_n_steps", "4", "--num_eval_files", "0")
     curves = pd.read_csv(folder / "curves_0" / "metrics.csv")
     assert {"train_loss", "grad_norm", "null_references"} <= set(curves)
@@ -147,8 +147,8 @@ def test_seeds_differ_and_repeat(trained):
 
 def test_the_guided_and_the_plain_baseline_train_on_the_same_mixtures(trained):
     """Same seed, same clean and noisy waveforms: conditioned and unconditioned models are comparable."""
-    from sgmse.build import build_datamodule
-    from sgmse.config import DataConfig, ModelConfig
+    from sgmse.model.build import build_datamodule
+    from sgmse.settings.config import DataConfig, ModelConfig
 
     sets = [build_datamodule(DataConfig(), ModelConfig(encoder=e), seed=0).train for e in ("cnn", "none")]
     for key in (0, 5, 200):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from sgmse.diagnostics import verdict
-from sgmse.statistics import Difference
+from sgmse.evaluation.statistics import Difference
 
 MATCHED, WRONG, NULL, LOUDER = (("matched", b) for b in ("baseline", "mismatched", "null", "louder"))
 ORACLE = ("oracle", "matched")

@@ -10,10 +10,10 @@ import numpy as np
 import published_layouts
 import pytest
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora import manifest, paired_files, voicebank
 from sgmse.data.corpora.voicebank import Condition, choose_references, prepare
-from sgmse.errors import UserError
 
 RATE = 16000
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from sgmse.build import build_model
-from sgmse.config import ModelConfig, TrainConfig
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.model.build import build_model
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings.config import ModelConfig, TrainConfig
 
 SIZE = {"backbone": "ncsnpp_v2", "nf": 4, "ch_mult": [1, 1], "num_res_blocks": 1, "frequency_fold": 8}
 SIZE |= {"cond_dim": 16, "encoder_channels": 2, "sde": "sbve"}

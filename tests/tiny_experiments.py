@@ -81,7 +81,7 @@ class StandIn:
         if self.fails is not None and self.fails in " ".join(command):
             log.write_text(f"{log.read_text()}error: the moon is full; wait\n")
             return 2
-        {"train.py": self._train, "scripts/guidance_sweep.py": self._sweep}.get(script, self._enhance)(
+        {"sgmse.commands.train": self._train, "scripts.guidance_sweep": self._sweep}.get(script, self._enhance)(
             Path(target), flags
         )
         return 0

@@ -8,18 +8,17 @@ from typing import Any
 
 import torch
 import yaml
+from benchmarks.job import Job
+from benchmarks.measure import Call, Row, clock, interleaved, ratios
 from torch import Tensor
 
-from scripts.benchmarks.job import Job
-from scripts.benchmarks.measure import Call, Row, clock, interleaved, ratios
-from sgmse.build import build_model
-from sgmse.config import ModelConfig
+from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.encoders.weights import RANDOM
-from sgmse.model import Batch, NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings
+from sgmse.model.build import build_model
+from sgmse.model.score_model import Batch, NoiseCondScoreModel
+from sgmse.settings.config import CONFIGS, ModelConfig
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 REFERENCE_S = 1.0
 
 

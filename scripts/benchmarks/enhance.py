@@ -10,23 +10,25 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from benchmarks import measure
+from benchmarks.job import Enhancement, Job, alone, show
+from benchmarks.measure import Row
 
-from scripts.benchmarks import measure
-from scripts.benchmarks.job import Enhancement, Job, alone, show
-from scripts.benchmarks.measure import Row
-from sgmse import checkpoints, evaluation, metrics
-from sgmse.config import EnhanceConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio
+from sgmse.diffusion.guidance import Guidance
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.samplers import SamplerSettings, sampler_name
 from sgmse.enhancement.acceleration import Precision, autocast, compile_network
-from sgmse.enhancement.jobs import Job as FileJob
-from sgmse.errors import UserError
-from sgmse.frame_noise import FrameNoise
-from sgmse.guidance import Guidance
-from sgmse.inference import Enhanced
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings, sampler_name
-from sgmse.sweep.cells import Cell, parse_sampler
-from sgmse.sweep.groups import Files, find_files
+from sgmse.enhancement.settings import Cell, parse_sampler
+from sgmse.enhancement.test_set import Files, find_files
+from sgmse.enhancement.test_set import Job as FileJob
+from sgmse.evaluation import metrics
+from sgmse.evaluation import scores as evaluation
+from sgmse.model import checkpoints
+from sgmse.model.enhancer import Enhanced
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings.config import EnhanceConfig
 
 PUBLISHED = SamplerSettings(sampler="pc", N=30, corrector="ald", corrector_steps=1, snr=0.5)  # 60 evaluations
 PLAIN, THEIRS = "w = 1", "published sampler"

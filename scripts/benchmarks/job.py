@@ -12,9 +12,9 @@ from statistics import median
 from typing import TypeVar
 
 import torch
+from benchmarks.measure import Row
 
-from scripts.benchmarks.measure import Row
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 
 Result = TypeVar("Result")
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
@@ -87,4 +87,6 @@ def alone(part: Callable[[Job], Result], job: Job) -> Result:
             remedy = "a smaller --batch_size or --nf" if job.enhancement is None else "shorter files or --max_files"
             raise UserError(f"{job.part}, nf {job.nf}: out of memory; use {remedy}") from None
         except UserError as error:  # without the traceback of the process that met it
-            raise UserError(str(error).strip().splitlines()[-1].removeprefix("sgmse.errors.UserError: ")) from None
+            raise UserError(
+                str(error).strip().splitlines()[-1].removeprefix("sgmse.common.errors.UserError: ")
+            ) from None

@@ -7,14 +7,14 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from benchmarks import measure
+from benchmarks.job import Job
+from benchmarks.measure import Row
 from torch.utils.data import DataLoader
 
-from scripts.benchmarks import measure
-from scripts.benchmarks.job import Job
-from scripts.benchmarks.measure import Row
-from sgmse.build import build_datamodule
-from sgmse.config import DataConfig, ModelConfig
 from sgmse.data.loaders import collate
+from sgmse.model.build import build_datamodule
+from sgmse.settings.config import DataConfig, ModelConfig
 
 WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # the loader starts and decodes the noise files at first
 VARIATION: dict[str, Any] = {

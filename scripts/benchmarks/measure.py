@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sgmse.backbone.ncsnpp import VARIANTS, NCSNpp
-from sgmse.conditioning import Condition
-from sgmse.config import ModelConfig
-from sgmse.ema import AveragedWeights
+from sgmse.diffusion.conditioning import Condition
+from sgmse.model.ema import AveragedWeights
+from sgmse.networks.ncsnpp import VARIANTS, NCSNpp
+from sgmse.settings.config import ModelConfig
 
 Call = Callable[[], object]
 Clock = Callable[[], float]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from benchmarks import measure, published_network
+from benchmarks.job import MIN_SECONDS, Job, alone, show
+from benchmarks.measure import Row
 
-from scripts.benchmarks import measure, published_network
-from scripts.benchmarks.job import MIN_SECONDS, Job, alone, show
-from scripts.benchmarks.measure import Row
-from sgmse.backbone import published
-from sgmse.backbone.ncsnpp import nominal_resolutions
-from sgmse.build import build_model
-from sgmse.config import ModelConfig
-from sgmse.sampling import SamplerSettings
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.model.build import build_model
+from sgmse.networks import published
+from sgmse.networks.ncsnpp import nominal_resolutions
+from sgmse.settings.config import ModelConfig
 
 TRAINING_FACTOR = 3  # operations of a training step, in forward passes
 

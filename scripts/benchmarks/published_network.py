@@ -16,7 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 
 PACKAGE = "_published_sgmse"
 

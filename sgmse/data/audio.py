@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.common.files import failure_of, temporary
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -175,22 +176,6 @@ def save(
 
 
 @contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path`, removed at the end; what fails with it becomes one sentence about `path`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(
-            f"{path}: cannot be written ({_reason(error)}); check the folder, its rights and the disk"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-@contextmanager
 def opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Open an audio file; what makes it unreadable becomes one sentence."""
     if not path.is_file():
@@ -229,7 +214,7 @@ def next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int | 
             file.seek(begin)
         frames = file.read(count, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: is damaged or truncated ({_reason(error)}); copy or download it again") from error
+        raise UserError(f"{path}: is damaged or truncated ({failure_of(error)}); copy or download it again") from error
     if not np.isfinite(frames).all():
         raise UserError(f"{path}: holds NaN or Inf values; replace or remove it")
     return frames
@@ -241,9 +226,3 @@ def check_complete(file: soundfile.SoundFile, path: Path, missing: int) -> None:
         raise UserError(
             f"{path}: is truncated, {missing / file.samplerate:.3f} s are missing; copy or download it again"
         )
-
-
-def _reason(error: Exception) -> str:
-    """The system's own words for `error`, without the path that our message names already."""
-    text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return str(text).strip().rstrip(".")

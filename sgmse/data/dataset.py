@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.clips import num_samples, window
 from sgmse.data.corpora import Pair
 from sgmse.data.mixing import is_silent, place
-from sgmse.errors import UserError
 
 TensorDict = dict[str, torch.Tensor]
 

@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from sgmse.common.errors import UserError
 from sgmse.data.dataset import KeyedDataset, TensorDict, ValidationSet
-from sgmse.errors import UserError
 
 _OF_CLUSTERS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -123,7 +123,9 @@ class _KeyedLoader(DataLoader[TensorDict]):
         try:
             yield from super().__iter__()
         except UserError as error:
-            raise UserError(str(error).strip().splitlines()[-1].removeprefix("sgmse.errors.UserError: ")) from None
+            raise UserError(
+                str(error).strip().splitlines()[-1].removeprefix("sgmse.common.errors.UserError: ")
+            ) from None
 
     def state_dict(self) -> dict[str, Any]:
         """Tells Lightning that resuming within an epoch is safe."""

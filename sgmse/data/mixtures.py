@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio, clips, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.clips import Clips, Cut, Wanted
@@ -17,7 +18,6 @@ from sgmse.data.noise import files as noises
 from sgmse.data.noise.augment import Augmentation, Transform
 from sgmse.data.noise.files import NoiseFiles
 from sgmse.data.noise.talkers import Talkers, talker
-from sgmse.errors import UserError
 
 _TRIES = 20
 _NOISE_STREAM, _SOURCE_STREAM, _TRANSFORM_STREAM, _REFERENCE_STREAM, _ROOM_STREAM = range(2, 7)

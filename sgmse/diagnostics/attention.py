@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmse.backbone.attention import CrossAttention
-from sgmse.conditioning import Condition
 from sgmse.diagnostics.items import Item
-from sgmse.frame_noise import FrameNoise
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.networks.attention import CrossAttention
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,16 @@ from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse import cli, familiarity
-from sgmse.build import build_datamodule
-from sgmse.checks import check_data
-from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora
 from sgmse.diagnostics.items import manifest_rows, open_references
-from sgmse.errors import UserError
-from sgmse.familiarity import Familiarity
-from sgmse.model import NoiseCondScoreModel
+from sgmse.diffusion import adaptive as familiarity
+from sgmse.diffusion.adaptive import Familiarity
+from sgmse.model.build import build_datamodule
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings import cli
+from sgmse.settings.checks import check_data
+from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 
 NEIGHBOURS = 5
 FEWEST = 8  # files with a gain, below which a rank correlation says nothing

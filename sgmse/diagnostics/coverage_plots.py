@@ -12,9 +12,9 @@ from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from sgmse.common.files import save_figure
 from sgmse.diagnostics.coverage import DISTANCES
 from sgmse.diagnostics.probe_plots import bare
-from sgmse.report import save_figure
 
 _PERPLEXITY = 30.0  # neighbours that t-SNE keeps together, van der Maaten & Hinton 2008
 _TRAINING = "0.72"

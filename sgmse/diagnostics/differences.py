@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from sgmse.diagnostics.protocols import PROTOCOLS, SHIFT_DB
 from sgmse.diagnostics.use import BASELINE, NOISY
-from sgmse.statistics import Difference, hierarchical, paired
-from sgmse.sweep.table import aligned
+from sgmse.enhancement.protocols import PROTOCOLS, SHIFT_DB
+from sgmse.evaluation.statistics import Difference, hierarchical, paired
+from sgmse.evaluation.sweep_table import aligned
 
 METRICS = {"pesq": "PESQ", "estoi": "ESTOI", "si_sdr": "SI-SDR dB"}
 TITLES = {

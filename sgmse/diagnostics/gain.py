@@ -7,15 +7,16 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from sgmse.checkpoints import Loaded
-from sgmse.config import EnhanceConfig
+from sgmse.common.errors import UserError
 from sgmse.diagnostics.items import open_references
-from sgmse.errors import UserError
-from sgmse.sweep.cells import cells
-from sgmse.sweep.groups import find_files, grouped
-from sgmse.sweep.kept import Kept
-from sgmse.sweep.run import Sweep
-from sgmse.sweep.scoring import Score
+from sgmse.enhancement.settings import cells
+from sgmse.enhancement.sweep_groups import grouped
+from sgmse.enhancement.sweep_run import Sweep
+from sgmse.enhancement.sweep_scoring import Score
+from sgmse.enhancement.test_set import find_files
+from sgmse.evaluation.kept import Kept
+from sgmse.model.checkpoints import Loaded
+from sgmse.settings.config import EnhanceConfig
 
 _SYSTEM = ("experiment", "system")  # columns that name systems, the most telling first
 _USUAL = (("matched", "baseline"), ("matched", "null"))

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse import losses
-from sgmse.conditioning import Condition
+from sgmse.common.errors import UserError
 from sgmse.diagnostics.items import Item, heard, interval, repeated
-from sgmse.errors import UserError
-from sgmse.frame_noise import FrameNoise
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sde import SBVE, SDE, per_item
+from sgmse.diffusion import losses
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.sde import SBVE, SDE, per_item
+from sgmse.model.score_model import NoiseCondScoreModel
 
 NUM_TIMES = 12
 SHARE = 0.5  # of the largest effect, from which on guidance is proposed

@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sgmse.conditioning import Condition
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.mixing import is_silent
 from sgmse.data.testsets.build import MANIFEST, read_rows
-from sgmse.diagnostics.protocols import SetReferences, open_set
-from sgmse.errors import UserError
-from sgmse.model import NoiseCondScoreModel
-from sgmse.statistics import Difference, hierarchical
+from sgmse.diffusion.conditioning import Condition
+from sgmse.enhancement.protocols import SetReferences, open_set
+from sgmse.evaluation.statistics import Difference, hierarchical
+from sgmse.model.score_model import NoiseCondScoreModel
 
 _DRAWS = 2000  # of the bootstrap
 _SEED = 0  # which items lend their references; the same whatever drives the noise

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sgmse.common.files import save_figure
 from sgmse.diagnostics.attention import AttentionMap
 from sgmse.diagnostics.gap import MISMATCHED, NULL, Proposal
 from sgmse.diagnostics.sensitivity import BOOST_DB, NUM_BANDS, band_edges, matrix, selectivity
-from sgmse.report import save_figure
 
 _COLOURS = {NULL: "C0", MISMATCHED: "C1"}
 _GAPS = {

@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.diagnostics.items import Item
-from sgmse.frame_noise import FrameNoise
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings
-from sgmse.transform import SpectrogramTransform
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.diffusion.transform import SpectrogramTransform
+from sgmse.model.score_model import NoiseCondScoreModel
 
 NUM_BANDS = 8
 BOOST_DB = 6.0

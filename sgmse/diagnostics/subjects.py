@@ -10,11 +10,10 @@ from typing import Any
 
 import yaml
 
-from sgmse import checkpoints
-from sgmse.checkpoints import Loaded
-from sgmse.config import DataConfig, ModelConfig
-from sgmse.errors import UserError
-from sgmse.experiments.catalogue import CONDITIONING
+from sgmse.common.errors import UserError
+from sgmse.model import checkpoints
+from sgmse.model.checkpoints import Loaded
+from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig
 
 STEP_TOLERANCE = 0.05  # trainings by the clock never end at the same step
 _BUDGET = {"batch_size", "accumulate_grad_batches", "devices", "max_steps", "max_epochs", "max_minutes"}

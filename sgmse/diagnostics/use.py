@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sgmse.checks import check_sampler
+from sgmse.common.errors import UserError
 from sgmse.data.references.leak import Leak
 from sgmse.data.testsets.build import MANIFEST
 from sgmse.diagnostics.items import manifest_rows
-from sgmse.diagnostics.protocols import Protocol, SetReferences
 from sgmse.diagnostics.subjects import Subject
-from sgmse.errors import UserError
-from sgmse.sampling import SamplerSettings
-from sgmse.sweep.cells import Cell
-from sgmse.sweep.groups import Group, at_metric_rate, enhance, grouped, hear
-from sgmse.sweep.kept import SCORES, Kept, Table
-from sgmse.sweep.scoring import Score
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.enhancement.protocols import Protocol, SetReferences
+from sgmse.enhancement.settings import Cell
+from sgmse.enhancement.sweep_groups import Group, at_metric_rate, enhance, grouped, hear
+from sgmse.enhancement.sweep_scoring import Score
+from sgmse.evaluation.kept import SCORES, Kept, Table
+from sgmse.settings.checks import check_sampler
 
 NOISY, BASELINE = "noisy", "baseline"
 KEY = ["checkpoint", "system"]

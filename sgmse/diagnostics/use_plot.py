@@ -9,11 +9,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sgmse.common.files import save_figure
 from sgmse.diagnostics.differences import METRICS, TITLES, Pair
 from sgmse.diagnostics.use import BASELINE
 from sgmse.diagnostics.verdict import SMALL, Verdict
-from sgmse.report import save_figure
-from sgmse.statistics import Difference
+from sgmse.evaluation.statistics import Difference
 
 _COLOURS = {BASELINE: "C0", "oracle": "C3"}  # what pays, what leaks; the other protocols are grey
 _OTHER = "0.35"

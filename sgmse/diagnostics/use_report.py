@@ -9,9 +9,9 @@ import pandas as pd
 
 from sgmse.diagnostics import differences, subjects, verdict
 from sgmse.diagnostics.differences import Differences
-from sgmse.diagnostics.protocols import SetReferences
 from sgmse.diagnostics.subjects import Subject
 from sgmse.diagnostics.verdict import Verdict
+from sgmse.enhancement.protocols import SetReferences
 
 
 @dataclass(frozen=True)

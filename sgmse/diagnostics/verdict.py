@@ -8,7 +8,7 @@ from typing import Literal
 
 from sgmse.diagnostics.differences import METRICS, TITLES, Pair, told
 from sgmse.diagnostics.use import BASELINE
-from sgmse.statistics import Difference
+from sgmse.evaluation.statistics import Difference
 
 SMALL = {"pesq": 0.05, "si_sdr": 0.3}  # an interval that lies within counts as no effect
 Word = Literal["used", "used, but does not pay", "heard", "ignored", "undecided"]

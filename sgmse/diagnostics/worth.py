@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from sgmse.common.errors import UserError
 from sgmse.diagnostics import differences
 from sgmse.diagnostics.use import BASELINE, USE
-from sgmse.errors import UserError
-from sgmse.statistics import Difference
-from sgmse.sweep.kept import read_csv
+from sgmse.evaluation.kept import read_csv
+from sgmse.evaluation.statistics import Difference
 
 Pair = tuple[str, str]
 REFERENCE: Pair = ("matched", BASELINE)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from sgmse.common.files import save_figure
 from sgmse.diagnostics.differences import METRICS, told
 from sgmse.diagnostics.use_plot import draw_interval
 from sgmse.diagnostics.verdict import SMALL
 from sgmse.diagnostics.worth import ALL, DATA, REFERENCE, WRONG, Gain, by_group
-from sgmse.report import save_figure
-from sgmse.sweep.table import aligned
+from sgmse.evaluation.sweep_table import aligned
 
 _COLOURS = {REFERENCE: "C0", WRONG: "0.6", DATA: "C1"}  # the differences that are drawn
 _MOST_PESQ = 0.3  # the ends of the colour scale

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sgmse import cli
-from sgmse.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import SPLITS, Clip
@@ -18,7 +17,8 @@ from sgmse.data.testsets.build import MANIFEST, PROTOCOLS, folder_of, read_rows
 from sgmse.data.testsets.heldout import names_sources, used_clips
 from sgmse.doctor import models, pairs, signals, splits, testset
 from sgmse.doctor.page import Page
-from sgmse.errors import UserError
+from sgmse.settings import cli
+from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)

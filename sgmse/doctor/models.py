@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from sgmse import checkpoints
-from sgmse.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.doctor.page import Page
-from sgmse.download import file_digest
 from sgmse.encoders import weights
-from sgmse.errors import UserError
+from sgmse.model import checkpoints
+from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
 
 PUBLISHED_BATCH = 8  # per device, the default of sp-uhh/sgmse
 

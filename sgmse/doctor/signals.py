@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.mixing import is_silent, rms
 from sgmse.doctor.page import Page, of_how_many, sample
-from sgmse.errors import UserError
 
 READ_S = 30.0  # of each file, so that memory does not depend on its length
 _FULL_SCALE = 0.9  # a flat top below is the sound's own

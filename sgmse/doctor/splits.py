@@ -10,13 +10,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, rms
 from sgmse.doctor.page import Page
-from sgmse.errors import UserError
 
 _STRETCHES = 32
 _ALIKE_DB = 0.05

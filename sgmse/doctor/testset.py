@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.mixing import is_silent
 from sgmse.data.references import leak
 from sgmse.data.testsets.build import INCOMPLETE, SET, set_digest
 from sgmse.doctor.page import Page, of_how_many, sample
 from sgmse.doctor.signals import tell_unreadable
-from sgmse.errors import UserError
 
 
 def check_set_digest(page: Page, folder: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sgmse.conditioning import Condition
-from sgmse.transform import SpectrogramTransform
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.transform import SpectrogramTransform
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmse.conditioning import Condition
+from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.base import EncoderCard, NoiseEncoder
 from sgmse.encoders.trunk import apply_convs, features, stride_two_convs
-from sgmse.transform import SpectrogramTransform
 
 NUM_BANDS = 4
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from sgmse.conditioning import POSITION_SPAN, Condition, centres, sinusoids
+from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders import weights
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.cache import EmbeddingCache, audio_key, weights_digest
 from sgmse.encoders.levels import NUM_BANDS, band_levels, level
-from sgmse.transform import SpectrogramTransform
 
 QUIETEST_PEAK = 1e-8
 # of the resampler: torchaudio's default leaves images above the old Nyquist frequency, where these networks, which see

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmse.conditioning import POSITION_SPAN, Condition, centres, sinusoids
+from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
+from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.base import EncoderCard, NoiseEncoder
 from sgmse.encoders.trunk import apply_convs, features, stride_two_convs
-from sgmse.transform import SpectrogramTransform
 
 NUM_BANDS = 4  # of a token that holds the whole spectrum
 HALVINGS = 4  # of both axes

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmse.transform import SpectrogramTransform
+from sgmse.diffusion.transform import SpectrogramTransform
 
 LOG_FLOOR = 1e-4  # of the compressed magnitude; far below the quietest noise of interest
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 
 
 def package_folder(package: str, install: str) -> Path:

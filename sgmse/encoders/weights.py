@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sgmse.download import file_digest
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 
 RANDOM = "random"  # as --encoder_checkpoint: untrained weights, always the same
 

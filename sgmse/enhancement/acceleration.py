@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
-from sgmse.errors import UserError
-from sgmse.inference import EnhancementModel
+from sgmse.common.errors import UserError
+from sgmse.model.enhancer import EnhancementModel
 
 Precision = Literal["32", "bf16-mixed"]
 

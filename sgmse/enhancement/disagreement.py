@@ -17,8 +17,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sgmse import evaluation
-from sgmse.transform import SpectrogramTransform
+from sgmse.diffusion.transform import SpectrogramTransform
+from sgmse.evaluation import scores as evaluation
 
 HIGH = 0.25  # files above it are warned of
 

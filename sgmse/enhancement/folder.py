@@ -10,24 +10,25 @@ from typing import Any
 import torch
 import yaml
 
-from sgmse import checkpoints, runs
-from sgmse.bounds import check_bounds
-from sgmse.checkpoints import Loaded
-from sgmse.checks import check_guidance, check_sampler
-from sgmse.chunking import Chunks
-from sgmse.config import DataConfig, EnhanceConfig
+from sgmse.common.bounds import check_bounds
+from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.enhancement import guidance_run
+from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
+from sgmse.diffusion.samplers import SETTINGS_OF, SamplerSettings, sampler_name
+from sgmse.diffusion.sde import SBVE
+from sgmse.enhancement import guided as guidance_run
 from sgmse.enhancement.acceleration import autocast, compile_network
-from sgmse.enhancement.guidance_run import RunGuidance
-from sgmse.enhancement.jobs import Job, Plan, check_asked, check_inputs, make_plan, parse_shard
+from sgmse.enhancement.guided import RunGuidance
 from sgmse.enhancement.ledger import Ledger
 from sgmse.enhancement.recordings import Work
 from sgmse.enhancement.runner import Runner
-from sgmse.errors import UserError
-from sgmse.guidance import ADAPTIVE, GuidanceSettings
-from sgmse.sampling import SETTINGS_OF, SamplerSettings, sampler_name
-from sgmse.sde import SBVE
+from sgmse.enhancement.test_set import Job, Plan, check_asked, check_inputs, make_plan, parse_shard
+from sgmse.model import checkpoints
+from sgmse.model.checkpoints import Loaded
+from sgmse.model.chunking import Chunks
+from sgmse.settings.checks import check_guidance, check_sampler
+from sgmse.settings.config import DataConfig, EnhanceConfig
+from sgmse.training import run as runs
 
 _RECORDED = ("batch_size", "chunk_s", "overlap_s", "channels", "keep_highband", "num_samples", "precision", "compile")
 

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sgmse.enhancement.jobs import Job, Shard
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.enhancement.test_set import Job, Shard
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
 # paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse.chunking import Span, joined, windows
 from sgmse.data import audio, streams
+from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.disagreement import Disagreement
-from sgmse.enhancement.jobs import Job
 from sgmse.enhancement.recordings import HEAD_S, Done, Reference, Work, kept_subtype, mean_of, recorded, unrelated
-from sgmse.frame_noise import FrameNoise
-from sgmse.inference import Enhanced, Heard
+from sgmse.enhancement.test_set import Job
+from sgmse.model.chunking import Span, joined, windows
+from sgmse.model.enhancer import Enhanced, Heard
 
 
 def enhance_long(work: Work, job: Job) -> Done:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sgmse.config import EnhanceConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio, references
 from sgmse.data.references import BorrowProtocol
-from sgmse.errors import UserError
+from sgmse.settings.config import EnhanceConfig
 
 Protocol = Literal[
     "none",

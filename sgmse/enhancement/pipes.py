@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from sgmse.config import EnhanceConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.folder import enhance_folder
-from sgmse.errors import UserError
-from sgmse.guidance import GuidanceSettings
+from sgmse.settings.config import EnhanceConfig
 
 PIPE = "-"
 

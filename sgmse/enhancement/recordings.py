@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgmse.chunking import Chunks
-from sgmse.config import EnhanceConfig
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
-from sgmse.enhancement.guidance_run import RunGuidance
-from sgmse.enhancement.jobs import Job
+from sgmse.diffusion.noise import seed_of
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.enhancement.guided import RunGuidance
 from sgmse.enhancement.lookup import Protocol
-from sgmse.errors import UserError
-from sgmse.frame_noise import seed_of
-from sgmse.model import NoiseCondScoreModel
-from sgmse.sampling import SamplerSettings
+from sgmse.enhancement.test_set import Job
+from sgmse.model.chunking import Chunks
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings.config import EnhanceConfig
 
 HEAD_S = 120.0  # of a recording that is enhanced in parts, its own reference is made from so much of its beginning
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.data import audio
+from sgmse.diffusion.guidance import Guidance
 from sgmse.enhancement import disagreement
-from sgmse.enhancement.batching import Row, RowResult, buckets, enhance_rows
 from sgmse.enhancement.disagreement import Disagreement
-from sgmse.enhancement.guidance_run import PICTURE
-from sgmse.enhancement.jobs import Job
+from sgmse.enhancement.engine import Row, RowResult, buckets, enhance_rows
+from sgmse.enhancement.guided import PICTURE
 from sgmse.enhancement.ledger import Ledger
 from sgmse.enhancement.long_recordings import enhance_long
 from sgmse.enhancement.recordings import Done, Reference, Work, mean_of, recorded, unrelated, write_whole
-from sgmse.guidance import Guidance
+from sgmse.enhancement.test_set import Job
 
 Result = tuple[Job, Done]
 

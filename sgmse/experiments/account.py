@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sgmse.common.errors import UserError
 from sgmse.data.testsets import build
-from sgmse.errors import UserError
 from sgmse.experiments import training
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.state import Record, State

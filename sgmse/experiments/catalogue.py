@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sgmse import cli
-from sgmse.config import TRAIN_GROUPS, EnhanceConfig
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.settings import cli
+from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, EnhanceConfig
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 EXPERIMENTS = CONFIGS / "experiments"
 NOT_EXPERIMENTS = ("criteria",)
 DEFAULT_SETS = ("id", "esc50", "urbansound8k", "nonstationary")
@@ -24,11 +23,6 @@ VOICEBANK = "voicebank"  # clean speech, and its pairs with noise where nothing 
 CORPORA = (VOICEBANK, "demand", "wham", "audioset", "urbansound8k")
 NOISE_OF_SET = {"esc50": "esc50", "urbansound8k": "urbansound8k", "stationary": "demand", "nonstationary": "demand"}
 """the corpus that each set takes its noise from, where corpora are prepared; `id` is VoiceBank-DEMAND's own test"""
-CONDITIONING = frozenset(
-    """encoder cond_dim encoder_channels encoder_checkpoint freeze_encoder encoder_lr_factor num_tokens token_bands
-    cross_attention_resolutions reference_statistics null_condition cond_drop_prob infonce_weight band_level_weight
-    reference_s mismatched_share reference_gain_db""".split()
-)
 """settings that say how the reference enters; a baseline differs from its experiment in these alone"""
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from sgmse import evaluation
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.kept import write_text
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.commands import call
 from sgmse.experiments.scales import VALID
 from sgmse.experiments.work import Product, Products, Work
-from sgmse.sweep.kept import write_text
 
 CANDIDATE = ["guidance_scale", "N", "checkpoint"]
 SWEEPABLE = ("disjoint", "same_class", "other_take", "mismatched")  # protocols that scripts/guidance_sweep.py takes
@@ -44,7 +44,7 @@ def choose(work: Work, cell: Cell, products: Products, lock: int) -> Product:
 def sweep_command(work: Work, cell: Cell, checkpoint: str) -> list[str]:
     """Every guidance scale with every number of steps, for one checkpoint on the validation set."""
     experiment, options = work.plan.experiments[cell.name], work.options
-    words = ["scripts/guidance_sweep.py", "--ckpt", str(work.run_of(cell) / "checkpoints" / f"{checkpoint}.ckpt")]
+    words = ["scripts.guidance_sweep", "--ckpt", str(work.run_of(cell) / "checkpoints" / f"{checkpoint}.ckpt")]
     words += ["--test_dir", str(work.test_set(VALID)), "--out", str(work.choice(cell) / checkpoint)]
     words += ["--scales", *(f"{scale:g}" for scale in experiment.guidance_scale)]
     words += ["--steps", *map(str, work.plan.steps[cell.name]), "--device", options.device]

@@ -19,9 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from sgmse.preemption import EXIT_CODE, SIGNALS, Preempted
+from sgmse.training.interruption import EXIT_CODE, SIGNALS, Preempted
 
-ROOT = Path(__file__).resolve().parents[2]
 _GRACE_S = 60.0
 
 Launch = Callable[[Sequence[str], Path, int | None], int]
@@ -55,7 +54,7 @@ class Processes:
 
     def launch(self, command: Sequence[str], log: Path, lock: int | None = None) -> int:
         """`Launch`, in a process. Its progress bars are shown, but not logged."""
-        words = [sys.executable, str(ROOT / command[0]), *command[1:]]
+        words = [sys.executable, "-m", *command]
         with log.open("ab") as file:
             self._running = subprocess.Popen(
                 words,
@@ -89,7 +88,7 @@ class Processes:
 
 def call(launch: Launch, command: Sequence[str], log: Path, lock: int | None = None) -> None:
     """Run a command whose failure is an exception. Raises `Failed`, or `Preempted` for a training that was stopped."""
-    shown = shlex.join(["python", str(ROOT / command[0]), *command[1:]])
+    shown = shlex.join(["python", "-m", *command])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {shown}\n")

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from sgmse import evaluation, statistics
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation import statistics
 from sgmse.experiments.plan import Plan
 
 COLUMNS = ["experiment", "against", "set", "metric", "by", "group", "mean", "low", "high", "p", "p_holm"]

@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from sgmse import cli, evaluation, statistics
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation import statistics
 from sgmse.experiments.catalogue import EXPERIMENTS
 from sgmse.experiments.comparisons import Pair, by_cell, check, pair
 from sgmse.experiments.plan import Plan
+from sgmse.settings import cli
 
 MET, NOT_MET, NO_DATA = "met", "not met", "no data"
 UNDECIDED = "not decidable with this n"

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import torch
 
-from sgmse import cli
-from sgmse.build import build_model
-from sgmse.config import ModelConfig
+from sgmse.common.errors import UserError
 from sgmse.data.corpora.manifest import MANIFEST
 from sgmse.data.corpora.noise import NOISE_CORPORA
 from sgmse.data.testsets import build
+from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_class
-from sgmse.errors import UserError
 from sgmse.experiments import sets
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK, Experiment
 from sgmse.experiments.plan import Plan, Training
 from sgmse.experiments.scales import VALID, Scale, encoder_kind, pretrained
-from sgmse.sampling import SamplerSettings
+from sgmse.model.build import build_model
+from sgmse.settings import cli
+from sgmse.settings.config import ModelConfig
 
 BYTES_PER_PARAMETER = 16  # of a checkpoint: weight, two moments of Adam, averaged weight, each in 32 bit
 CHECKPOINTS_OF_CHOICE = 2  # best_pesq.ckpt and last.ckpt are tried

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgmse import statistics
+from sgmse.evaluation import statistics
+from sgmse.evaluation.statistics import Spread
 from sgmse.experiments import estimates
 from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.comparisons import by_cell
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.scales import VALID, Scale
-from sgmse.statistics import Spread
 
 _UNKNOWN = "unknown"
 

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sgmse import cli
-from sgmse.checks import check_data
-from sgmse.config import DataConfig, ModelConfig
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 from sgmse.experiments.catalogue import VOICEBANK, Experiment
 from sgmse.experiments.resolve import check_baselines, differs, resolved, with_defaults
 from sgmse.experiments.scales import VALID, Scale, pretrained
+from sgmse.settings import cli
+from sgmse.settings.checks import check_data
+from sgmse.settings.config import DataConfig, ModelConfig
 
 RANDOM = "random"  # --encoder_checkpoint of untrained weights
 _DECIDE_NOTHING = frozenset(

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sgmse import cli
-from sgmse.bounds import check_bounds
-from sgmse.checks import check_model, check_typed
-from sgmse.config import ModelConfig, TrainConfig
-from sgmse.errors import UserError
-from sgmse.experiments.catalogue import CONDITIONING, CONFIGS, Experiment, train_parser
+from sgmse.common.bounds import check_bounds
+from sgmse.common.errors import UserError
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.experiments.catalogue import CONFIGS, Experiment, train_parser
 from sgmse.experiments.scales import Scale, encoder_kind
-from sgmse.sampling import SamplerSettings
+from sgmse.settings import cli
+from sgmse.settings.checks import check_model, check_typed
+from sgmse.settings.config import CONDITIONING, ModelConfig, TrainConfig
 
 FULL_RESOLUTION = 256  # nominal, at the first level of the network
 

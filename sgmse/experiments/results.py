@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sgmse import evaluation
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation import scores as evaluation
 from sgmse.experiments.account import Account
 from sgmse.experiments.cells import Cell, all_shares, cells
 from sgmse.experiments.run_dir import alone, read_plan
 from sgmse.experiments.scoring import COLUMNS
 from sgmse.experiments.work import Work
-from sgmse.loggers import PROJECT
+from sgmse.training.loggers import PROJECT
 
 RESULTS, TRAININGS = "results.csv", "trainings.csv"
 _TYPES = {"seed": "Int64", "file": "str", "source": "str"}  # numbers in some names of files

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation.kept import write_text
 from sgmse.experiments.plan import Plan, Training
 from sgmse.experiments.state import State
-from sgmse.sweep.kept import write_text
 
 PLAN = "plan.json"
 LAYOUT = ("state", "logs", "slurm")  # what may be there before a plan is

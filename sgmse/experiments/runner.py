@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 from sgmse.experiments import choice, results, scoring, sets, training
 from sgmse.experiments.account import Account
 from sgmse.experiments.cells import Cell, Kind
 from sgmse.experiments.commands import Failed
 from sgmse.experiments.state import Lock, Record
 from sgmse.experiments.work import Product, Products, Work
-from sgmse.preemption import Preempted
+from sgmse.training.interruption import Preempted
 
 POLL_S = 2.0
 Outcome = Literal["done", "there", "failed", "skipped", "elsewhere"]

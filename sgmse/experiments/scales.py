@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sgmse import cli
+from sgmse.common.errors import UserError
 from sgmse.encoders import ENCODERS, encoder_class
-from sgmse.errors import UserError
+from sgmse.evaluation.statistics import Spread
 from sgmse.experiments.catalogue import CONFIGS, EXPERIMENTS, SETS, nearest, train_parser
-from sgmse.statistics import Spread
+from sgmse.settings import cli
 
 BASES = ("bridge", "sgmse_plus")
 VALID = "valid"  # the set on which guidance, steps and checkpoint are chosen

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from sgmse import evaluation, leakage
 from sgmse.data.testsets import build
 from sgmse.encoders import weights
+from sgmse.evaluation import leakage
+from sgmse.evaluation import scores as evaluation
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.commands import call
 from sgmse.experiments.work import Product, Products, Work
@@ -38,7 +39,7 @@ def enhance(work: Work, cell: Cell, products: Products, lock: int) -> Product:
 
 def command(work: Work, cell: Cell, choice: Mapping[str, Any]) -> list[str]:
     """What enhances the set."""
-    words = ["enhancement_noise_cond.py", "--test_dir", str(work.test_set(cell.test_set))]
+    words = ["sgmse.commands.enhance", "--test_dir", str(work.test_set(cell.test_set))]
     words += ["--ckpt", str(work.run_of(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt")]
     words += ["--enhanced_dir", str(work.enhanced(cell)), "--N", str(choice["N"]), "--device", work.options.device]
     if work.conditioned(cell.name):

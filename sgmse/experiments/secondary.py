@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
 
 SHARE = 0.95
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.data import audio, corpora
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
+from sgmse.data.corpora.voicebank_valid import write_validation_set
 from sgmse.data.noise.talkers import talker
 from sgmse.data.testsets import build, heldout
 from sgmse.data.testsets.plan import Recipe, make_plan
-from sgmse.download import file_digest
-from sgmse.errors import UserError
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK
 from sgmse.experiments.plan import Data
 from sgmse.experiments.scales import VALID
-from sgmse.experiments.voicebank_valid import write_validation_set
 
 OOD = ("ood", "esc50", "urbansound8k")
 TALKERS = "talkers"

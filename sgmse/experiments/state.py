@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sgmse.sweep.kept import write_text
+from sgmse.evaluation.kept import write_text
 
 BEAT_S = 30.0
 STALE_S = 300.0  # ten missed beats: the process on the other host is dead, or cut off from the disk

@@ -8,19 +8,20 @@ from typing import Any
 
 import yaml
 
-from sgmse import checkpoints, runs
+from sgmse.common.errors import UserError
 from sgmse.data import corpora
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
 from sgmse.encoders import weights
-from sgmse.errors import UserError
+from sgmse.evaluation.kept import write_text
 from sgmse.experiments.catalogue import VOICEBANK
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.commands import call
 from sgmse.experiments.run_dir import alone
 from sgmse.experiments.work import Product, Products, Work
-from sgmse.sweep.kept import write_text
-from sgmse.validation import validations
+from sgmse.model import checkpoints
+from sgmse.training import run as runs
+from sgmse.training.validation import validations
 
 SETTINGS = "settings.yaml"
 
@@ -81,7 +82,7 @@ def write_speech(voicebank: Path, out: Path) -> Path:
 def command(work: Work, cell: Cell) -> list[str]:
     """What starts the run, and what goes on with it."""
     options, training = work.options, work.plan.trainings[cell.name]
-    words = ["train.py", "--config", str(work.training(cell.name) / SETTINGS), "--seed", str(cell.seed)]
+    words = ["sgmse.commands.train", "--config", str(work.training(cell.name) / SETTINGS), "--seed", str(cell.seed)]
     words += ["--run_dir", str(work.run(cell.name, cell.seed)), "--device", options.device]
     words += ["--logger", options.logger]
     if options.logger == "wandb":

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from devtools import NAMES, Page, browser, executable
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from experiment_run import make_run
 
 from sgmse.experiments.page.write import write

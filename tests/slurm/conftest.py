@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+
 SCRIPTS = Path("scripts") / "slurm"
 PATIENCE_S = 600  # two busy cores
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import layouts, manifest
 from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
-from sgmse.errors import UserError
 
 MIN_S = 0.1
 Headers = Callable[[Iterable[Path]], list[AudioInfo]]
@@ -29,7 +30,7 @@ class Pair(NamedTuple):
 
 def embedded_dir() -> Path:
     """The folder of the small corpus that comes with the code."""
-    return Path(__file__).parent.parent / "embedded"
+    return Path(str(files("sgmse"))) / "data" / "embedded"
 
 
 def paired_files(base_dir: str | Path, split: str) -> list[Pair]:

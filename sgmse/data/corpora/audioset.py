@@ -7,10 +7,10 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora.layouts import rows_of, wrong_layout
 from sgmse.data.corpora.manifest import Entry
-from sgmse.errors import UserError
 
 _YOUTUBE_ID = 11  # characters
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora.manifest import Entry
-from sgmse.errors import UserError
 
 # DEMAND: the first letter of an environment says where it was recorded
 DEMAND_KINDS = {"D": "domestic", "N": "nature", "O": "office", "P": "public", "S": "street", "T": "transportation"}

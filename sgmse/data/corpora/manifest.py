@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.data import audio
-from sgmse.download import file_digest
-from sgmse.errors import UserError
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "valid", "test")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgmse.common.download import Archive, obtain
+from sgmse.common.errors import UserError
 from sgmse.data.corpora import layouts, manifest
 from sgmse.data.corpora.audioset import audioset
 from sgmse.data.corpora.manifest import Clip, Entry
-from sgmse.download import Archive, obtain
-from sgmse.errors import UserError
 
 _ZENODO = "https://zenodo.org/records/{record}/files/{name}?download=1"
 _DEMAND_MD5: dict[str, str | None] = {  # as the Zenodo record states them

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from sgmse.common.download import Archive, obtain, unpack
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora import Pair, manifest, matched_pairs
 from sgmse.data.corpora.manifest import Entry
-from sgmse.download import Archive, obtain, unpack
-from sgmse.errors import UserError
 
 PAGE = "https://datashare.ed.ac.uk/handle/10283/2791"
 LICENCE = "CC BY 4.0"

@@ -15,10 +15,10 @@ import torch
 from scipy.signal import fftconvolve, firwin2, oaconvolve
 from torchaudio.functional import phase_vocoder
 
+from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.clips import Cut, Wanted
 from sgmse.data.mixing import rms
-from sgmse.errors import UserError
 
 ALPHA = (0.3, 0.7)  # of a sum of two noises
 TEMPO = 1.25  # up to this much faster or slower

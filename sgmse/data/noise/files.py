@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sgmse.common.errors import UserError
 from sgmse.data import clips, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.mixing import FADE_S, crossfade, is_silent, rms
 from sgmse.data.noise.synthetic import SYNTHETIC_NOISES
-from sgmse.errors import UserError
 
 _TRIES = 20
 _log = logging.getLogger(__name__)

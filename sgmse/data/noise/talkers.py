@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sgmse.common.errors import UserError
 from sgmse.data import clips, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.mixing import crossfade, is_silent, rms
 from sgmse.data.noise.files import same_level
 from sgmse.data.noise.synthetic import with_rms
-from sgmse.errors import UserError
 
 FEWEST_VOICES, MOST_VOICES = 3, 8
 VOICE_DB = 3.0  # each voice of the babble is up to this much louder or softer than their average

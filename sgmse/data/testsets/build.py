@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.data import audio, references
 from sgmse.data.testsets import items
 from sgmse.data.testsets.make import Row, make_item
 from sgmse.data.testsets.plan import Draw, Plan
-from sgmse.download import file_digest
-from sgmse.errors import UserError
 
 SET, MANIFEST, INCOMPLETE = "set.json", "manifest.csv", ".incomplete"
 SUBTYPE = "PCM_16"

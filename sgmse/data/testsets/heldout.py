@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.data import audio, corpora
 from sgmse.data.corpora import Headers, manifest
 from sgmse.data.corpora.manifest import Clip
-from sgmse.download import file_digest
-from sgmse.errors import UserError
 
 
 @dataclass

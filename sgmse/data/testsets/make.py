@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest
 from sgmse.data import audio, references
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, is_silent, loop_crossfade, rms, trim_silence
@@ -17,8 +19,6 @@ from sgmse.data.references import has_energy, leak
 from sgmse.data.testsets import items
 from sgmse.data.testsets.items import Cut, Noise
 from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, shown, with_reference
-from sgmse.download import file_digest
-from sgmse.errors import UserError
 
 MAX_SPEECH_S = 10.0  # of longer files a stretch is taken
 _TRIES = 20

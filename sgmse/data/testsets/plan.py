@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
+from sgmse.common.errors import UserError
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.noise.talkers import talker
-from sgmse.errors import UserError
 
 MIN_SPEECH_S = 0.5
 CHANGES = ("concat", "ramp", "events")

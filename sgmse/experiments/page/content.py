@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from sgmse import evaluation
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.tables import NOTHING, Table, interval, number, probability
 from sgmse.experiments import secondary
 from sgmse.experiments.page.run import Run
-from sgmse.experiments.page.tables import NOTHING, Table, interval, number, probability
 
 DECIMALS = {"pesq": 2, "estoi": 3, "si_sdr": 1}
 COUNTS = "files/sources/seeds"

@@ -15,11 +15,11 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from sgmse import report
 from sgmse.data import audio
 from sgmse.data.testsets.build import folder_of
+from sgmse.evaluation import page as report
+from sgmse.evaluation.tables import number
 from sgmse.experiments.page.run import Run
-from sgmse.experiments.page.tables import number
 
 _COLUMNS, _ROWS = 400, 128  # of a picture: more do not show in a column this narrow
 _COLOURS = 64

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from sgmse import evaluation
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation import scores as evaluation
 from sgmse.experiments import sets
 from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.cells import all_shares, cells

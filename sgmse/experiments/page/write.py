@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
-from sgmse import report
-from sgmse.errors import UserError
+from sgmse.common.errors import UserError
+from sgmse.evaluation import page as report
+from sgmse.evaluation.tables import Table, latex, markdown
 from sgmse.experiments import comparisons, criteria
 from sgmse.experiments.page import content, figures, listening
 from sgmse.experiments.page.run import Run, read
-from sgmse.experiments.page.tables import Table, latex, markdown
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BESIDE = ("page.css", "listening.js")

@@ -1,0 +1,140 @@
+"""Score enhanced speech: PESQ (wide band), ESTOI, SI-SDR, SI-SIR and SI-SAR, the unprocessed files always first.
+
+Files are matched by name, at equal rate and length; metrics are computed at 16 kHz. Printed are the mean over files
+with its 95 % interval (bootstrap over files) and the paired differences, which are the ones to trust when systems are
+compared. Where noise references are known (from the enhancement's run.json, or --ref_dir), the leak score tells whether
+they share samples with the noise that they helped to remove. --csv keeps every file's scores, together with the
+settings that the enhancement left in run.json, and --page writes a folder to look at and listen to.
+
+examples:
+  python scripts/evaluate.py
+      the newest folder below enhanced/, on the small test set that comes with the code
+  python scripts/evaluate.py --clean_dir set/clean --noisy_dir set/noisy
+      the unprocessed files alone: the line that every system has to beat
+  python scripts/evaluate.py --clean_dir set/clean --noisy_dir set/noisy --enhanced_dir out/pooled out/attention \\
+      --csv scores.csv --page page
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+
+from sgmse.common.errors import UserError, run
+from sgmse.data import audio, corpora
+from sgmse.enhancement.disagreement import with_disagreement
+from sgmse.evaluation import leakage
+from sgmse.evaluation import scores as evaluation
+
+TEST_SET = corpora.embedded_dir() / "test"
+ENHANCED = Path("enhanced")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    systems = named_systems(arguments.enhanced_dir)
+    references: leakage.Tasks = {}
+    if arguments.noisy_dir is not None:
+        references = leakage.look_up(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
+    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs)
+    evaluation.print_table(evaluation.summary(frame))
+    print_differences(frame)
+    if arguments.noisy_dir is not None:
+        frame = leakage.with_leaks(frame, references, arguments.jobs)
+        for number, line in enumerate(leakage.sentences(frame, systems)):
+            print(line if number else f"\n{line}")
+    frame = with_disagreement(evaluation.with_settings(frame, systems), systems)
+    if arguments.csv is not None:
+        evaluation.write_csv(frame, arguments.csv)
+        print(f"Scores of every file: {arguments.csv}")
+    if arguments.page is not None:
+        from sgmse.evaluation import (
+            page as report,  # matplotlib takes a second to load, which scoring alone need not pay
+        )
+
+        folders = {"clean": arguments.clean_dir, "noisy": arguments.noisy_dir, "reference": arguments.ref_dir}
+        page = report.write_page(
+            arguments.page,
+            frame,
+            systems,
+            arguments.clean_dir,
+            arguments.noisy_dir,
+            arguments.ref_dir,
+            arguments.max_items,
+            arguments.title,
+            {name: folder for name, folder in {**folders, **systems}.items() if folder is not None},
+        )
+        print(f"Page: {page}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line, with the folders to use where none are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clean_dir", type=Path, metavar="DIR", help="clean speech (default: the embedded test set)")
+    parser.add_argument("--noisy_dir", type=Path, metavar="DIR", help="unprocessed files: first row, SI-SIR and SI-SAR")
+    parser.add_argument("--enhanced_dir", type=Path, metavar="DIR", nargs="+", help="one folder per system")
+    parser.add_argument("--ref_dir", type=Path, metavar="DIR", help="noise references: leak score, page")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of every file")
+    parser.add_argument("--page", type=Path, metavar="DIR", help="write index.html with spectrograms and players")
+    parser.add_argument("--max_items", type=int, default=6, metavar="N", help="files shown on the page (%(default)s)")
+    parser.add_argument("--title", default="Speech enhancement", help="title of the page")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
+    arguments = parser.parse_args()
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UserError(f"--jobs {arguments.jobs}: needs at least one process; leave it out to use every core")
+    if arguments.clean_dir is None:
+        use_embedded_set(arguments)
+    if arguments.enhanced_dir is None and arguments.noisy_dir is None:
+        raise UserError("nothing to score: name the folders with --enhanced_dir, --noisy_dir or both")
+    return arguments
+
+
+def use_embedded_set(arguments: argparse.Namespace) -> None:
+    """Fill in the test set that comes with the code and, where none is named, the newest enhanced folder."""
+    if not TEST_SET.is_dir():
+        raise UserError(f"{TEST_SET}: the embedded test set is missing; name a set with --clean_dir and --noisy_dir")
+    arguments.clean_dir = TEST_SET / "clean"
+    arguments.noisy_dir = arguments.noisy_dir or TEST_SET / "noisy"
+    if arguments.ref_dir is None and (TEST_SET / "ref").is_dir():
+        arguments.ref_dir = TEST_SET / "ref"
+    print(f"Clean speech: {arguments.clean_dir}")
+    if arguments.enhanced_dir is None:
+        newest = newest_folder(ENHANCED)
+        if newest is not None:
+            arguments.enhanced_dir = [newest]
+            print(f"Enhanced: {newest}, the newest below {ENHANCED}/")
+        else:
+            print(f"No enhanced folder below {ENHANCED}/: only the unprocessed files are scored.")
+
+
+def newest_folder(parent: Path) -> Path | None:
+    """The folder directly below `parent` that changed last, if there is one."""
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    return max(folders, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def named_systems(folders: list[Path] | None) -> dict[str, Path]:
+    """Systems by the name of their folder, or by as much of its path as tells them apart."""
+    folders = list(dict.fromkeys(folders or []))
+    for folder in folders:
+        audio.find(folder, "enhanced speech")
+    names = [folder.resolve().name for folder in folders]
+    unique = len(set(names)) == len(names) and not {"clean", evaluation.NOISY, "reference"} & set(names)
+    return dict(zip(names if unique else [str(folder) for folder in folders], folders, strict=True))
+
+
+def print_differences(frame: pd.DataFrame) -> None:
+    """Paired differences of every system to the noisy files, and of later systems to the first."""
+    names = list(frame["system"].unique())
+    pairs = [(b, a) for i, a in enumerate(names[:2]) for b in names[i + 1 :] if i == 0 or names[0] == evaluation.NOISY]
+    if pairs:
+        print("\nPaired differences")
+        evaluation.print_table(pd.concat([evaluation.paired(frame, a, b) for a, b in pairs]))
+
+
+def command() -> NoReturn:
+    """`main`, with mistakes of the user told in one sentence."""
+    run(main)

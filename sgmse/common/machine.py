@@ -1,0 +1,32 @@
+"""The command line of the scripts, the cores and the device that may be used."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import NoReturn
+
+import torch
+
+from sgmse.common.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument that does not fit is one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def cores() -> int:
+    """Cores this process may use, which a cluster's scheduler often limits."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device(wanted: str) -> str:
+    """cpu or cuda. Raises `UserError` where cuda is asked for and absent."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is visible; use --device cpu")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted

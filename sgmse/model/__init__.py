@@ -1,0 +1,3 @@
+from sgmse.model.score_model import NoiseCondScoreModel
+
+__all__ = ["NoiseCondScoreModel"]

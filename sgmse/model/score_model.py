@@ -1,0 +1,239 @@
+"""`NoiseCondScoreModel`: encode → drop → perturb → predict → loss."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from sgmse.data.loaders import mismatched
+from sgmse.diffusion import adaptive as familiarity
+from sgmse.diffusion import losses
+from sgmse.diffusion.adaptive import Familiarity
+from sgmse.diffusion.conditioning import Condition, keep_mask
+from sgmse.diffusion.losses import Objective
+from sgmse.diffusion.precondition import Preconditioner
+from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.diffusion.sde import SDE, per_item
+from sgmse.diffusion.transform import PadMode, SpectrogramTransform
+from sgmse.encoders.base import NoiseEncoder
+from sgmse.model.api import WaveformModel
+from sgmse.model.auxiliary import AuxiliaryLosses
+from sgmse.model.ema import AveragedWeights
+from sgmse.model.optimisation import Optimisation, adam
+from sgmse.networks.ncsnpp import NCSNpp
+
+Batch = dict[str, Tensor]
+LOG_EVERY = 50  # steps between points of the training curves
+TIME_BINS = 5  # of equal width in diffusion time, in which the loss is watched
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the model is made of; `build` puts them together. `null` maps a condition to the null of its shape."""
+
+    transform: SpectrogramTransform
+    sde: SDE
+    preconditioner: Preconditioner
+    objective: Objective
+    backbone: NCSNpp
+    encoder: NoiseEncoder | None
+    null: nn.Module | None
+    auxiliary: AuxiliaryLosses | None
+    pad_mode: PadMode
+
+
+class NoiseCondScoreModel(WaveformModel):
+    """Score model s(x_t, y, z_r, t) of clean speech x given noisy speech y and the embedding z_r of a noise reference.
+
+    With no encoder it is SGMSE+ (or its bridge). Every waveform is at the model's rate.
+
+    Args:
+        parts: transform, process, networks.
+        settings: plain values that rebuild this model; stored in its checkpoints.
+        sampler: the sampler used by default.
+        t_eps: smallest diffusion time of training, and of sampling with OUVE.
+        cond_drop_prob: share of training items whose reference is dropped.
+        optimisation: None for a model that is only used.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: dict[str, Any],
+        sampler: SamplerSettings,
+        t_eps: float,
+        cond_drop_prob: float,
+        optimisation: Optimisation | None,
+    ) -> None:
+        super().__init__()
+        self.transform, self.sde, self.preconditioner = parts.transform, parts.sde, parts.preconditioner
+        self.objective, self.pad_mode = parts.objective, parts.pad_mode
+        self.backbone, self.encoder, self.null = parts.backbone, parts.encoder, parts.null
+        self.auxiliary = parts.auxiliary
+        self.settings, self.sampler = settings, sampler
+        self.t_eps, self.cond_drop_prob, self.optimisation = t_eps, cond_drop_prob, optimisation
+        self.average = AveragedWeights(self, optimisation.ema_decay) if optimisation is not None else None
+        self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
+        if optimisation is not None and parts.objective.pesq_weight > 0:
+            self._pesq_loss = (losses.pesq_loss(settings["sample_rate"]),)
+        self.familiarity: Familiarity | None = None
+        self._training_references: list[Tensor] = []  # from which it is computed; the same at every validation
+        self._time_bins: Tensor
+        self.register_buffer("_time_bins", torch.zeros(2, TIME_BINS), persistent=False)
+
+    # ---- one training item ----
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of a batch {clean, noisy [B, N], reference [B, M], reference_length [B]}."""
+        micro_step = batch_idx % self.trainer.accumulate_grad_batches
+        step = (self.global_step, micro_step, self.global_rank)
+        condition = self.encode(batch["reference"], batch["reference_length"])
+        auxiliary = self._auxiliary(batch, condition)
+        condition = self._drop(condition, self._generator(*step, 1))
+        loss, t = self.loss(batch, condition, self._generator(*step))  # the baseline draws the same times and noise
+        self._log_training(loss, t, batch)
+        return loss.mean() + auxiliary
+
+    def _drop(self, condition: Condition | None, generator: torch.Generator) -> Condition | None:
+        if condition is None or self.null is None:
+            return condition
+        keep = keep_mask(len(condition.vector), self.cond_drop_prob, generator, self.device)
+        return condition.where(keep, self.null(condition))
+
+    def _auxiliary(self, batch: Batch, condition: Condition | None) -> Tensor | float:
+        """The sum of the auxiliary losses []; each is logged."""
+        if self.auxiliary is None or self.encoder is None or condition is None:
+            return 0.0
+        values = self.auxiliary(batch, condition, self.encoder)
+        self.log_dict({f"train_{name}": value for name, value in values.items()}, batch_size=len(batch["clean"]))
+        return torch.stack(list(values.values())).sum()
+
+    def loss(self, batch: Batch, condition: Condition | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Perturb, predict, compare: losses [B] at random diffusion times [B].
+
+        The predictive objective knows the last time only, where x_t is y: no diffusion, one step.
+        """
+        x, y = self.transform(batch["clean"]), self.transform(batch["noisy"])
+        if self.objective.name == "predictive":
+            t = torch.full((len(x),), self.sde.end_time, device=x.device)
+            return self._data_prediction(self.predict(y, y, t, condition), x, batch["clean"]), t
+        t = torch.rand(x.shape[0], generator=generator, device=x.device) * (self.sde.end_time - self.t_eps) + self.t_eps
+        z = gaussian(generator)(x)
+        mean, sigma = self.sde.mean(x, y, t), self.sde.std(t)
+        x_t = mean + per_item(sigma, z) * z
+        output = self.predict(x_t, y, t, condition)
+        objective = self.objective
+        if objective.name == "score_matching":
+            return losses.score_matching(output, z, sigma), t
+        if objective.name == "denoiser":
+            return losses.denoiser(output, x_t, mean, sigma, objective.weighting, objective.sigma_data), t
+        return self._data_prediction(output, x, batch["clean"]), t
+
+    def _data_prediction(self, estimate: Tensor, clean: Tensor, clean_waveform: Tensor) -> Tensor:
+        """[B]: spectrogram error + weighted L1 (and PESQ) of the waveforms, Richter et al. 2024, Eq. (13)."""
+        waveform = self.transform.inverse(estimate, clean_waveform.shape[-1])
+        loss = losses.data_prediction(estimate, clean)
+        loss = loss + self.objective.l1_weight * losses.waveform_l1(waveform, clean_waveform)
+        for pesq_loss in self._pesq_loss:
+            distance = pesq_loss.to(self.device)(clean_waveform, waveform)
+            loss = loss + self.objective.pesq_weight * distance.to(loss.dtype)
+        return loss
+
+    # ---- validation loss, with averaged weights ----
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation_weights = self.averaged_weights()
+        self._validation_weights.__enter__()
+        self._note_familiarity()
+
+    def _note_familiarity(self) -> None:
+        """Where the training references lie, as the averaged encoder hears them; for the adaptive guidance scale."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self.encoder is None or datamodule is None:
+            return
+        if not self._training_references:
+            references = (datamodule.train[key]["reference"] for key in range(familiarity.NUM_REFERENCES))
+            self._training_references = [reference for reference in references if len(reference)]
+        self.familiarity = familiarity.of_training(self.encode, self._training_references, self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        self._validation_weights.__exit__(None, None, None)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss with the matched, the null and a mismatched reference; the same times and noise for all three."""
+
+        def mean_loss(condition: Condition | None) -> Tensor:
+            return self.loss(batch, condition, self._generator(2**40, batch_idx, self.global_rank))[0].mean()
+
+        size = len(batch["clean"])
+        condition = self.encode(batch["reference"], batch["reference_length"])
+        matched = mean_loss(condition)
+        self.log("valid_loss", matched, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=size)
+        if condition is None or self.null is None:
+            return
+        other = mismatched(batch)
+        gap = mean_loss(self.encode(other["reference"], other["reference_length"])) - matched
+        self.log("cond_gap", gap, on_epoch=True, sync_dist=True, batch_size=size)
+        if self.cond_drop_prob > 0:
+            loss = mean_loss(self.null(condition))
+            self.log("uncond/valid_loss", loss, on_epoch=True, sync_dist=True, batch_size=size)
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """A context in which the averaged weights are in use (where there are any)."""
+        return nullcontext() if self.average is None else self.average.swapped_into(self)
+
+    # ---- optimiser, averaged weights, logging ----
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        assert self.optimisation is not None
+        pretrained = [] if self.encoder is None else self.encoder.pretrained_parameters()
+        return adam(self.optimisation, self.parameters(), pretrained)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("grad_norm", torch.nn.utils.get_total_norm(grads))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["model_settings"] = self.settings
+        checkpoint["encoder_identity"] = None if self.encoder is None else self.encoder.identity
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
+        if self.familiarity is not None:
+            checkpoint["familiarity"] = self.familiarity.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
+        if "familiarity" in checkpoint:
+            self.familiarity = Familiarity.from_state(checkpoint["familiarity"])
+
+    def _log_training(self, loss: Tensor, t: Tensor, batch: Batch) -> None:
+        """Loss, loss by diffusion time, and the share of references that became the null."""
+        size = len(loss)
+        self.log("train_loss", loss.mean(), prog_bar=True, batch_size=size)
+        if self.encoder is not None:
+            self.log("null_references", (batch["reference_length"] == 0).float().mean(), batch_size=size)
+        bins = (t.detach() * TIME_BINS).long().clamp_max(TIME_BINS - 1)
+        self._time_bins.index_add_(1, bins, torch.stack([loss.detach().float(), torch.ones_like(t)]))
+        if (self.global_step + 1) % LOG_EVERY == 0:
+            for i, (total, count) in enumerate(self._time_bins.T.tolist()):
+                if count:
+                    self.log(f"train_loss_by_t/{i / TIME_BINS:.1f}-{(i + 1) / TIME_BINS:.1f}", total / count)
+            self._time_bins.zero_()
+
+    def _generator(self, *key: int) -> torch.Generator:
+        """Randomness as a function of the run's seed and `key` alone, so that a resumed run repeats it."""
+        seed = self.optimisation.seed if self.optimisation is not None else 0
+        state = np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.device).manual_seed(int(state) >> 1)

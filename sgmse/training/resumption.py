@@ -1,0 +1,103 @@
+"""Going on with a run: what its folder must hold, what may not change, and when nothing is left to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_only
+
+from sgmse.common.errors import UserError
+from sgmse.encoders import weights
+from sgmse.model import checkpoints
+from sgmse.settings.config import ModelConfig, TrainConfig
+from sgmse.training.validation import is_missed
+
+SETTINGS, CURVES = "config.yaml", "validation.csv"  # in the folder of a run
+_OF_JOBS = (".log", ".out", ".err", ".lock")  # what a job may have put into a folder before its run starts
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run that can go on: its checkpoint, its config.yaml, the model in it, and how far it has come.
+
+    minutes: of training. encoder_identity: of the pretrained weights it was trained with, or None.
+    """
+
+    ckpt: Path
+    settings: Path
+    model: ModelConfig
+    steps: int
+    epochs: int
+    minutes: float
+    encoder_identity: str | None
+
+
+def stopped_run(ckpt: Path) -> Stopped:
+    """The run that wrote a checkpoint. Raises `UserError` unless training can go on from it."""
+    content = checkpoints.read(ckpt)
+    average = content.get("average")
+    whole = "optimizer_states" in content and isinstance(average, dict) and "weights" in average
+    if not whole or not isinstance(content.get("model_settings"), dict):
+        raise UserError(f"{ckpt}: training can be resumed from checkpoints of train.py only; check --ckpt")
+    path = ckpt.parent.parent / SETTINGS
+    if not path.is_file():
+        raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
+    model = checkpoints.stored_settings(content)[0]
+    seconds = content.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
+    steps, epochs = content["global_step"], content.get("epoch", 0)
+    return Stopped(ckpt, path, model, steps, epochs, seconds / 60, content.get("encoder_identity"))
+
+
+def stopped_in(folder: Path) -> Stopped | None:
+    """The run in `folder`; None where one is to start. Raises `UserError` for a folder of something else.
+
+    A run that was killed before its first checkpoint starts again.
+    """
+    saved = folder / "checkpoints"
+    found = [*sorted(saved.glob("step_*.ckpt")), *saved.glob("last.ckpt")]
+    if found:
+        return stopped_run(found[-1])
+    for path in saved.glob("*.ckpt"):
+        raise UserError(f"{folder}: holds {path.name} but no last.ckpt to go on from; choose another --run_dir")
+    _check_free(folder)
+    return None
+
+
+@rank_zero_only  # further processes may see what the first one has begun to write
+def _check_free(folder: Path) -> None:
+    if not folder.is_dir() or (folder / SETTINGS).is_file():
+        return
+    for path in folder.iterdir():
+        if path.name[0] != "." and path.suffix not in _OF_JOBS and path.name != "checkpoints":
+            raise UserError(f"{folder}: holds {path.name} and is no folder of a run; choose another --run_dir")
+
+
+def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> None:
+    """Raise `UserError` unless the run is of the model that is wanted and, with --ckpt, has something left to do.
+
+    It is called before anything is written into the folder of the run.
+    """
+    ckpt, stored = run.ckpt, asdict(run.model)
+    for name, value in asdict(wanted).items():
+        if stored[name] != value and name != "encoder_checkpoint":  # the file may move; its hash must not change
+            flag = f"--no-{name}" if value is False else f"--{name}"
+            raise UserError(f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave {flag} out to resume")
+    if wanted.encoder in weights.PUBLISHED and wanted.freeze_encoder:
+        weights.check_identity(ckpt, wanted.encoder, wanted.encoder_checkpoint, run.encoder_identity)
+    done = completed(run, train)
+    if done and train.run_dir is None:
+        limit, said = done
+        raise UserError(f"{ckpt}: has done {said}; give a larger --{limit} to go on")
+
+
+def completed(run: Stopped, train: TrainConfig) -> tuple[str, str] | None:
+    """The limit that the run has reached and how, e.g. ("max_steps", "400 of 400 steps"); None before that."""
+    missed = is_missed(run.settings.with_name(CURVES), run.steps, train.val_every_n_steps)
+    if 0 <= train.max_steps <= run.steps and not (train.max_steps == run.steps and missed):
+        return "max_steps", f"{run.steps} of {train.max_steps} steps"
+    if 0 <= train.max_epochs <= run.epochs:
+        return "max_epochs", f"{run.epochs} of {train.max_epochs} epochs"
+    if 0 < train.max_minutes <= run.minutes:
+        return "max_minutes", f"{run.minutes:g} of {train.max_minutes:g} minutes"
+    return None

@@ -1,0 +1,217 @@
+"""A training run: its folder, what is printed at its start, its trainer; and finding runs again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
+
+from sgmse.common.errors import UserError
+from sgmse.common.machine import device
+from sgmse.data import audio
+from sgmse.data.dataset import ValidationSet, mixing_report
+from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.encoders import weights
+from sgmse.model.score_model import LOG_EVERY, NoiseCondScoreModel
+from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.training.clusters import check_launch, environment
+from sgmse.training.interruption import Preemption, WholeCheckpoints
+from sgmse.training.loggers import check_wandb, loggers
+from sgmse.training.resumption import CURVES, SETTINGS
+from sgmse.training.validation import CurvesOnDisk, EnhancementValidation, MissedValidation
+
+MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
+BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
+_FOLDER = "SGMSE_RUN_FOLDER"  # tells the processes of the other devices, which Lightning starts, where the run lives
+
+
+def check_machine(train: TrainConfig) -> None:
+    """Raise `UserError` for devices, a compiler or a W&B key that this machine does not have."""
+    if train.logger == "wandb" and not train.nolog:
+        check_wandb()
+    kind = device(train.device)
+    if train.compile and kind == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")
+    if kind == "cuda" and train.devices > torch.cuda.device_count():
+        raise UserError(f"--devices {train.devices}: {torch.cuda.device_count()} CUDA devices are visible; use fewer")
+    check_launch(train)
+
+
+@rank_zero_only
+def describe(model: NoiseCondScoreModel, data: DataConfig, module: NoiseCondDataModule) -> None:
+    """Print what is trained on what."""
+    if data.base_dir is not None:
+        print(f"data: pairs of {data.base_dir}")
+    elif data.speech_dir:
+        print(f"data: speech of {', '.join(data.speech_dir)} mixed with noise of {', '.join(data.noise_dir)}")
+    else:
+        print("data: the embedded corpus (choose with --base_dir, or --speech_dir and --noise_dir)")
+    print(f"      {len(module.train)} training and {len(module.valid)} validation files")
+    count = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
+    print("model: " + ", ".join(f"{name} {millions:.2f} M" for name, millions in count.items() if millions))
+    if model.encoder is not None and model.encoder.identity is not None:
+        name, fate = model.settings["encoder"], "frozen" if model.settings["freeze_encoder"] else "trained along"
+        print(f"encoder: {name}, weights of hash {model.encoder.identity}, {fate}")
+        if model.encoder.identity == weights.RANDOM:
+            print(f"warning: the {name} encoder has random weights; what comes out says nothing about {name}")
+
+
+@rank_zero_only
+def try_data(module: NoiseCondDataModule) -> None:
+    """Read what validation will read and some training items, so that unusable files show before any training.
+
+    Warns when too many references are silent; raises `UserError` when all are.
+    """
+    for key in range(module.num_valid_items):
+        module.valid[key]
+    for index in range(len(module.valid_files)):
+        module.valid_files[index]
+    module.train[0]
+    report = mixing_report(module.train)
+    found = f"{report.null_share:.1%} of the references are silent or too short and become the null condition"
+    if report.null_share == 1:
+        raise UserError(f"{found}; use other noise or longer files, or --encoder none for a model without reference")
+    if report.null_share > MAX_NULL_SHARE:
+        print(f"warning: {found}, more than {MAX_NULL_SHARE:.0%}; check the noise files")
+    if report.looped_share > 0:
+        print(f"      {report.looped_share:.0%} of the mixtures loop a noise shorter than the speech, with cross-fades")
+
+
+def run_folder(train: TrainConfig, model: ModelConfig) -> Path:
+    """The folder of a resumed run, the one that --run_dir names, or a new one below log_dir."""
+    if train.ckpt is not None:
+        return Path(train.ckpt).parent.parent
+    if train.run_dir is None and "LOCAL_RANK" in os.environ and _FOLDER in os.environ:
+        return Path(os.environ[_FOLDER])
+    flag, place = ("--log_dir", train.log_dir) if train.run_dir is None else ("--run_dir", train.run_dir)
+    try:
+        folder = _new_folder(Path(place), f"{model.sde}_{model.encoder}") if train.run_dir is None else Path(place)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({error.strerror}); choose another {flag}") from None
+    if train.run_dir is None and train.devices > 1:
+        os.environ[_FOLDER] = str(folder)
+    return folder
+
+
+def _new_folder(log_dir: Path, name: str) -> Path:
+    """A folder that no other run has, whenever that started."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{name}"
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        folder = log_dir / (stem + suffix)
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise UserError(f"{log_dir}: is full of runs of this second; try again")
+
+
+@rank_zero_only
+def save_settings(folder: Path, *parts: Any) -> None:
+    """config.yaml: every setting as resolved, and the commit of the code.
+
+    What a resumed run was started with before, where it differs, stays as config.1.yaml, config.2.yaml, ...
+    """
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= asdict(part)
+    values |= {"ckpt": None, "run_dir": None}  # where it goes on, which no other run shares
+    text = f"# code: {_commit()}\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    path = folder / SETTINGS
+    if path.is_file() and path.read_text() != text:
+        earlier = (path.with_suffix(f".{i}.yaml") for i in range(1, 10000))
+        shutil.copyfile(path, next(copy for copy in earlier if not copy.exists()))
+    with audio.temporary(path) as part:
+        part.write_text(text)
+        os.replace(part, path)
+
+
+def make_trainer(
+    train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet, preemption: Preemption
+) -> pl.Trainer:
+    """The Lightning trainer with its loggers and checkpoints."""
+    checkpoint_dir, curves = folder / "checkpoints", folder / CURVES
+    preemption.last = checkpoint_dir / "last.ckpt"
+    callbacks: list[pl.Callback] = [CurvesOnDisk(curves)]
+    if data.num_eval_files:
+        callbacks.insert(0, EnhancementValidation(files, None if train.nolog else folder / "validation", preemption))
+    callbacks += _checkpoint_callbacks(train, checkpoint_dir, data.num_eval_files > 0)
+    callbacks += [preemption, MissedValidation(curves, train)]
+    return pl.Trainer(
+        accelerator="gpu" if device(train.device) == "cuda" else "cpu",
+        devices=train.devices,
+        num_nodes=train.num_nodes,
+        strategy="ddp" if train.devices * train.num_nodes > 1 else "auto",
+        plugins=[*environment(), WholeCheckpoints()],
+        precision=train.precision,
+        max_steps=train.max_steps,
+        max_epochs=train.max_epochs,
+        max_time=timedelta(minutes=train.max_minutes) if train.max_minutes else None,
+        gradient_clip_val=train.grad_clip or None,
+        accumulate_grad_batches=train.accumulate_grad_batches,
+        val_check_interval=train.val_every_n_steps * train.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=loggers(train, folder),
+        log_every_n_steps=LOG_EVERY,
+        callbacks=callbacks,
+        benchmark=device(train.device) == "cuda",
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+class _KeptCheckpoint(ModelCheckpoint):
+    """A class of its own, since Lightning tells callbacks apart by class and interval."""
+
+
+def _checkpoint_callbacks(train: TrainConfig, folder: Path, scored: bool) -> list[pl.Callback]:
+    """last, every n steps, best PESQ, best SI-SDR."""
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    saved: list[pl.Callback] = [
+        ModelCheckpoint(filename="last", every_n_train_steps=train.val_every_n_steps, **common),
+        _KeptCheckpoint(
+            filename="step_{step:07.0f}", every_n_train_steps=train.save_every_n_steps, save_top_k=-1, **common
+        ),
+    ]
+    if scored:
+        saved += [
+            ModelCheckpoint(filename=f"best_{key}", monitor=key, mode="max", **common) for key in ("pesq", "si_sdr")
+        ]
+    return saved
+
+
+def newest_checkpoint(log_dir: Path) -> Path:
+    """The checkpoint of the newest run: best PESQ first, else the last. Raises `UserError` when there is none."""
+    found = [path for name in BEST for path in log_dir.glob(f"*/checkpoints/{name}")]
+    if not found:
+        raise UserError(f"{log_dir}/: holds no checkpoint; train first (`python train.py`) or give --ckpt")
+    newest = max(found, key=lambda path: (path.parent.parent.name, -BEST.index(path.name)))
+    return newest
+
+
+def _commit() -> str:
+    """The commit of the code, with a mark when files were changed since."""
+    try:
+        root = Path(__file__).parent
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return answer.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown commit"

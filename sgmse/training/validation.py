@@ -1,0 +1,190 @@
+"""Watching a training: enhance and score a fixed set of files, with the reference and without."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from sgmse.common.errors import UserError
+from sgmse.data import audio
+from sgmse.data.dataset import ValidationSet
+from sgmse.diffusion.samplers import gaussian
+from sgmse.evaluation import metrics
+from sgmse.evaluation import page as report
+from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.settings.config import TrainConfig
+from sgmse.training.interruption import Preemption
+
+KEYS = ("pesq", "si_sdr", "estoi")
+NUM_SHOWN = 2  # files whose sound and spectrogram are kept at each validation
+
+
+class EnhancementValidation(pl.Callback):
+    """Logs `pesq`, `si_sdr`, `estoi` of the validation files under averaged weights, and the same under `uncond/`.
+
+    The unconditional ones are logged where the null condition is trained, that is, where references are dropped.
+    `noisy/…` are the scores of the unprocessed files. A metric that a file does not allow leaves that file out of its
+    mean. Files are shared among the devices. Sounds and spectrograms of the first files go to `out_dir` and, with
+    TensorBoard or W&B, to the logger. A signal ends it after the file at hand.
+    """
+
+    def __init__(self, files: ValidationSet, out_dir: Path | None, preemption: Preemption) -> None:
+        self.files, self.out_dir, self.preemption = files, out_dir, preemption
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        assert isinstance(model, NoiseCondScoreModel)
+        scales = {"": 1.0}
+        if model.encoder is not None and model.cond_drop_prob > 0:
+            scales["uncond/"] = 0.0
+        rows: dict[str, list[list[float]]] = {prefix: [] for prefix in ("noisy/", *scales)}
+        for start in range(0, len(self.files), trainer.world_size):  # as many rounds on every device
+            self.preemption.leave(trainer)
+            index = start + trainer.global_rank
+            if index >= len(self.files):
+                continue
+            entry = self.files[index]
+            item = {name: value for name, value in entry.items() if isinstance(value, Tensor)}
+            signals = {"noisy/": item["noisy"]}
+            for prefix, scale in scales.items():
+                signals[prefix] = self._enhanced(model, item, index, scale)
+            for prefix, signal in signals.items():
+                rows[prefix].append(_scores(model.settings["sample_rate"], item["clean"], signal))
+            if index < NUM_SHOWN:
+                self._show(trainer, model, {"clean": item["clean"], "reference": item["reference"], **signals}, index)
+        for prefix, values in rows.items():
+            for key, mean in zip(KEYS, _means(trainer, values), strict=True):
+                model.log(f"{prefix}{key}", mean, rank_zero_only=False)
+
+    def _enhanced(self, model: NoiseCondScoreModel, item: dict[str, Tensor], index: int, scale: float) -> Tensor:
+        """[N]. Every file has a noise of its own, the same at each validation."""
+        generator = torch.Generator(model.device).manual_seed(index)
+        reference = item["reference"][None].to(model.device) if len(item["reference"]) else None
+        noisy = item["noisy"][None].to(model.device)
+        return model.enhance_batch(noisy, reference, gaussian(generator), scale).waveform[0].cpu()
+
+    def _show(self, trainer: pl.Trainer, model: NoiseCondScoreModel, signals: dict[str, Tensor], index: int) -> None:
+        rate, step = model.settings["sample_rate"], trainer.global_step
+        names = {"": "enhanced", "uncond/": "unconditional", "noisy/": "noisy"}
+        waveforms = {names.get(name, name): w.numpy() for name, w in signals.items() if len(w)}
+        figure = report.side_by_side(waveforms, rate)
+        if self.out_dir is not None:
+            folder = self.out_dir / f"step_{step:07d}"
+            for name, waveform in waveforms.items():
+                audio.write(folder / f"{index:03d}_{name}.flac", waveform, rate)
+            figure.savefig(folder / f"{index:03d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure(f"valid/{index:03d}", figure, step)
+                for name, waveform in waveforms.items():
+                    logger.experiment.add_audio(f"valid/{index:03d}_{name}", waveform[None], step, sample_rate=rate)
+            elif isinstance(logger, WandbLogger):
+                import wandb
+
+                logger.experiment.log({f"valid/{index:03d}": wandb.Image(figure)})
+                sounds = {f"valid/{index:03d}_{n}": wandb.Audio(w, sample_rate=rate) for n, w in waveforms.items()}
+                logger.experiment.log(sounds)
+
+
+def _scores(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
+    """PESQ, SI-SDR, ESTOI of two waveforms [N]; NaN where one is not defined."""
+    pair = [audio.resample(w.numpy(), rate, metrics.SAMPLE_RATE) for w in (clean, estimate)]
+    scores = metrics.score(pair[0], pair[1], metrics.SAMPLE_RATE)
+    return [getattr(scores, key) for key in KEYS]
+
+
+def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:
+    """The mean of each metric over the files of all devices that have it; NaN if none has."""
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(KEYS))
+    sums = torch.tensor(np.stack([np.nansum(table, axis=0), np.isfinite(table).sum(axis=0)]), dtype=torch.float64)
+    sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
+    return [total / count if count else math.nan for total, count in sums.T.tolist()]
+
+
+class CurvesOnDisk(pl.Callback):
+    """One line per validation on the screen and in `validation.csv`, whatever the logger.
+
+    seconds: of the run, resumed ones counted. A resumed run replaces the lines of the steps that it does again, and may
+    have other columns than before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.start = path, time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": time.monotonic() - self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.start = time.monotonic() - state_dict["seconds"]
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        values = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith("train_loss")}
+        row = {"step": trainer.global_step, "seconds": round(time.monotonic() - self.start, 1), **values}
+        rows = [*(earlier for earlier in validations(self.path) if int(earlier["step"]) < trainer.global_step), row]
+        columns = dict.fromkeys(name for each in rows for name in each)
+        with audio.temporary(self.path) as part:
+            with part.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(columns))
+                writer.writeheader()
+                writer.writerows(rows)
+            os.replace(part, self.path)
+        shown = [
+            f"{n} {row[n]:.3g}" for n in ("valid_loss", "cond_gap", *KEYS, "uncond/pesq", "noisy/pesq") if n in row
+        ]
+        print(f"\nstep {trainer.global_step}: " + ", ".join(shown), file=sys.stderr, flush=True)
+
+
+class MissedValidation(pl.Callback):
+    """Does the validation that a run was stopped in: `last.ckpt` is written before each.
+
+    Where it was the one after the last of `max_steps`, nothing else is left to do.
+    """
+
+    def __init__(self, path: Path, train: TrainConfig) -> None:
+        self.path, self.every, self.max_steps = path, train.val_every_n_steps, train.max_steps
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["global_step"] == self.max_steps and is_missed(self.path, self.max_steps, self.every):
+            trainer.fit_loop.epoch_loop.max_steps += 1  # otherwise training would be over before it starts
+
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if not trainer.strategy.broadcast(is_missed(self.path, step, self.every)):
+            return
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        loop.restarting = False  # from its first batch
+        trainer.validating = True
+        loop.run()
+        trainer.training = True
+        trainer.should_stop = step == self.max_steps
+
+
+def is_missed(path: Path, step: int, every: int) -> bool:
+    """Whether the validation after `step`, one of those after `every` steps, is missing in validation.csv."""
+    return step > 0 and step % every == 0 and step not in (int(row["step"]) for row in validations(path))
+
+
+def validations(path: Path) -> list[dict[str, Any]]:
+    """The lines of a validation.csv, none without the file. Raises `UserError` where it is damaged."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        if all(int(row["step"]) >= 0 and None not in row for row in rows):
+            return rows
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{path}: is damaged; repair its lines or move it away")
