@@ -125,7 +125,7 @@ def test_parts_change_nothing_for_a_network_that_looks_at_single_frames(monkeypa
 
 def test_a_long_file_is_read_and_enhanced_part_by_part(tmp_path, monkeypatch):
     """No array that passes through is longer than a part."""
-    import enhancement_noise_cond as enhancement
+    from sgmse.commands import enhance as enhancement
 
     ckpt = saved_run(tmp_path / "logs" / "run")
     save(tmp_path / "noisy" / "long.wav", 12.0, 16000)

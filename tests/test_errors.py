@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BEGIN = "from sgmse.errors import UserError, run\ndef main():\n    "
+BEGIN = "from sgmse.common.errors import UserError, run\ndef main():\n    "
 ENDS = {
     "done": ("print('x')", 0, ""),
     "a mistake of the user": (

@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
 def test_experiments_that_share_a_training_train_once(whole):
     _, made, launch = whole
     assert made.training_of["ONE"] == made.training_of["THREE"] != made.training_of["BASE"]
-    assert [script for script, _ in launch.started].count("train.py") == 2
+    assert [script for script, _ in launch.started].count("sgmse.commands.train") == 2
 
 
 def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_all(whole):
@@ -114,7 +114,7 @@ def test_a_failed_cell_stops_only_what_rests_on_it_and_is_tried_again(tmp_path, 
     assert "skipped, as is what rests on it, since this is not done: training" in capsys.readouterr().out
     mended = StandIn()
     assert outcomes(run(tmp_path / "run", made, mended)) == {"done", "there"}
-    assert [script for script, _ in mended.started].count("train.py") == 1
+    assert [script for script, _ in mended.started].count("sgmse.commands.train") == 1
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
@@ -164,9 +164,9 @@ def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):
     assert {early.outcomes[f"choose_{name}_seed0"] for name in made.experiments} == {"skipped"}
     first, second = StandIn(), StandIn()
     run(tmp_path / "run", made, first, "train")
-    assert {script for script, _ in first.started} == {"train.py"}
+    assert {script for script, _ in first.started} == {"sgmse.commands.train"}
     run(tmp_path / "run", made, second, "evaluate")
-    assert "train.py" not in {script for script, _ in second.started}
+    assert "sgmse.commands.train" not in {script for script, _ in second.started}
     assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 4
 
 

@@ -57,9 +57,9 @@ def test_a_run_ends_with_tables_criteria_and_the_command_for_the_page(tmp_path, 
     assert "page: python scripts/report.py" in said
     assert "verdict" in said
     assert {script for script, _ in started.started} == {
-        "train.py",
-        "scripts/guidance_sweep.py",
-        "enhancement_noise_cond.py",
+        "sgmse.commands.train",
+        "scripts.guidance_sweep",
+        "sgmse.commands.enhance",
     }
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert {"noisy", "BASE-00", "XAttn-03"} == set(frame["experiment"])
@@ -69,7 +69,7 @@ def test_shares_together_are_the_whole(tmp_path, tiny, capsys):
     flags, started = tiny
     for share in ("2/2", "1/2"):
         call(run_experiments.main, capsys, "CFG-00", *flags, "--stage", "train", "--shard", share)
-    assert len([script for script, _ in started.started if script == "train.py"]) == 2
+    assert len([script for script, _ in started.started if script == "sgmse.commands.train"]) == 2
     assert len(pd.read_csv(tmp_path / "run" / "trainings.csv")) == 2
     said = call(run_experiments.main, capsys, "CFG-00", *flags, "--stage", "evaluate", "--shard", "1/2")
     assert "failed" not in said

@@ -75,7 +75,7 @@ class StandIn:
         self.fails, self.best = fails, best
 
     def __call__(self, command: Sequence[str], log: Path, lock: int | None = None) -> int:
-        script, flags = command[0], list(command[1:])
+        script, flags = command[1], list(command[2:])  # after "-m"
         target = next(flags[flags.index(flag) + 1] for flag in _TARGETS if flag in flags)
         self.started.append((script, target))
         if self.fails is not None and self.fails in " ".join(command):

@@ -7,11 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import soundfile
-from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError
+
+if TYPE_CHECKING:  # a second to load, which most commands need not pay
+    from matplotlib.figure import Figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -44,7 +44,7 @@ def choose(work: Work, cell: Cell, products: Products, lock: int) -> Product:
 def sweep_command(work: Work, cell: Cell, checkpoint: str) -> list[str]:
     """Every guidance scale with every number of steps, for one checkpoint on the validation set."""
     experiment, options = work.plan.experiments[cell.name], work.options
-    words = ["scripts.guidance_sweep", "--ckpt", str(work.run_of(cell) / "checkpoints" / f"{checkpoint}.ckpt")]
+    words = ["-m", "scripts.guidance_sweep", "--ckpt", str(work.run_of(cell) / "checkpoints" / f"{checkpoint}.ckpt")]
     words += ["--test_dir", str(work.test_set(VALID)), "--out", str(work.choice(cell) / checkpoint)]
     words += ["--scales", *(f"{scale:g}" for scale in experiment.guidance_scale)]
     words += ["--steps", *map(str, work.plan.steps[cell.name]), "--device", options.device]

@@ -24,7 +24,7 @@ from sgmse.training.interruption import EXIT_CODE, SIGNALS, Preempted
 _GRACE_S = 60.0
 
 Launch = Callable[[Sequence[str], Path, int | None], int]
-"""Runs a command (script below the repository, then its flags) with a log; returns its exit code. The number is a file
+"""Runs a command (what follows `python`) with a log; returns its exit code. The number is a file
 descriptor that the process keeps open: the lock of its cell."""
 
 
@@ -54,7 +54,7 @@ class Processes:
 
     def launch(self, command: Sequence[str], log: Path, lock: int | None = None) -> int:
         """`Launch`, in a process. Its progress bars are shown, but not logged."""
-        words = [sys.executable, "-m", *command]
+        words = [sys.executable, *command]
         with log.open("ab") as file:
             self._running = subprocess.Popen(
                 words,
@@ -88,7 +88,7 @@ class Processes:
 
 def call(launch: Launch, command: Sequence[str], log: Path, lock: int | None = None) -> None:
     """Run a command whose failure is an exception. Raises `Failed`, or `Preempted` for a training that was stopped."""
-    shown = shlex.join(["python", "-m", *command])
+    shown = shlex.join(["python", *command])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {shown}\n")

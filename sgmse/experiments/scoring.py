@@ -39,7 +39,7 @@ def enhance(work: Work, cell: Cell, products: Products, lock: int) -> Product:
 
 def command(work: Work, cell: Cell, choice: Mapping[str, Any]) -> list[str]:
     """What enhances the set."""
-    words = ["sgmse.commands.enhance", "--test_dir", str(work.test_set(cell.test_set))]
+    words = ["-m", "sgmse.commands.enhance", "--test_dir", str(work.test_set(cell.test_set))]
     words += ["--ckpt", str(work.run_of(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt")]
     words += ["--enhanced_dir", str(work.enhanced(cell)), "--N", str(choice["N"]), "--device", work.options.device]
     if work.conditioned(cell.name):

@@ -82,7 +82,14 @@ def write_speech(voicebank: Path, out: Path) -> Path:
 def command(work: Work, cell: Cell) -> list[str]:
     """What starts the run, and what goes on with it."""
     options, training = work.options, work.plan.trainings[cell.name]
-    words = ["sgmse.commands.train", "--config", str(work.training(cell.name) / SETTINGS), "--seed", str(cell.seed)]
+    words = [
+        "-m",
+        "sgmse.commands.train",
+        "--config",
+        str(work.training(cell.name) / SETTINGS),
+        "--seed",
+        str(cell.seed),
+    ]
     words += ["--run_dir", str(work.run(cell.name, cell.seed)), "--device", options.device]
     words += ["--logger", options.logger]
     if options.logger == "wandb":
