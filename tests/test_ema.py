@@ -53,7 +53,7 @@ def test_state_survives_a_round_trip_and_refuses_another_model():
     again = AveragedWeights(torch.nn.Linear(3, 3), decay=0.1)
     again.load_state_dict(average.state_dict())
     assert again.num_updates == 1
-    assert again.decay == 0.9
+    assert again.decay == 0.1, "the decay in force is the one of the settings"
     assert torch.equal(again.weights["weight"], average.weights["weight"])
     try:
         AveragedWeights(torch.nn.Sequential(net), decay=0.1).load_state_dict(average.state_dict())

@@ -14,7 +14,8 @@ from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.data.loaders import _KeyedLoader
 from sgmse.model.score_model import NoiseCondScoreModel
-from sgmse.training.interruption import EXIT_CODE, WholeCheckpoints
+from sgmse.training.interruption import EXIT_CODE
+from sgmse.training.saving import WholeCheckpoints
 from sgmse.training.validation import EnhancementValidation
 
 COMMON = [*TINY, "--max_steps", "8", "--val_every_n_steps", "4"]

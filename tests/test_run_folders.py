@@ -14,7 +14,7 @@ from sgmse.common.errors import UserError
 from sgmse.settings.config import TrainConfig
 from sgmse.training import clusters
 from sgmse.training.loggers import loggers
-from sgmse.training.validation import CurvesOnDisk, is_missed, validations
+from sgmse.training.saving import RunFiles, is_missed, read_validations
 
 QUICK = [*TINY, "--num_eval_files", "0", "--encoder", "none"]
 
@@ -105,10 +105,26 @@ def test_another_model_is_refused_also_where_the_run_is_complete(capsys, tmp_pat
 # ---- curves ----
 
 
-def test_lines_of_steps_that_are_done_again_are_replaced_and_columns_may_change(tmp_path):
-    for step, values in ((2, {"pesq": 1.0}), (4, {"pesq": 2.0}), (6, {"pesq": 9.0}), (6, {"si_sdr": 3.0})):
-        trainer = SimpleNamespace(is_global_zero=True, global_step=step, callback_metrics=values)
-        CurvesOnDisk(tmp_path / "validation.csv").on_validation_end(trainer, None)
+def files_of_a_run(folder: Path) -> RunFiles:
+    return RunFiles(folder, folder / "validation.csv", TrainConfig(val_every_n_steps=2, save_every_n_steps=4))
+
+
+class StandIn:
+    """A trainer that has done so many steps; what it saves are files that name the step."""
+
+    is_global_zero = True
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+
+    def __init__(self, step: int, **scores: float) -> None:
+        self.global_step, self.callback_metrics = step, scores
+
+    def save_checkpoint(self, path: Path) -> None:
+        path.write_text(str(self.global_step))
+
+
+def test_rows_of_steps_that_are_done_again_are_replaced_and_columns_may_change(tmp_path):
+    for step, scores in ((2, {"pesq": 1.0}), (4, {"pesq": 2.0}), (6, {"pesq": 9.0}), (6, {"si_sdr": 3.0})):
+        files_of_a_run(tmp_path).on_validation_end(StandIn(step, **scores), None)
     rows = pd.read_csv(tmp_path / "validation.csv")
     assert rows["step"].tolist() == [2, 4, 6]
     assert rows["pesq"].tolist()[:2] == [1.0, 2.0]
@@ -117,10 +133,27 @@ def test_lines_of_steps_that_are_done_again_are_replaced_and_columns_may_change(
     assert [is_missed(tmp_path / "validation.csv", step, 2) for step in (0, 4, 5, 8)] == [False, False, False, True]
 
 
+def test_the_best_checkpoint_is_the_best_of_the_table_whoever_wrote_its_rows(tmp_path):
+    for step, pesq in ((2, 1.5), (4, float("nan")), (6, 1.4), (8, 1.5)):
+        files_of_a_run(tmp_path).on_validation_end(StandIn(step, pesq=pesq), None)  # a new process each time
+    assert (tmp_path / "best_pesq.ckpt").read_text() == "2"
+    files_of_a_run(tmp_path).on_validation_end(StandIn(10, pesq=1.6), None)
+    assert (tmp_path / "best_pesq.ckpt").read_text() == "10"
+    files_of_a_run(tmp_path).on_validation_end(StandIn(4, pesq=1.55), None)  # resumed at an earlier step
+    assert (tmp_path / "best_pesq.ckpt").read_text() == "4"
+
+
+def test_a_kill_between_the_files_and_the_row_leaves_the_validation_to_be_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(RunFiles, "_add_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        files_of_a_run(tmp_path).on_validation_end(StandIn(2, pesq=1.0), None)
+    assert (tmp_path / "best_pesq.ckpt").read_text() == "2"
+    assert is_missed(tmp_path / "validation.csv", 2, 2)
+
+
 def test_seconds_count_those_before_a_resumption(tmp_path):
-    before = CurvesOnDisk(tmp_path / "validation.csv")
+    before, after = files_of_a_run(tmp_path), files_of_a_run(tmp_path)
     before.start -= 1000
-    after = CurvesOnDisk(tmp_path / "validation.csv")
     after.load_state_dict(before.state_dict())
     assert after.state_dict()["seconds"] == pytest.approx(1000, abs=5)
 
@@ -129,7 +162,7 @@ def test_seconds_count_those_before_a_resumption(tmp_path):
 def test_a_damaged_validation_csv_is_refused(tmp_path, text):
     (tmp_path / "validation.csv").write_text(text)
     with pytest.raises(UserError, match="is damaged"):
-        validations(tmp_path / "validation.csv")
+        read_validations(tmp_path / "validation.csv")
 
 
 def test_curves_go_to_csv_whatever_the_logger(start, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,9 +32,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError, run
+from sgmse.common.lock import locked_folder
+from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
 from sgmse.model.build import build_datamodule, build_model
+from sgmse.model.score_model import Diverged, NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data, check_typed
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
@@ -67,11 +71,23 @@ def train_model(preemption: Preemption) -> None:
     runs.describe(model, data, datamodule)
     runs.try_data(datamodule)
     folder = runs.run_folder(train, model_config)
-    runs.save_settings(folder, model_config, sampler, data, train)
-    trainer = runs.make_trainer(train, data, folder, datamodule.valid_files, preemption)
-    if train.compile:
-        model.backbone.compile()
-    say(f"run: {folder}")
+    with locked_folder(folder, "trained") if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+        runs.save_settings(folder, model_config, sampler, data, train)
+        trainer = runs.make_trainer(train, data, folder, datamodule.valid_files, preemption)
+        if train.compile:
+            model.backbone.compile()
+        say(f"run: {folder}")
+        fit(trainer, model, datamodule, train, preemption)
+
+
+def fit(
+    trainer: pl.Trainer,
+    model: NoiseCondScoreModel,
+    datamodule: NoiseCondDataModule,
+    train: TrainConfig,
+    preemption: Preemption,
+) -> None:
+    """Train until the limit of the settings, a signal, or a divergence, and leave the last good checkpoint."""
     last = preemption.last
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=train.ckpt)
@@ -79,6 +95,10 @@ def train_model(preemption: Preemption) -> None:
         how = f"with --ckpt {last}" if train.run_dir is None else "with the same command"
         say(f"stopped by {preemption.reason} after step {trainer.global_step}; go on {how}")
         raise
+    except Diverged as error:
+        good = runs.last_good_checkpoint(trainer)
+        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
+        raise UserError(f"training diverged: {error}; {kept}; use a smaller --lr or a smaller --grad_clip") from None
     except SystemExit:  # how Lightning answers Ctrl-C
         if last.exists():
             print(f"go on from the last validation with --ckpt {last}")
@@ -120,6 +140,9 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     if stopped is not None:
         _check_resumption(stopped, cli.take(ModelConfig, values), cli.take(TrainConfig, values))
         values["ckpt"] = str(stopped.ckpt)
+        before = cli.parse(parser, [], stopped.settings)[-1].values
+        for sentence in resumption.describe_changes(before, values, stopped.steps):
+            say(sentence)
     return values
 
 

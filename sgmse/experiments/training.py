@@ -21,7 +21,7 @@ from sgmse.experiments.run_dir import alone
 from sgmse.experiments.work import Product, Products, Work
 from sgmse.model import checkpoints
 from sgmse.training import run as runs
-from sgmse.training.validation import validations
+from sgmse.training.saving import read_validations
 
 SETTINGS = "settings.yaml"
 
@@ -137,5 +137,5 @@ def candidates(folder: Path) -> list[Path]:
 
 def minutes(curves: Path) -> float:
     """Minutes of training up to the last validation, those before a resumption included."""
-    rows = validations(curves)
+    rows = read_validations(curves)
     return float(rows[-1]["seconds"]) / 60 if rows else 0.0

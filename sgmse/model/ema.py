@@ -54,10 +54,10 @@ class AveragedWeights:
         return {"decay": self.decay, "num_updates": self.num_updates, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises KeyError when the names are not those of the module."""
+        """Go on with a stored average, at this one's decay. Raises KeyError when the names are not the module's."""
         if set(state["weights"]) != set(self.weights):
             raise KeyError("the averaged weights in the checkpoint do not belong to this model")
-        self.decay, self.num_updates = state["decay"], state["num_updates"]
+        self.num_updates = state["num_updates"]
         self.weights = {name: state["weights"][name].clone() for name in self.weights}
 
 

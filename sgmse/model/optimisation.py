@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -35,6 +36,15 @@ class Optimisation:
         warm_up = min(1.0, (step + 1) / max(1, self.warmup_steps))
         decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay_steps))) if self.decay_steps else 1.0
         return warm_up * decay
+
+    def take_over(self, checkpoint: dict[str, Any]) -> None:
+        """Let a resumed run use these learning rates instead of those that its checkpoint was written with."""
+        for optimizer, scheduler in zip(checkpoint["optimizer_states"], checkpoint["lr_schedulers"], strict=True):
+            rates = [self.lr, self.lr * self.encoder_lr_factor][: len(optimizer["param_groups"])]
+            factor = self.factor(scheduler["last_epoch"])
+            for group, rate in zip(optimizer["param_groups"], rates, strict=True):
+                group["initial_lr"], group["lr"] = rate, rate * factor
+            scheduler["base_lrs"], scheduler["_last_lr"] = rates, [rate * factor for rate in rates]
 
 
 def adam(o: Optimisation, parameters: Iterable[nn.Parameter], pretrained: list[nn.Parameter]) -> OptimizerLRScheduler:

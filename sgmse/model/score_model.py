@@ -48,6 +48,10 @@ class Parts:
     pad_mode: PadMode
 
 
+class Diverged(ArithmeticError):
+    """The training left the finite numbers. The message says where."""
+
+
 class NoiseCondScoreModel(WaveformModel):
     """Score model s(x_t, y, z_r, t) of clean speech x given noisy speech y and the embedding z_r of a noise reference.
 
@@ -174,6 +178,9 @@ class NoiseCondScoreModel(WaveformModel):
         size = len(batch["clean"])
         condition = self.encode(batch["reference"], batch["reference_length"])
         matched = mean_loss(condition)
+        finite = bool(torch.isfinite(matched))
+        if not self.trainer.strategy.reduce_boolean_decision(finite):  # all processes stop together
+            raise Diverged(f"the validation loss after step {self.global_step} is not finite")
         self.log("valid_loss", matched, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=size)
         if condition is None or self.null is None:
             return
@@ -201,8 +208,10 @@ class NoiseCondScoreModel(WaveformModel):
             self.average.update(self)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        grads = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("grad_norm", torch.nn.utils.get_total_norm(grads))
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):  # nor is the loss, or soon the weights: stop before the update
+            raise Diverged(f"the gradient of step {self.global_step + 1} is not finite")
+        self.log("grad_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_settings"] = self.settings
@@ -215,6 +224,8 @@ class NoiseCondScoreModel(WaveformModel):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
+        if self.optimisation is not None and "optimizer_states" in checkpoint:
+            self.optimisation.take_over(checkpoint)
         if "familiarity" in checkpoint:
             self.familiarity = Familiarity.from_state(checkpoint["familiarity"])
 

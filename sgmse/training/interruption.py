@@ -1,4 +1,4 @@
-"""A training can be stopped at any time: a signal ends it after the step at hand, and checkpoints are written whole.
+"""A training can be stopped at any time: a signal ends it after the step at hand.
 
 SLURM sends SIGUSR1 where it is told to (`#SBATCH --signal=USR1@120`), and SIGTERM some time before SIGKILL.
 """
@@ -15,11 +15,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-
-from sgmse.data import audio
 
 EXIT_CODE = 85  # the same command, started again, goes on
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
@@ -100,21 +96,3 @@ def watched() -> Iterator[Preemption]:
 def _handle(preemption: Preemption) -> None:
     for number in SIGNALS:
         signal.signal(number, preemption.receive)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside the old one and then puts it in its place, so that no kill leaves half of one.
-
-    Lightning's own writing ends with a move from the folder of temporary files, which copies between file systems.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        path = Path(path)
-        for left in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
-        with audio.temporary(path) as part:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -11,7 +14,7 @@ from sgmse.common.errors import UserError
 from sgmse.encoders import weights
 from sgmse.model import checkpoints
 from sgmse.settings.config import ModelConfig, TrainConfig
-from sgmse.training.validation import is_missed
+from sgmse.training.saving import is_missed
 
 SETTINGS, CURVES = "config.yaml", "validation.csv"  # in the folder of a run
 _OF_JOBS = (".log", ".out", ".err", ".lock")  # what a job may have put into a folder before its run starts
@@ -89,6 +92,25 @@ def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> No
     if done and train.run_dir is None:
         limit, said = done
         raise UserError(f"{ckpt}: has done {said}; give a larger --{limit} to go on")
+
+
+_OF_A_START = ("ckpt", "run_dir", "log_dir", "num_workers", "device", "devices", "num_nodes")  # change no result
+
+
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> list[str]:
+    """Sentences on the settings that a resumed run changes; all of them are in force from its first step on."""
+    changed = [name for name in before if name not in _OF_A_START and before[name] != now[name]]
+    if not changed:
+        return []
+    sentences = [f"from step {step} on: " + ", ".join(f"{name} {before[name]} → {now[name]}" for name in changed)]
+    if now["lr_decay"] == "cosine" and {"max_steps", "lr_decay"} & set(changed):
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, step / now["max_steps"])))
+        sentences.append(
+            f"the cosine now ends at step {now['max_steps']}, so the learning rate is {share:.2f} of lr here"
+        )
+    if "accumulate_grad_batches" in changed:
+        sentences.append("a step takes other batches than before, so that validations fall on other items")
+    return sentences
 
 
 def completed(run: Stopped, train: TrainConfig) -> tuple[str, str] | None:

@@ -14,7 +14,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse.common.errors import UserError
@@ -26,10 +25,12 @@ from sgmse.encoders import weights
 from sgmse.model.score_model import LOG_EVERY, NoiseCondScoreModel
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
 from sgmse.training.clusters import check_launch, environment
-from sgmse.training.interruption import Preemption, WholeCheckpoints
+from sgmse.training.interruption import Preemption
 from sgmse.training.loggers import check_wandb, loggers
+from sgmse.training.progress import RunProgress
 from sgmse.training.resumption import CURVES, SETTINGS
-from sgmse.training.validation import CurvesOnDisk, EnhancementValidation, MissedValidation
+from sgmse.training.saving import MissedValidation, RunFiles, WholeCheckpoints
+from sgmse.training.validation import EnhancementValidation
 
 MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
 BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
@@ -140,13 +141,13 @@ def make_trainer(
     train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet, preemption: Preemption
 ) -> pl.Trainer:
     """The Lightning trainer with its loggers and checkpoints."""
-    checkpoint_dir, curves = folder / "checkpoints", folder / CURVES
-    preemption.last = checkpoint_dir / "last.ckpt"
-    callbacks: list[pl.Callback] = [CurvesOnDisk(curves)]
+    table = folder / CURVES
+    run_files = RunFiles(folder / "checkpoints", table, train)
+    preemption.last = run_files.last
+    callbacks: list[pl.Callback] = [RunProgress(train.val_every_n_steps), run_files, preemption]
+    callbacks.append(MissedValidation(table, train))
     if data.num_eval_files:
         callbacks.insert(0, EnhancementValidation(files, None if train.nolog else folder / "validation", preemption))
-    callbacks += _checkpoint_callbacks(train, checkpoint_dir, data.num_eval_files > 0)
-    callbacks += [preemption, MissedValidation(curves, train)]
     return pl.Trainer(
         accelerator="gpu" if device(train.device) == "cuda" else "cpu",
         devices=train.devices,
@@ -167,29 +168,17 @@ def make_trainer(
         callbacks=callbacks,
         benchmark=device(train.device) == "cuda",
         enable_model_summary=False,
+        enable_checkpointing=True,
+        enable_progress_bar=False,
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
 
 
-class _KeptCheckpoint(ModelCheckpoint):
-    """A class of its own, since Lightning tells callbacks apart by class and interval."""
-
-
-def _checkpoint_callbacks(train: TrainConfig, folder: Path, scored: bool) -> list[pl.Callback]:
-    """last, every n steps, best PESQ, best SI-SDR."""
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
-    saved: list[pl.Callback] = [
-        ModelCheckpoint(filename="last", every_n_train_steps=train.val_every_n_steps, **common),
-        _KeptCheckpoint(
-            filename="step_{step:07.0f}", every_n_train_steps=train.save_every_n_steps, save_top_k=-1, **common
-        ),
-    ]
-    if scored:
-        saved += [
-            ModelCheckpoint(filename=f"best_{key}", monitor=key, mode="max", **common) for key in ("pesq", "si_sdr")
-        ]
-    return saved
+@rank_zero_only
+def last_good_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """After a divergence: `last.ckpt`, set back where it was written since; None where there is none."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, RunFiles)).set_back()  # type: ignore[attr-defined]
 
 
 def newest_checkpoint(log_dir: Path) -> Path:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,14 +11,12 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet
 from sgmse.diffusion.samplers import gaussian
 from sgmse.evaluation import metrics
 from sgmse.evaluation import page as report
 from sgmse.model.score_model import NoiseCondScoreModel
-from sgmse.settings.config import TrainConfig
 from sgmse.training.interruption import Preemption
 
 KEYS = ("pesq", "si_sdr", "estoi")
@@ -109,82 +102,3 @@ def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:
     sums = torch.tensor(np.stack([np.nansum(table, axis=0), np.isfinite(table).sum(axis=0)]), dtype=torch.float64)
     sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
     return [total / count if count else math.nan for total, count in sums.T.tolist()]
-
-
-class CurvesOnDisk(pl.Callback):
-    """One line per validation on the screen and in `validation.csv`, whatever the logger.
-
-    seconds: of the run, resumed ones counted. A resumed run replaces the lines of the steps that it does again, and may
-    have other columns than before.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.start = path, time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": time.monotonic() - self.start}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.start = time.monotonic() - state_dict["seconds"]
-
-    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        values = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith("train_loss")}
-        row = {"step": trainer.global_step, "seconds": round(time.monotonic() - self.start, 1), **values}
-        rows = [*(earlier for earlier in validations(self.path) if int(earlier["step"]) < trainer.global_step), row]
-        columns = dict.fromkeys(name for each in rows for name in each)
-        with audio.temporary(self.path) as part:
-            with part.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(columns))
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(part, self.path)
-        shown = [
-            f"{n} {row[n]:.3g}" for n in ("valid_loss", "cond_gap", *KEYS, "uncond/pesq", "noisy/pesq") if n in row
-        ]
-        print(f"\nstep {trainer.global_step}: " + ", ".join(shown), file=sys.stderr, flush=True)
-
-
-class MissedValidation(pl.Callback):
-    """Does the validation that a run was stopped in: `last.ckpt` is written before each.
-
-    Where it was the one after the last of `max_steps`, nothing else is left to do.
-    """
-
-    def __init__(self, path: Path, train: TrainConfig) -> None:
-        self.path, self.every, self.max_steps = path, train.val_every_n_steps, train.max_steps
-
-    def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if checkpoint["global_step"] == self.max_steps and is_missed(self.path, self.max_steps, self.every):
-            trainer.fit_loop.epoch_loop.max_steps += 1  # otherwise training would be over before it starts
-
-    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        step = trainer.global_step
-        if not trainer.strategy.broadcast(is_missed(self.path, step, self.every)):
-            return
-        loop = trainer.fit_loop.epoch_loop.val_loop
-        loop.restarting = False  # from its first batch
-        trainer.validating = True
-        loop.run()
-        trainer.training = True
-        trainer.should_stop = step == self.max_steps
-
-
-def is_missed(path: Path, step: int, every: int) -> bool:
-    """Whether the validation after `step`, one of those after `every` steps, is missing in validation.csv."""
-    return step > 0 and step % every == 0 and step not in (int(row["step"]) for row in validations(path))
-
-
-def validations(path: Path) -> list[dict[str, Any]]:
-    """The lines of a validation.csv, none without the file. Raises `UserError` where it is damaged."""
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        if all(int(row["step"]) >= 0 and None not in row for row in rows):
-            return rows
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise UserError(f"{path}: is damaged; repair its lines or move it away")

@@ -1,0 +1,185 @@
+"""What a training leaves on disk: its checkpoints and validation.csv, right whenever it is killed."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from sgmse.common.errors import UserError
+from sgmse.data import audio
+from sgmse.settings.config import TrainConfig
+
+BEST_BY = ("pesq", "si_sdr")  # metrics of validation.csv whose best step has a checkpoint of its own
+_SHOWN = ("valid_loss", "cond_gap", "pesq", "si_sdr", "estoi", "uncond/pesq", "noisy/pesq")
+
+
+class RunFiles(Checkpoint):
+    """Writes `last.ckpt`, `step_….ckpt`, `best_….ckpt` and validation.csv into the folder of a run.
+
+    `last.ckpt` is written before each validation, so that a validation that was cut short can be done again. After a
+    validation the best checkpoints are written first and the row of validation.csv last: a row says that all of its
+    validation is on disk. Whether a step is the best is read from the rows of the steps before it, so that a run that
+    was killed, moved or resumed ends with the files of an undisturbed one.
+
+    seconds: in validation.csv, of the run, earlier sittings counted.
+    """
+
+    state_key = "CurvesOnDisk"  # as in the checkpoints of earlier versions
+
+    def __init__(self, folder: Path, table: Path, train: TrainConfig) -> None:
+        self.folder, self.table = folder, table
+        self.every, self.keep_every = train.val_every_n_steps, train.save_every_n_steps
+        self.start, self.saved_step, self.is_validated = time.monotonic(), 0, True
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def _before_last(self) -> Path:
+        return self.folder / ".last.before_validation.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": time.monotonic() - self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.start = time.monotonic() - state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self.saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self.saved_step:  # a step has several batches when they are accumulated
+            return
+        self.saved_step = step
+        if step % self.every == 0:
+            self._keep_before_last(trainer)
+            trainer.save_checkpoint(self.last)
+            self.is_validated = False
+        if step % self.keep_every == 0:
+            trainer.save_checkpoint(self.folder / f"step_{step:07d}.ckpt")
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        step = trainer.global_step
+        scores = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith("train_loss")}
+        earlier = [row for row in read_validations(self.table) if int(row["step"]) < step]
+        for name in BEST_BY:
+            is_best = name in scores and scores[name] > _best(earlier, name)
+            if trainer.strategy.broadcast(is_best):  # all processes save, or none
+                trainer.save_checkpoint(self.folder / f"best_{name}.ckpt")
+        if trainer.is_global_zero:
+            self._add_row(earlier, {"step": step, "seconds": round(time.monotonic() - self.start, 1), **scores})
+            self._before_last.unlink(missing_ok=True)
+        self.is_validated = True
+
+    def set_back(self) -> Path | None:
+        """After a divergence: the last checkpoint whose validation did not fail, as `last.ckpt`. None: there is none."""
+        if not self.is_validated:
+            self.last.unlink(missing_ok=True)
+            if self._before_last.exists():
+                os.replace(self._before_last, self.last)
+        return self.last if self.last.exists() else None
+
+    def _keep_before_last(self, trainer: pl.Trainer) -> None:
+        """Until the validation has ended well, the checkpoint before it stays too."""
+        if not trainer.is_global_zero or not self.last.exists():
+            return
+        self._before_last.unlink(missing_ok=True)
+        try:
+            os.link(self.last, self._before_last)  # costs no space until `last.ckpt` is written anew
+        except OSError:  # a disk without links
+            shutil.copyfile(self.last, self._before_last)
+
+    def _add_row(self, earlier: list[dict[str, Any]], row: dict[str, Any]) -> None:
+        """Write validation.csv; the columns may be others than those of earlier rows."""
+        rows = [*earlier, row]
+        with audio.temporary(self.table) as part:
+            with part.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for each in rows for name in each)))
+                writer.writeheader()
+                writer.writerows(rows)
+            os.replace(part, self.table)
+        shown = ", ".join(f"{name} {row[name]:.3g}" for name in _SHOWN if name in row)
+        print(f"\nstep {row['step']}: {shown}", file=sys.stderr, flush=True)
+
+
+def _best(rows: list[dict[str, Any]], name: str) -> float:
+    """The best score of earlier validations; a file that cannot be scored gives NaN, which is no score."""
+    scores = [float(row[name]) for row in rows if row.get(name)]
+    return max((score for score in scores if not math.isnan(score)), default=-math.inf)
+
+
+class MissedValidation(pl.Callback):
+    """Does the validation that a run was stopped in: `last.ckpt` is written before each.
+
+    Where it was the one after the last of `max_steps`, nothing else is left to do.
+    """
+
+    def __init__(self, table: Path, train: TrainConfig) -> None:
+        self.table, self.every, self.max_steps = table, train.val_every_n_steps, train.max_steps
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["global_step"] == self.max_steps and is_missed(self.table, self.max_steps, self.every):
+            trainer.fit_loop.epoch_loop.max_steps += 1  # otherwise training would be over before it starts
+
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if not trainer.strategy.broadcast(is_missed(self.table, step, self.every)):
+            return
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        loop.restarting = False  # from its first batch
+        trainer.validating = True
+        loop.run()
+        trainer.training = True
+        trainer.should_stop = step == self.max_steps
+
+
+def is_missed(table: Path, step: int, every: int) -> bool:
+    """Whether the validation after `step`, one of those after `every` steps, is missing in validation.csv."""
+    return step > 0 and step % every == 0 and step not in (int(row["step"]) for row in read_validations(table))
+
+
+def read_validations(table: Path) -> list[dict[str, Any]]:
+    """The rows of a validation.csv; none without the file. Raises `UserError` where it is damaged."""
+    if not table.is_file():
+        return []
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        if all(int(row["step"]) >= 0 and None not in row for row in rows):
+            return rows
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{table}: is damaged; repair its lines or move it away")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then puts it in its place, so that no kill leaves half of one.
+
+    Lightning's own writing ends with a move from the folder of temporary files, which copies between file systems.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        for left in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        with audio.temporary(path) as part:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
