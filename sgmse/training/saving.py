@@ -87,7 +87,7 @@ class RunFiles(Checkpoint):
         self.is_validated = True
 
     def set_back(self) -> Path | None:
-        """After a divergence, `last.ckpt` becomes the last one that did not fail its validation. None: there is none."""
+        """After a divergence, `last.ckpt` becomes the last one that passed its validation. None: there is none."""
         if not self.is_validated:
             self.last.unlink(missing_ok=True)
             if self._before_last.exists():
