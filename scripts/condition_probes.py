@@ -34,8 +34,7 @@ from sgmse.diagnostics import attention, gap, probe_plots, sensitivity
 from sgmse.diagnostics.items import Item, interval, read_items, require_encoder, require_writable
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.evaluation import scores as evaluation
-from sgmse.model import checkpoints
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 from sgmse.training import run as runs
 
@@ -46,7 +45,7 @@ NO_ATTENTION = "the model has no cross-attention to tokens of its reference, so 
 def main() -> None:
     """Run the parts that are asked for."""
     arguments = parse_arguments()
-    model = checkpoints.load_model(arguments.ckpt, arguments.encoder_checkpoint).model
+    model = Enhancer.from_checkpoint(arguments.ckpt, "cpu", arguments.encoder_checkpoint)
     require_encoder(model, arguments.ckpt)
     if set(arguments.parts) == {"attention"} and not attention.has_attention(model):
         raise UserError(f"{arguments.ckpt}: {NO_ATTENTION}; choose other --parts")
@@ -64,7 +63,7 @@ def main() -> None:
         show_attention(model, items, sampler, arguments)
 
 
-def show_gap(model: NoiseCondScoreModel, items: Sequence[Item], reason: str, arguments: argparse.Namespace) -> None:
+def show_gap(model: Enhancer, items: Sequence[Item], reason: str, arguments: argparse.Namespace) -> None:
     """Where in time the condition acts, and where to guide."""
     print("\ngap by time")
     if reason:
@@ -94,7 +93,7 @@ def show_gap(model: NoiseCondScoreModel, items: Sequence[Item], reason: str, arg
 
 
 def show_sensitivity(
-    model: NoiseCondScoreModel, items: Sequence[Item], sampler: SamplerSettings, arguments: argparse.Namespace
+    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, arguments: argparse.Namespace
 ) -> None:
     """What a louder band of the reference does."""
     rows = sensitivity.measure(model, items, sampler, arguments.seed, arguments.batch_size)
@@ -111,7 +110,7 @@ def show_sensitivity(
 
 
 def show_attention(
-    model: NoiseCondScoreModel, items: Sequence[Item], sampler: SamplerSettings, arguments: argparse.Namespace
+    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, arguments: argparse.Namespace
 ) -> None:
     """Maps of a few files, spread over those that were read."""
     print("\nattention")

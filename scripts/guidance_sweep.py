@@ -22,8 +22,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import Parser, cores
 from sgmse.enhancement.settings import SCALES, cells
@@ -34,8 +32,7 @@ from sgmse.enhancement.test_set import Files, find_files
 from sgmse.evaluation import sweep_plots as plots
 from sgmse.evaluation import sweep_table as table
 from sgmse.evaluation.kept import Kept, write_text
-from sgmse.model import checkpoints
-from sgmse.model.checkpoints import Loaded
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 from sgmse.training import run as runs
 
@@ -44,12 +41,11 @@ REFERENCES = ("disjoint", "same_class", "other_take", "mismatched")
 
 def main() -> None:
     arguments = parse_arguments()
-    loaded = checkpoints.load_model(arguments.ckpt)
-    model = loaded.model.to(torch.device(runs.device(arguments.device)))
+    model = Enhancer.from_checkpoint(arguments.ckpt, arguments.device)
     planned = cells(model, arguments.samplers, arguments.steps, arguments.scales, arguments.intervals)
     config = EnhanceConfig(test_dir=str(arguments.test_dir), reference=arguments.reference)
     files = find_files(config, arguments.out, model, arguments.max_files)
-    kept = Kept(arguments.out, shared_settings(arguments, loaded, files))
+    kept = Kept(arguments.out, shared_settings(arguments, model, files))
     if kept.changed:
         print(f"all cells are done again: {', '.join(kept.changed)} changed since the last run")
     done = sum(kept.has(cell.key) for cell in planned)
@@ -74,16 +70,16 @@ def report(kept: Kept, out_dir: Path) -> None:
     print(f"{out_dir}: sweep.csv, table.md, curves.png, pareto.png")
 
 
-def shared_settings(arguments: argparse.Namespace, loaded: Loaded, files: Files) -> dict[str, Any]:
+def shared_settings(arguments: argparse.Namespace, model: Enhancer, files: Files) -> dict[str, Any]:
     """What all cells share; cells done with other values are done again."""
     return {
-        "checkpoint_sha256": loaded.sha256,
-        "averaged_weights": loaded.averaged,
+        "checkpoint_sha256": model.checkpoint_sha256,
+        "averaged_weights": model.averaged,
         "test_dir": str(arguments.test_dir.resolve()),
         "reference": files.protocol,
         "files": files.names,
         "seed": arguments.seed,
-        "t_eps": loaded.model.t_eps,
+        "t_eps": model.t_eps,
         "precision": arguments.precision,
         "device": runs.device(arguments.device),
         "batch_size": arguments.batch_size,

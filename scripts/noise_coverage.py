@@ -35,18 +35,15 @@ from sgmse.diagnostics.coverage import DISTANCES, Correlation
 from sgmse.diagnostics.items import require_encoder, require_writable
 from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation import scores as evaluation
-from sgmse.model import checkpoints
-from sgmse.model.checkpoints import Loaded
-from sgmse.training import run as runs
+from sgmse.model.enhancer import Enhancer
 
 
 def main() -> None:
     """Map, distances, and what they say about the gain."""
     arguments = parse_arguments()
     config, noise_dirs = training_settings(arguments.ckpt, arguments.train)
-    loaded = checkpoints.load_model(arguments.ckpt, arguments.encoder_checkpoint)
-    require_encoder(loaded.model, arguments.ckpt)
-    model = loaded.model.to(torch.device(runs.device(arguments.device)))
+    model = Enhancer.from_checkpoint(arguments.ckpt, arguments.device, arguments.encoder_checkpoint)
+    require_encoder(model, arguments.ckpt)
     known, baseline = scored_gains(arguments), load_baseline(arguments)
     sets = [coverage.hear_set(model, folder, arguments.max_files) for folder in arguments.test_dir]
     table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
@@ -59,7 +56,7 @@ def main() -> None:
     coverage_plots.write_map(training.vectors.numpy(), table, vectors.numpy(), out / "map.png")
     show_distances(table)
     if baseline is not None:
-        known = enhanced_gains(arguments, loaded, baseline), "matched − baseline"
+        known = enhanced_gains(arguments, model, baseline), "matched − baseline"
     if known is not None:
         table = table.assign(gain=gain.of_files(known[0], table))
         lines = coverage.correlations(table)
@@ -95,23 +92,23 @@ def scored_gains(arguments: argparse.Namespace) -> tuple[pd.Series, str] | None:
     return gain.of_scores(arguments.scores, arguments.gain, [folder.name for folder in arguments.test_dir])
 
 
-def load_baseline(arguments: argparse.Namespace) -> Loaded | None:
+def load_baseline(arguments: argparse.Namespace) -> Enhancer | None:
     """The model of --baseline, if that is given. Raises `UserError` where it takes references."""
     if arguments.baseline is None:
         return None
-    baseline = checkpoints.load_model(arguments.baseline)
-    if baseline.model.encoder is not None:
+    baseline = Enhancer.from_checkpoint(arguments.baseline, "cpu")
+    if baseline.encoder is not None:
         raise UserError(f"--baseline {arguments.baseline}: has a noise encoder; name one trained with --encoder none")
     return baseline
 
 
-def enhanced_gains(arguments: argparse.Namespace, loaded: Loaded, baseline: Loaded) -> pd.Series:
+def enhanced_gains(arguments: argparse.Namespace, model: Enhancer, baseline: Enhancer) -> pd.Series:
     """Gains by set and file over the baseline, enhanced and scored here."""
-    baseline.model.to(loaded.model.device)
+    baseline.to(model.device)
     out, most, size = arguments.out / "scores", arguments.max_files, arguments.batch_size
     with scorer(arguments.jobs) as score:
         return pd.concat(
-            [gain.of_baseline(loaded, baseline, folder, out, most, size, score) for folder in arguments.test_dir]
+            [gain.of_baseline(model, baseline, folder, out, most, size, score) for folder in arguments.test_dir]
         )
 
 

@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parse_arguments()
     device = runs.device(arguments.device)
     models = subjects.load([arguments.ckpt, *arguments.more_seeds], arguments.encoder_checkpoint)
-    model = models[0].loaded.model
+    model = models[0].model
     check_model(arguments, models[0])
     bare = subjects.baselines(arguments.baseline, models[0]) if arguments.baseline else []
     references = open_set(arguments.test_set, model, arguments.max_files, arguments.seed)
@@ -84,7 +84,7 @@ def say(
     """What is going to be done."""
     if kept.changed:
         print(f"everything is done again: {', '.join(kept.changed)} changed since the last run")
-    print(f"model: {', '.join(str(s.path) for s in models)} ({models[0].loaded.model.settings['encoder']})")
+    print(f"model: {', '.join(str(s.path) for s in models)} ({models[0].model.settings['encoder']})")
     print(f"baseline: {', '.join(str(s.path) for s in bare) or 'none'}")
     print(f"{arguments.test_set}: {len(references.files.jobs)} files; references: {', '.join(references.runnable)}")
     for line in not_run(references, bool(bare)):
@@ -93,7 +93,7 @@ def say(
 
 def check_model(arguments: argparse.Namespace, subject: Subject) -> None:
     """Raise `UserError` for a model without encoder, and for guidance that it does not know."""
-    model = subject.loaded.model
+    model = subject.model
     if model.encoder is None:
         raise UserError(
             f"{subject.path}: has no noise encoder, so there is no reference to use; name a conditioned model, and "

@@ -27,7 +27,7 @@ from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
 from sgmse.evaluation import page as report
-from sgmse.model.build import build_datamodule
+from sgmse.model.datamodule import build_datamodule
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig

@@ -8,13 +8,13 @@ import soundfile
 import torch
 from commands import call, refusal, saved_run
 from small_corpora import save
-from tiny import tiny
+from tiny import enhanced, tiny
 
 from sgmse.commands import enhance as enhancement
 from sgmse.diffusion.samplers import gaussian
 from sgmse.enhancement.acceleration import autocast, compile_network
-from sgmse.model import checkpoints
-from sgmse.model.ema import AveragedWeights
+from sgmse.model.enhancer import Enhancer
+from sgmse.model.optimisation import AveragedWeights
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def test_bfloat16_is_used_by_the_network_alone():
     hooks = [layer.register_forward_hook(lambda *called: seen.append(called[2].dtype)) for layer in layers]
     noisy, reference = 0.1 * torch.randn(2, 1, 6000)
 
-    def enhanced():
-        return model.enhance_batch(noisy, reference, gaussian(torch.Generator().manual_seed(0))).waveform
+    def output():
+        return enhanced(model, noisy, reference, gaussian(torch.Generator().manual_seed(0))).waveform
 
-    full = enhanced()
+    full = output()
     assert torch.bfloat16 not in seen
     with autocast(model.device, "bf16-mixed"):
-        half = enhanced()
+        half = output()
     assert torch.bfloat16 in seen
     assert half.dtype == torch.float32
     assert 0 < (half - full).norm() < 0.2 * full.norm()
@@ -70,12 +70,12 @@ def test_the_compiled_network_computes_the_same():
     model = tiny().eval()
     noisy, reference = 0.1 * torch.randn(2, 1, 6000)
 
-    def enhanced():
-        return model.enhance_batch(noisy, reference, gaussian(torch.Generator().manual_seed(0)), 3.0).waveform
+    def output():
+        return enhanced(model, noisy, reference, gaussian(torch.Generator().manual_seed(0)), 3.0).waveform
 
-    eager = enhanced()
+    eager = output()
     compile_network(model)
-    assert (enhanced() - eager).norm() < 1e-4 * eager.norm()
+    assert (output() - eager).norm() < 1e-4 * eager.norm()
 
 
 def test_compiling_without_a_compiler_is_refused(ckpt, noisy, tmp_path, capsys, monkeypatch):
@@ -85,9 +85,8 @@ def test_compiling_without_a_compiler_is_refused(ckpt, noisy, tmp_path, capsys, 
 
 
 def test_averaged_weights_are_put_in_place_once_and_never_swapped_per_file(ckpt, noisy, tmp_path, capsys, monkeypatch):
-    content, model = torch.load(ckpt, weights_only=True), checkpoints.load_model(ckpt).model
+    content, model = torch.load(ckpt, weights_only=True), Enhancer.from_checkpoint(ckpt, "cpu")
     weights = dict(model.named_parameters())
-    assert model.average is None
     assert all(torch.equal(weights[name], average) for name, average in content["average"]["weights"].items())
     monkeypatch.setattr(AveragedWeights, "swapped_into", lambda *_: pytest.fail("weights were swapped"))
     flags = ("--ckpt", ckpt, "--test_dir", noisy, "--device", "cpu", "--reference", "none")

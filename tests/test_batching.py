@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import tiny
 
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.engine import MAX_PADDING, Row, buckets, enhance_rows
 
@@ -27,7 +28,7 @@ def agreement_db(expected: torch.Tensor, actual: torch.Tensor) -> float:
 
 
 def enhanced(model, rows, batch_size):
-    return enhance_rows(model, rows, batch_size, 2.0, SDE, 0.03)
+    return enhance_rows(model, rows, batch_size, GuidanceSettings(guidance_scale=2.0), SDE, 0.03)
 
 
 def test_files_alike_in_length_share_a_batch_the_longest_first():
@@ -63,7 +64,9 @@ def test_waveforms_of_equal_frames_come_out_as_if_alone(model):
 def test_padding_to_the_longest_of_a_bucket_changes_little_away_from_the_end(model):
     """A network with random weights; at the end it sees other frames where it would see zeros alone."""
     rows = [row(round(32000 * (1 - MAX_PADDING * k / 3)), k) for k in range(4)]
-    alone, together = (enhance_rows(model, rows, size, 1.0, SamplerSettings(N=1), 0.03) for size in (1, 4))
+    alone, together = (
+        enhance_rows(model, rows, size, GuidanceSettings(), SamplerSettings(N=1), 0.03) for size in (1, 4)
+    )
     pairs = list(zip(alone, together, strict=True))
     assert agreement_db(pairs[0][0].waveform, pairs[0][1].waveform) > 100  # the longest is not padded
     assert min(agreement_db(one.waveform[:28000], four.waveform[:28000]) for one, four in pairs) > 30
@@ -87,6 +90,6 @@ def test_rows_of_one_key_draw_the_same_noise(model):
 def test_the_network_is_called_once_per_batch(model):
     calls = []
     handle = model.backbone.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    enhance_rows(model, [row(4000, seed) for seed in range(5)], 2, 1.0, SamplerSettings(N=1), 0.03)
+    enhance_rows(model, [row(4000, seed) for seed in range(5)], 2, GuidanceSettings(), SamplerSettings(N=1), 0.03)
     handle.remove()
     assert calls == [2, 2, 1]

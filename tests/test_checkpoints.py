@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from golden_numbers import GOLDEN, as_complex, golden, relative_error
-from tiny import tiny
+from tiny import enhanced, tiny
 
 from sgmse.common.errors import UserError
-from sgmse.model.checkpoints import load_model
+from sgmse.model.enhancer import Enhancer
 
 
 class Bomb:
@@ -24,9 +24,9 @@ class Bomb:
     ("name", "tolerance"), [("ncsnpp_ouve", 1e-3), ("ncsnpp_v2_ouve", 1e-3), ("ncsnpp_v2_sbve", 5e-3)]
 )
 def test_published_checkpoint_enhances_as_the_published_code(name, tolerance):
-    loaded, data = load_model(GOLDEN / f"official_{name}.ckpt"), golden(f"official_{name}.enhance")
+    loaded, data = Enhancer.from_checkpoint(GOLDEN / f"official_{name}.ckpt", "cpu"), golden(f"official_{name}.enhance")
     draws = iter(as_complex(data["noise"])) if "noise" in data else iter(())
-    result = loaded.model.enhance_batch(data["noisy"], None, noise=lambda like: next(draws))
+    result = enhanced(loaded, data["noisy"], None, lambda like: next(draws))
     assert loaded.published
     assert loaded.averaged
     assert result.nfe == (3 if "sbve" in name else 6)
@@ -35,19 +35,19 @@ def test_published_checkpoint_enhances_as_the_published_code(name, tolerance):
 
 def test_raw_weights_of_the_published_checkpoint_would_not_do():
     """The average is what is used: with the raw weights the result differs by more than the tolerance."""
-    loaded, data = load_model(GOLDEN / "official_ncsnpp_ouve.ckpt"), golden("official_ncsnpp_ouve.enhance")
+    loaded, data = (
+        Enhancer.from_checkpoint(GOLDEN / "official_ncsnpp_ouve.ckpt", "cpu"),
+        golden("official_ncsnpp_ouve.enhance"),
+    )
     from sgmse.model.checkpoints import read
     from sgmse.networks.published import rename
 
     raw = read(GOLDEN / "official_ncsnpp_ouve.ckpt")["state_dict"]
-    backbone = loaded.model.backbone
+    backbone = loaded.backbone
     backbone.load_state_dict(rename(backbone, {k.removeprefix("dnn."): v for k, v in raw.items() if "dnn" in k}))
     draws = iter(as_complex(data["noise"]))
     assert (
-        relative_error(
-            loaded.model.enhance_batch(data["noisy"], None, lambda _: next(draws)).waveform, data["enhanced"]
-        )
-        > 1e-2
+        relative_error(enhanced(loaded, data["noisy"], None, lambda _: next(draws)).waveform, data["enhanced"]) > 1e-2
     )
 
 
@@ -56,7 +56,7 @@ def test_a_pickled_class_path_is_never_called(tmp_path):
     content = {"state_dict": {}, "hyper_parameters": {"data_module_cls": Bomb(trap)}}
     torch.save(content, tmp_path / "bomb.ckpt")
     with pytest.raises(UserError, match="another model"):
-        load_model(tmp_path / "bomb.ckpt")
+        Enhancer.from_checkpoint(tmp_path / "bomb.ckpt", "cpu")
     assert not trap.exists()
 
 
@@ -65,16 +65,16 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.ckpt: is no checkpoint"):
-        load_model(path)
+        Enhancer.from_checkpoint(path, "cpu")
 
 
 def test_a_missing_checkpoint_and_a_truncated_one_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such checkpoint"):
-        load_model(tmp_path / "absent.ckpt")
+        Enhancer.from_checkpoint(tmp_path / "absent.ckpt", "cpu")
     whole = Path(GOLDEN / "official_ncsnpp_ouve.ckpt").read_bytes()
     (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="is no checkpoint"):
-        load_model(tmp_path / "half.ckpt")
+        Enhancer.from_checkpoint(tmp_path / "half.ckpt", "cpu")
 
 
 def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
@@ -84,15 +84,15 @@ def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
     content["hyper_parameters"] = {**content["hyper_parameters"], "nf": 16, "data_module_cls": None}
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="does not fit the model"):
-        load_model(tmp_path / "other.ckpt")
+        Enhancer.from_checkpoint(tmp_path / "other.ckpt", "cpu")
 
 
 def test_a_folder_and_weights_that_are_no_numbers_are_refused(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
-        load_model(tmp_path)
+        Enhancer.from_checkpoint(tmp_path, "cpu")
     model = tiny()
     weights = model.state_dict()
     weights["backbone.input_conv.bias"] = torch.full_like(weights["backbone.input_conv.bias"], torch.nan)
     torch.save({"state_dict": weights, "model_settings": model.settings}, tmp_path / "diverged.ckpt")
     with pytest.raises(UserError, match="diverged"):
-        load_model(tmp_path / "diverged.ckpt")
+        Enhancer.from_checkpoint(tmp_path / "diverged.ckpt", "cpu")

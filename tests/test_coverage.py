@@ -18,6 +18,7 @@ from sgmse.diagnostics import coverage, gain
 from sgmse.diagnostics.coverage import Training, correlation, distances, nearest, spearman
 from sgmse.diagnostics.items import open_references
 from sgmse.diffusion import adaptive as familiarity
+from sgmse.model.enhancer import Enhancer
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +165,7 @@ def test_the_command_maps_and_judges_by_a_baseline_and_does_nothing_twice(tmp_pa
     assert len(written) == 2
     call(command.main, capsys, *asked, "--baseline", bare)
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("sweep.csv")}
-    told = open_references(folder, command.checkpoints.load_model(ckpt).model, None).told()
+    told = open_references(folder, Enhancer.from_checkpoint(ckpt, "cpu"), None).told()
     assert all(json.loads(path.with_suffix(".json").read_text())["references"] == told for path in written), "else anew"
     assert "has a noise encoder" in refusal(command.main, capsys, *asked, "--baseline", ckpt)
 
@@ -173,7 +174,7 @@ def test_the_training_references_are_those_of_the_training_itself(tmp_path, monk
     """Also when other validations have drawn from them before: they follow from the settings alone."""
     monkeypatch.setattr(familiarity, "NUM_REFERENCES", 20)
     ckpt = saved_run(tmp_path / "logs" / "run")
-    model = command.checkpoints.load_model(ckpt).model
+    model = Enhancer.from_checkpoint(ckpt, "cpu")
     found = coverage.training_references(model, ckpt.parent.parent / "config.yaml", [])
     assert len(found) == 20
     again = coverage.hear_training(model, found)

@@ -15,8 +15,8 @@ from tiny import batch, tiny
 
 from sgmse.commands import train
 from sgmse.data.loaders import ResumableSampler
-from sgmse.model import checkpoints
-from sgmse.model.build import build_datamodule
+from sgmse.model.datamodule import build_datamodule
+from sgmse.model.enhancer import Enhancer
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
@@ -103,7 +103,7 @@ def test_three_validation_files_are_shared_by_two_processes_and_their_means_are_
     config, data = cli.take(ModelConfig, settings), cli.take(DataConfig, settings)
     files = build_datamodule(data, config, seed=0).valid_files
     assert len(files) == 3
-    model = checkpoints.load_model(pair / "whole" / "checkpoints" / "last.ckpt").model
+    model = Enhancer.from_checkpoint(pair / "whole" / "checkpoints" / "last.ckpt", "cpu")
     alone, rows = EnhancementValidation(files, None, Preemption()), []
     for index in range(3):
         item = {name: value for name, value in files[index].items() if isinstance(value, torch.Tensor)}

@@ -2,7 +2,7 @@
 
 import torch
 
-from sgmse.model.ema import AveragedWeights
+from sgmse.model.optimisation import AveragedWeights
 
 
 def test_average_follows_the_recursion_by_name_and_leaves_frozen_weights_out():

@@ -12,7 +12,7 @@ from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.encoders import ENCODERS, encoder_class, encoder_table
 from sgmse.encoders.panns import PANNsNoiseEncoder
-from sgmse.model.checkpoints import load_model
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import ModelConfig
 
 README = Path(__file__).parent.parent / "docs" / "encoders.md"
@@ -105,7 +105,7 @@ def test_a_trained_encoder_learns_at_its_own_rate_and_a_frozen_one_not_at_all(pa
     after = torch.load(ckpt, weights_only=True)["state_dict"]
     moved = (after["encoder.tower.conv.weight"] - before["conv.weight"]).abs().max().item()
     assert 0 < moved <= 2.1 * 0.01 * 0.01  # a step of Adam moves a weight by about its rate
-    assert load_model(ckpt).model.encoder.tower.conv.weight.requires_grad
+    assert Enhancer.from_checkpoint(ckpt, "cpu").encoder.tower.conv.weight.requires_grad
 
 
 def test_a_frozen_encoder_with_other_weights_is_refused(panns, tmp_path, capsys):
@@ -120,7 +120,7 @@ def test_a_frozen_encoder_with_other_weights_is_refused(panns, tmp_path, capsys)
     call(train.main, capsys, "--ckpt", ckpt, "--max_steps", 2)
     save_weights(panns, seed=2)
     with pytest.raises(UserError, match=r"trained with panns weights of hash .* --encoder_checkpoint"):
-        load_model(ckpt)
+        Enhancer.from_checkpoint(ckpt, "cpu")
     assert "was trained with panns weights" in refusal(train.main, capsys, "--ckpt", ckpt, "--max_steps", 3)
 
 
@@ -143,7 +143,7 @@ def test_weights_that_moved_to_the_cache_folder_are_found_there(panns, tmp_path,
     cached = PANNsNoiseEncoder.published.default_path()
     cached.parent.mkdir(parents=True)
     panns.rename(cached)
-    assert load_model(ckpt).model.encoder.identity is not None
+    assert Enhancer.from_checkpoint(ckpt, "cpu").encoder.identity is not None
 
 
 def test_untrained_weights_are_announced(panns, tmp_path, capsys):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sgmse.common.errors import UserError
 from sgmse.encoders import vendored, weights
 from sgmse.encoders.pretrained import to_clip
-from sgmse.model.ema import AveragedWeights
-from sgmse.model.optimisation import Optimisation, adam
+from sgmse.model.optimisation import AveragedWeights, adam
+from sgmse.settings.config import TrainConfig
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ def test_a_frozen_tower_has_no_gradient_and_stays_in_evaluation_mode():
 
 def test_pretrained_weights_that_are_trained_along_have_a_learning_rate_of_their_own():
     encoder = small_encoder(freeze_encoder=False)
-    how = Optimisation(lr=0.1, encoder_lr_factor=0.01, warmup_steps=0, decay_steps=0, ema_decay=0.9, seed=0)
+    how = TrainConfig(lr=0.1, encoder_lr_factor=0.01, warmup_steps=0)
     pretrained = encoder.pretrained_parameters()
     groups = adam(how, encoder.parameters(), pretrained)["optimizer"].param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}

@@ -15,7 +15,7 @@ from sgmse.data import audio
 from sgmse.diffusion.sde import per_item
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.enhancement import disagreement
-from sgmse.model.enhancer import EnhancementModel
+from sgmse.model.enhancer import Enhancer
 
 pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
@@ -67,7 +67,7 @@ def local(monkeypatch):
     def predict(self, x_t, y, t, condition):
         return y * per_item(0.5 + 0.2 * condition.vector.mean(dim=1).tanh(), y)
 
-    monkeypatch.setattr(EnhancementModel, "predict", predict)
+    monkeypatch.setattr(Enhancer, "predict", predict)
 
 
 @pytest.mark.parametrize("protocol", ["none", "estimated", "self", "oracle", "file"])

@@ -28,7 +28,7 @@ from sgmse.experiments.resolve import resolved, with_defaults
 from sgmse.experiments.run_dir import read_plan
 from sgmse.experiments.scales import load_scale
 from sgmse.experiments.training import write_speech
-from sgmse.model.build import build_model
+from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import ModelConfig, TrainConfig
 from sgmse.training import run as runs
@@ -158,7 +158,7 @@ def test_every_training_can_be_built(scale, small_towers):
     }
     for settings in different.values():
         with torch.device("meta"):  # no memory is taken
-            build_model(*settings)
+            NoiseCondScoreModel(*settings)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -324,7 +324,7 @@ def test_the_estimated_checkpoints_are_as_large_as_those_of_a_run(tmp_path):
     training = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of["CFG-01"]]
     values = training.values
     parts = [cli.take(part, values) for part in (ModelConfig, SamplerSettings, TrainConfig)]
-    model = build_model(*parts)
+    model = NoiseCondScoreModel(*parts)
     trained = [p for p in model.parameters() if p.requires_grad]
     assert estimates.parameters(training) == sum(p.numel() for p in trained)
     optimizer = torch.optim.Adam(trained)

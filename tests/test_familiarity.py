@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import tiny
+from tiny import enhanced, tiny
 
 from sgmse.diffusion import adaptive as familiarity
 from sgmse.diffusion.adaptive import Familiarity, fit, ledoit_wolf_share, strength
 from sgmse.diffusion.conditioning import Condition
-from sgmse.diffusion.guidance import Guidance, GuidanceSettings
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import gaussian
 from sgmse.settings.config import TrainConfig
 
@@ -113,16 +113,13 @@ def test_validation_keeps_the_statistics_of_the_averaged_encoder():
 def test_the_adaptive_scale_follows_each_reference_and_leaves_silent_ones_to_the_null():
     model = tiny()
     known = [0.1 * torch.randn(3000) for _ in range(40)]
-    statistics = familiarity.of_training(model.encode, known, model.device)
-    guidance = Guidance(GuidanceSettings(guidance_scale="adaptive"), familiarity=statistics)
+    model.familiarity = familiarity.of_training(model.encode, known, model.device)
     noisy, silent = torch.randn(3, 2048).clamp(-1, 1), torch.zeros(3000)
     noisy[:, 0] = 1.0  # peaks of 1, so that references keep their level
     reference = torch.stack([known[0], silent, 3 * torch.sin(torch.arange(3000) * 0.3)])
-    heard = model.hear(reference, torch.ones(3), guidance=guidance)
-    assert heard.scale[0] == 1.5
-    assert heard.scale[1:].tolist() == [0, 0]
-    assert heard.distance[1] == math.inf
-    assert heard.distance[2] > 3
-    result = model.enhance_batch(noisy, reference, gaussian(torch.Generator()), guidance).waveform
-    null = model.enhance_batch(noisy, None, gaussian(torch.Generator())).waveform
-    torch.testing.assert_close(result[1:], null[1:], rtol=1e-4, atol=1e-5)
+    result = enhanced(model, noisy, reference, gaussian(torch.Generator()), "adaptive")
+    assert GuidanceSettings().scale_at(result.distance).tolist() == [1.5, 0, 0]
+    assert result.distance[1] == math.inf
+    assert result.distance[2] > 3
+    null = enhanced(model, noisy, None, gaussian(torch.Generator())).waveform
+    torch.testing.assert_close(result.waveform[1:], null[1:], rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.sde import OUVE, per_item
-from sgmse.model import checkpoints
+from sgmse.model.enhancer import Enhancer
 
 GRID = [round(t, 4) for t in torch.linspace(0.03, 1, gap.NUM_TIMES).tolist()]
 
@@ -177,7 +177,7 @@ def test_a_model_or_a_set_without_references_is_refused_in_a_sentence(tmp_path, 
     assert "cannot be written" in refusal(main, capsys, ckpt, folder, "--out", tmp_path / "file")
     first, second = audio.find(folder / "ref")
     audio.write(first, np.zeros(8000, np.float32), 16000)
-    assert [item.name for item in read_items(folder, checkpoints.load_model(ckpt).model, None)[0]] == [second.name]
+    assert [item.name for item in read_items(folder, Enhancer.from_checkpoint(ckpt, "cpu"), None)[0]] == [second.name]
     audio.write(second, np.zeros(8000, np.float32), 16000)
     assert "all of its references are silent" in refusal(main, capsys, ckpt, folder)
     (folder / "ref").rename(folder / "elsewhere")

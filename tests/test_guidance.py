@@ -7,10 +7,9 @@ from sgmse.diffusion.conditioning import Condition, ZeroNull
 from sgmse.diffusion.guidance import (
     APG_LONGEST,
     APG_MOMENTUM,
-    Guidance,
+    EncodedReference,
     GuidanceSettings,
     Guide,
-    Negative,
     orthogonal,
     rescaled,
 )
@@ -38,6 +37,10 @@ def condition() -> Condition:
     return Condition(torch.randn(3, 4), torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.bool))
 
 
+def encoded(condition, negative=None, worse_network=None) -> EncodedReference:
+    return EncodedReference(torch.ones(3), torch.zeros(3, dtype=torch.bool), condition, negative, worse_network)
+
+
 class Setting:
     """A network with a condition, its null, x_t and y."""
 
@@ -46,13 +49,12 @@ class Setting:
         self.null = ZeroNull()(self.condition)
         self.x_t, self.y = torch.randn(2, *SHAPE, dtype=torch.complex64)
 
-    def guide(self, scale, negative=None, **settings):
-        negative = Negative(self.null) if negative is None else negative
-        given = GuidanceSettings(**settings)
-        return Guide(self.network, self.y, self.condition, negative, scale, given, self.sde)
+    def guide(self, scale, negative=None, worse_network=None, **settings):
+        reference = encoded(self.condition, self.null if negative is None else negative, worse_network)
+        return Guide(self.network, self.y, reference, scale, GuidanceSettings(**settings), self.sde)
 
-    def guided(self, scale, negative=None, t=TIMES, **settings):
-        return self.guide(scale, negative, **settings)(self.x_t, t)
+    def guided(self, scale, negative=None, worse_network=None, t=TIMES, **settings):
+        return self.guide(scale, negative, worse_network, **settings)(self.x_t, t)
 
     def alone(self, condition, t=TIMES):
         return self.network(self.x_t, self.y, t, condition)
@@ -86,7 +88,7 @@ def test_each_item_of_a_batch_may_have_a_scale_of_its_own():
 
 def test_without_a_condition_the_scale_does_nothing():
     s = Setting()
-    guide = Guide(s.network, s.y, None, None, 3.0, GuidanceSettings(), s.sde)
+    guide = Guide(s.network, s.y, encoded(None), 3.0, GuidanceSettings(), s.sde)
     assert torch.equal(guide(s.x_t, TIMES), s.alone(None))
     assert guide.passes == 1
 
@@ -135,7 +137,7 @@ def test_sampling_with_guidance_follows_the_gaussian_whose_mean_it_extrapolates(
 
     c = Condition(torch.full((2, 1), m))
     settings = GuidanceSettings(guidance_interval=interval)
-    guide = Guide(network, y, c, Negative(ZeroNull()(c)), w, settings, sde)
+    guide = Guide(network, y, encoded(c, ZeroNull()(c)), w, settings, sde)
     torch.testing.assert_close(sampled(guide, y), sampled(direct, y), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(sampled(guide, y), sampled(lambda x, t: network(x, y, t, c), y), rtol=1e-2)
 
@@ -144,9 +146,9 @@ def test_autoguidance_is_the_score_of_a_power_of_one_density_over_the_other():
     """Strong N(m, s²), weak N(m, r²): precision w / s² + (1 − w) / r², the mean stays; a weak model only sharpens."""
     y, m, s, r, w = torch.zeros(3, 1, 2, 2, dtype=torch.complex64), 0.4, 0.5, 0.8, 2.0
     x_t = torch.randn_like(y)
-    weak = Negative(None, lambda x, y, t, condition: -(x - m) / r**2)
-    c = condition()
-    guide = Guide(lambda x, y, t, condition: -(x - m) / s**2, y, c, weak, w, GuidanceSettings(guidance="auto"), SBVE())
+    reference = encoded(condition(), None, lambda x, y, t, condition: -(x - m) / r**2)
+    settings = GuidanceSettings(guidance="auto")
+    guide = Guide(lambda x, y, t, condition: -(x - m) / s**2, y, reference, w, settings, SBVE())
     torch.testing.assert_close(guide(x_t, TIMES), -(x_t - m) * (w / s**2 + (1 - w) / r**2))
     assert guide.passes == 2
 
@@ -155,14 +157,14 @@ def test_autoguidance_is_the_score_of_a_power_of_one_density_over_the_other():
 @pytest.mark.parametrize("sde", [OUVE(), SBVE()])
 def test_autoguidance_with_the_model_itself_on_the_null_is_classifier_free_guidance(sde, settings):
     s = Setting(sde)
-    itself = Negative(s.null, s.network)
-    torch.testing.assert_close(s.guided(2.5, itself, **settings), s.guided(2.5, **settings))
+    itself = s.guided(2.5, s.null, s.network.forward, **settings)
+    torch.testing.assert_close(itself, s.guided(2.5, **settings))
 
 
 def test_an_unrelated_condition_takes_the_place_of_the_null():
     s, other = Setting(), condition()
     c, u = s.alone(s.condition), s.alone(other)
-    torch.testing.assert_close(s.guided(2.0, Negative(other)), 2 * c - u, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(s.guided(2.0, other), 2 * c - u, rtol=1e-5, atol=1e-5)
 
 
 # ---- projection and rescaling, on the clean spectrogram ----
@@ -247,8 +249,3 @@ def test_projection_and_rescaling_act_beyond_the_conditional_prediction_only(set
     shaped, plain = s.guided(scale, **settings), s.guided(scale)
     torch.testing.assert_close(shaped[:2], plain[:2])
     assert not torch.allclose(shaped[2], plain[2])
-
-
-def test_a_number_is_plain_classifier_free_guidance():
-    assert Guidance.of(2.5).scale(None) == 2.5
-    assert Guidance.of(Guidance.of(2.5)).settings == GuidanceSettings(guidance_scale=2.5)

@@ -1,6 +1,7 @@
 """Guidance from the command line: other references, a weaker model, the adaptive scale, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from small_corpora import save
 
 from sgmse.commands import enhance as enhancement
 from sgmse.diffusion import adaptive as familiarity
-from sgmse.diffusion.guidance import Guidance, GuidanceSettings, Negative
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import gaussian
-from sgmse.model import checkpoints
+from sgmse.model.enhancer import Enhancer
 
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 
@@ -25,7 +26,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     made = {"plain": saved_run(folder / "plain"), "undropped": saved_run(folder / "undropped", cond_drop_prob=0.0)}
     made["baseline"] = saved_run(folder / "baseline", encoder="none", nf=8)
-    model = checkpoints.load_model(made["plain"]).model
+    model = Enhancer.from_checkpoint(made["plain"], "cpu")
     references = [torch.from_numpy(reference(seed)) for seed in range(40)]
     statistics = familiarity.of_training(model.encode, references, model.device)
     made["adaptive"] = altered(made["plain"], folder / "adaptive.ckpt", familiarity=statistics.state_dict())
@@ -96,7 +97,9 @@ def test_a_weaker_model_may_be_smaller_and_have_no_encoder(enhance, runs, tmp_pa
     flags = ("--guidance", "auto", "--weak_ckpt", runs["baseline"], "--guidance_scale")
     guided, weak = enhance(*flags, 2), enhance(*flags, 0, out="zero")
     assert run_json(tmp_path / "out")["passes"] == 2
-    assert run_json(tmp_path / "out")["weak_sha256"] == checkpoints.load_model(runs["baseline"]).sha256
+    assert (
+        run_json(tmp_path / "out")["weak_sha256"] == Enhancer.from_checkpoint(runs["baseline"], "cpu").checkpoint_sha256
+    )
     assert differ(guided, enhance(out="plain"))
     baseline = enhance("--reference", "none", ckpt="baseline", out="baseline")
     assert not differ(weak, baseline)
@@ -108,24 +111,21 @@ def test_autoguidance_needs_neither_a_null_nor_an_encoder(enhance, runs, ckpt):
 
 
 def test_autoguidance_against_the_model_itself_on_the_null_is_classifier_free_guidance(runs):
-    model = checkpoints.load_model(runs["plain"]).model
+    model = Enhancer.from_checkpoint(runs["plain"], "cpu")
     with torch.no_grad():
         for name, p in model.backbone.named_parameters():
             if "condition_proj" in name:
                 torch.nn.init.normal_(p, std=0.3)
 
-    class OnTheNull:
-        def negative(self, reference, peak, length):
-            return Negative(model.null(model.hear(reference, peak, length).condition), model.predict)
-
     noisy, given = torch.randn(2, 2048), torch.randn(2, 4000)
-    settings = GuidanceSettings(guidance_scale=3.0, guidance="auto")
+    encoded = model.encode_reference(given, noisy.abs().amax(dim=-1))
+    settings = GuidanceSettings(guidance_scale=3.0)
     auto, cfg = (
-        model.enhance_batch(noisy, given, gaussian(torch.Generator()), guidance).waveform
-        for guidance in (Guidance(settings, weak=OnTheNull()), 3.0)
+        model.enhance_batch(noisy, reference, gaussian(torch.Generator()), settings).waveform
+        for reference in (replace(encoded, worse_network=model.predict), encoded)
     )
     torch.testing.assert_close(auto, cfg, rtol=1e-4, atol=1e-4)
-    unguided = model.enhance_batch(noisy, given, gaussian(torch.Generator())).waveform
+    unguided = model.enhance_batch(noisy, encoded, gaussian(torch.Generator())).waveform
     assert not torch.allclose(cfg, unguided, rtol=1e-2, atol=1e-2)
 
 

@@ -15,7 +15,6 @@ from tiny import tiny
 from scripts import guidance_sweep
 from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.diffusion.guidance import Guidance
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.engine import Row, enhance_rows
 from sgmse.enhancement.settings import Cell, cells, parse_interval
@@ -89,7 +88,7 @@ def test_a_file_in_a_batch_is_enhanced_as_the_command_enhances_it_alone(test_set
         job = files.jobs[files.names.index(name)]
         noisy, reference = (torch.from_numpy(audio.read(path, 16000)) for path in (job.noisy, job.reference))
         row = Row(noisy, reference, f"5 {Path(name).name} 0 0")
-        (alone,) = enhance_rows(BRIDGE, [row], 1, Guidance(cell.guidance), cell.sampler, BRIDGE.t_eps)
+        (alone,) = enhance_rows(BRIDGE, [row], 1, cell.guidance, cell.sampler, BRIDGE.t_eps)
         assert (waveform[:length] - alone.waveform).norm() < 1e-4 * alone.waveform.norm()
         assert (
             (together.nfe, together.passes) == (alone.nfe, alone.passes) == (3, 6 if interval is None else 3)

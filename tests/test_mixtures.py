@@ -20,7 +20,7 @@ from sgmse.data.loaders import collate
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise.augment import Augmentation
-from sgmse.model.build import build_datamodule
+from sgmse.model.datamodule import build_datamodule
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import batch, tiny
+from tiny import batch, enhanced, tiny
 
 from sgmse.common.errors import UserError
 from sgmse.diffusion.samplers import SamplerSettings, gaussian
@@ -101,7 +101,7 @@ def test_gradients_reach_the_first_layer_of_the_encoder():
 def enhance(model, scale=1.0, reference="given", **kwargs):
     data = batch()
     given = data["reference"] if isinstance(reference, str) else reference
-    return model.enhance_batch(data["noisy"], given, gaussian(seeded(3)), scale, **kwargs)
+    return enhanced(model, data["noisy"], given, gaussian(seeded(3)), scale, **kwargs)
 
 
 def test_reference_is_encoded_once_whatever_the_number_of_steps():
@@ -131,17 +131,18 @@ def test_guidance_scale_zero_is_no_reference_and_one_uses_it():
 def test_enhancement_follows_the_level_of_its_input():
     """Noisy speech and reference share one normalisation: scaling both scales the result."""
     model, data = with_open_condition(tiny()), batch()
-    once = model.enhance_batch(data["noisy"], data["reference"], gaussian(seeded()))
-    twice = model.enhance_batch(2 * data["noisy"], 2 * data["reference"], gaussian(seeded()))
+    once = enhanced(model, data["noisy"], data["reference"], gaussian(seeded()))
+    twice = enhanced(model, 2 * data["noisy"], 2 * data["reference"], gaussian(seeded()))
     torch.testing.assert_close(twice.waveform, 2 * once.waveform, rtol=1e-4, atol=1e-5)
-    louder_reference = model.enhance_batch(data["noisy"], 4 * data["reference"], gaussian(seeded()))
+    louder_reference = enhanced(model, data["noisy"], 4 * data["reference"], gaussian(seeded()))
     assert not torch.allclose(louder_reference.waveform, once.waveform, rtol=1e-3)
 
 
-def test_silence_stays_silence_and_a_silent_reference_is_reported():
-    model = tiny()
-    result = model.enhance_batch(torch.zeros(1, 2048), torch.zeros(1, 2048), gaussian(seeded()))
-    assert torch.isfinite(result.waveform).all()
+@pytest.mark.parametrize("settings", [{}, OUVE])
+def test_digital_silence_stays_silent_and_a_silent_reference_is_reported(settings):
+    model = tiny(**settings)
+    result = enhanced(model, torch.zeros(1, 2048), torch.zeros(1, 2048), gaussian(seeded()))
+    assert not result.waveform.any()
     assert result.null_reference.tolist() == [True]
     assert enhance(model).null_reference.tolist() == [False, False]
 

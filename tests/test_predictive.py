@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import batch, tiny
+from tiny import batch, enhanced, tiny
 
 from sgmse.common.errors import UserError
 from sgmse.diffusion.samplers import SamplerSettings, gaussian
@@ -39,7 +39,7 @@ def test_its_loss_is_that_of_data_prediction_at_the_last_time():
 
 def test_enhancement_is_one_evaluation_of_the_network():
     model, data = tiny(sampler=ONE, objective="predictive"), batch()
-    result = model.enhance_batch(data["noisy"], data["reference"], gaussian(seeded()))
+    result = enhanced(model, data["noisy"], data["reference"], gaussian(seeded()))
     assert result.nfe == 1
     peak = data["noisy"].abs().amax(dim=-1, keepdim=True)
     y = pad_frames(model.transform(data["noisy"] / peak), model.backbone.frame_multiple, model.pad_mode)

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from tiny import SIZE, batch, tiny
+from tiny import SIZE, batch, enhanced, tiny
 
 from sgmse.common.errors import UserError
-from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.diffusion.samplers import gaussian
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.levels import CENTRE, CHANNELS, QUANTILES, reference_statistics
 from sgmse.encoders.trunk import LOG_FLOOR, features
-from sgmse.model.build import build_model
+from sgmse.model.build import make_backbone
 from sgmse.settings.config import ModelConfig
 
 TRANSFORM = SpectrogramTransform(510, 128, 0.15, 0.5)
@@ -64,7 +64,7 @@ def test_a_fresh_network_has_the_weights_of_one_without_statistics():
     for fed in (False, True):
         torch.manual_seed(3)
         config = ModelConfig(**SIZE, reference_statistics=fed)
-        states.append(build_model(config, SamplerSettings(N=2)).backbone.state_dict())
+        states.append(make_backbone(config).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not states[1]["statistics_input.conv.weight"].any()
 
@@ -82,11 +82,11 @@ def test_gradients_reach_the_statistics_and_a_dropped_reference_has_none():
 def test_guidance_scale_zero_hears_no_statistics():
     model, data = tiny(reference_statistics=True), batch()
 
-    def enhanced(reference, scale):
-        return model.enhance_batch(data["noisy"], reference, gaussian(torch.Generator().manual_seed(0)), scale).waveform
+    def output(reference, scale):
+        return enhanced(model, data["noisy"], reference, gaussian(torch.Generator().manual_seed(0)), scale).waveform
 
-    assert torch.allclose(enhanced(data["reference"], 0.0), enhanced(None, 1.0), atol=1e-6)
-    assert not torch.allclose(enhanced(data["reference"], 1.0), enhanced(None, 1.0), atol=1e-4)
+    assert torch.allclose(output(data["reference"], 0.0), output(None, 1.0), atol=1e-6)
+    assert not torch.allclose(output(data["reference"], 1.0), output(None, 1.0), atol=1e-4)
 
 
 def test_a_model_without_reference_has_no_statistics_of_it():

@@ -19,10 +19,11 @@ from sgmse.data.references.estimated import estimated
 from sgmse.diagnostics import differences, subjects
 from sgmse.diagnostics.use import COLUMNS, Use
 from sgmse.diagnostics.use_report import examined
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.protocols import PROTOCOLS, at_level, open_set, shuffled
 from sgmse.evaluation import metrics
-from sgmse.model import checkpoints
+from sgmse.model.enhancer import Enhancer
 
 RATE = 16000
 
@@ -95,7 +96,7 @@ def examine(capsys):
 
 
 def model_of(path):
-    return checkpoints.load_model(path).model
+    return Enhancer.from_checkpoint(path, "cpu")
 
 
 def test_every_protocol_is_what_it_says(test_set, logs):
@@ -167,7 +168,9 @@ def test_rows_hold_the_scores_of_the_batch_enhanced_with_that_reference(test_set
             noise = FrameNoise([f"0 {name} 0 0"])
             given = None if reference is None else torch.from_numpy(reference)[None]
             scale = 0.0 if system == "null" else 2.0
-            enhanced = model.enhance_batch(noisy, given, noise, scale).waveform[0].numpy()
+            encoded = model.encode_reference(given, noisy.abs().amax(dim=-1))
+            settings = GuidanceSettings(guidance_scale=scale)
+            enhanced = model.enhance_batch(noisy, encoded, noise, settings).waveform[0].numpy()
             expected = metrics.score(audio.read(references.files.clean[place], RATE), enhanced, RATE)
             row = frame[(frame["system"] == system) & (frame["file"] == name)].iloc[0]
             assert row["si_sdr"] == pytest.approx(expected.si_sdr, abs=1e-2)

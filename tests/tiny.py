@@ -2,8 +2,9 @@
 
 import torch
 
-from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.model.build import build_model
+from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.diffusion.samplers import Noise, SamplerSettings
+from sgmse.model.enhancer import Enhanced, Enhancer
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings.config import ModelConfig, TrainConfig
 
@@ -14,7 +15,7 @@ SIZE |= {"cond_dim": 16, "encoder_channels": 2, "sde": "sbve"}
 def tiny(train: TrainConfig | None = None, sampler: SamplerSettings | None = None, **settings) -> NoiseCondScoreModel:
     """A model with random weights everywhere: a fresh one starts at zero and would hide mistakes."""
     config = ModelConfig(**{**SIZE, **settings})
-    model = build_model(config, sampler or SamplerSettings(N=2), train)
+    model = NoiseCondScoreModel(config, sampler or SamplerSettings(N=2), train)
     generator = torch.Generator().manual_seed(0)
     for p in model.backbone.parameters():
         if p.dim() > 1:
@@ -31,3 +32,16 @@ def batch(size: int = 2, samples: int = 2048, reference: int = 6000) -> dict[str
         "reference": torch.randn(size, reference, generator=generator) * 0.1,
         "reference_length": torch.full((size,), reference),
     }
+
+
+def enhanced(
+    model: Enhancer,
+    noisy: torch.Tensor,
+    reference: torch.Tensor | None,
+    noise: Noise,
+    scale: float | str = 1.0,
+    **options,
+) -> Enhanced:
+    """Waveforms [B, N] with their references [B, M], each as long as the batch."""
+    encoded = model.encode_reference(reference, noisy.abs().amax(dim=-1))
+    return model.enhance_batch(noisy, encoded, noise, GuidanceSettings(guidance_scale=scale), **options)

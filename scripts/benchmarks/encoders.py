@@ -15,7 +15,6 @@ from torch import Tensor
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import ENCODERS, encoder_class
 from sgmse.encoders.weights import RANDOM
-from sgmse.model.build import build_model
 from sgmse.model.score_model import Batch, NoiseCondScoreModel
 from sgmse.settings.config import CONFIGS, ModelConfig
 
@@ -48,7 +47,7 @@ def rows(settings: dict[str, Any], preset: Path, items: int, rounds: int, device
     values = {name: value for name, value in yaml.safe_load(preset.read_text()).items() if name in known}
     frames = yaml.safe_load(preset.read_text())["num_frames"]
     config = ModelConfig(**(values | settings))
-    model = build_model(config, SamplerSettings()).to(device).train()
+    model = NoiseCondScoreModel(config, SamplerSettings()).to(device).train()
     batch = random_batch(items, (frames - 1) * config.hop_length, round(REFERENCE_S * config.sample_rate), device)
     calls = {"forward": forward(model, batch), "learning": learning(model, batch), "step": step(model, batch)}
     seconds = interleaved(calls, rounds, clock(device), min_seconds=0.0)

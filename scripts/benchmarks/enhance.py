@@ -16,7 +16,6 @@ from benchmarks.measure import Row
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.diffusion.guidance import Guidance
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings, sampler_name
 from sgmse.enhancement.acceleration import Precision, autocast, compile_network
@@ -25,9 +24,7 @@ from sgmse.enhancement.test_set import Files, find_files
 from sgmse.enhancement.test_set import Job as FileJob
 from sgmse.evaluation import metrics
 from sgmse.evaluation import scores as evaluation
-from sgmse.model import checkpoints
-from sgmse.model.enhancer import Enhanced
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhanced, Enhancer
 from sgmse.settings.config import EnhanceConfig
 
 PUBLISHED = SamplerSettings(sampler="pc", N=30, corrector="ald", corrector_steps=1, snr=0.5)  # 60 evaluations
@@ -39,7 +36,7 @@ Labelled = list[tuple[str, list[Row]]]
 class Way:
     """One way to enhance."""
 
-    model: NoiseCondScoreModel
+    model: Enhancer
     cell: Cell
     precision: Precision
 
@@ -49,9 +46,10 @@ class Way:
         noisy = torch.from_numpy(audio.read(job.noisy, rate))[None].to(device)
         taken = job.reference is not None and self.model.encoder is not None
         reference = torch.from_numpy(audio.read(str(job.reference), rate))[None].to(device) if taken else None
-        noise, guidance = FrameNoise([f"0 {job.noisy.name} 0 0"]), Guidance(self.cell.guidance)
+        noise = FrameNoise([f"0 {job.noisy.name} 0 0"])
         with autocast(device, self.precision):
-            return self.model.enhance_batch(noisy, reference, noise, guidance, self.cell.sampler)
+            encoded = self.model.encode_reference(reference, noisy.abs().amax(dim=-1))
+            return self.model.enhance_batch(noisy, encoded, noise, self.cell.guidance, self.cell.sampler)
 
 
 def show_ways(job: Job) -> None:
@@ -111,7 +109,7 @@ def ways(job: Job) -> tuple[dict[str, Way], Files]:
     return found, find_files(config, nowhere, models[asked.ckpt], asked.max_files)
 
 
-def _cells(asked: Enhancement, models: dict[Path, NoiseCondScoreModel]) -> Iterator[tuple[str, Path, Cell]]:
+def _cells(asked: Enhancement, models: dict[Path, Enhancer]) -> Iterator[tuple[str, Path, Cell]]:
     model = models[asked.ckpt]
     own = parse_sampler(model.sampler.sampler, model)
     own = own if asked.steps is None else replace(own, N=asked.steps)
@@ -136,8 +134,8 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
     return pairs + ([(PLAIN, THEIRS)] if THEIRS in names else [])
 
 
-def _loaded(path: Path, asked: Enhancement, device: str) -> NoiseCondScoreModel:
-    model = checkpoints.load_model(path).model.to(device)
+def _loaded(path: Path, asked: Enhancement, device: str) -> Enhancer:
+    model = Enhancer.from_checkpoint(path, device)
     if path == asked.against:
         try:
             sampler_name(PUBLISHED, model.sde)

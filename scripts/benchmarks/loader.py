@@ -13,7 +13,7 @@ from benchmarks.measure import Row
 from torch.utils.data import DataLoader
 
 from sgmse.data.loaders import collate
-from sgmse.model.build import build_datamodule
+from sgmse.model.datamodule import build_datamodule
 from sgmse.settings.config import DataConfig, ModelConfig
 
 WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # the loader starts and decodes the noise files at first

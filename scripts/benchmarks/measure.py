@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgmse.diffusion.conditioning import Condition
-from sgmse.model.ema import AveragedWeights
+from sgmse.model.optimisation import AveragedWeights
 from sgmse.networks.ncsnpp import VARIANTS, NCSNpp
 from sgmse.settings.config import ModelConfig
 

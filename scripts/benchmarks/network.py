@@ -9,8 +9,7 @@ from benchmarks import measure, published_network
 from benchmarks.job import MIN_SECONDS, Job, alone, show
 from benchmarks.measure import Row
 
-from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.model.build import build_model
+from sgmse.model.build import make_backbone
 from sgmse.networks import published
 from sgmse.networks.ncsnpp import nominal_resolutions
 from sgmse.settings.config import ModelConfig
@@ -22,7 +21,7 @@ def speed(job: Job) -> list[Row]:
     """Rate of our network over that of the bare convolution; our speed over that of the published network."""
     torch.set_num_threads(job.threads)
     step = measure.STEPS[job.part]
-    ours = build_model(ModelConfig(backbone="ncsnpp", nf=job.nf, encoder="none"), SamplerSettings()).backbone
+    ours = make_backbone(ModelConfig(backbone="ncsnpp", nf=job.nf, encoder="none"))
     data = measure.network_inputs(job.batch_size, job.frames, job.device)
     calls = {"ours": step(ours.to(job.device), data, job.precision)}
     memory = measure.memory_rows(calls["ours"], "ours", job.device)  # first, before anything else takes memory

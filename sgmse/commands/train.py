@@ -36,7 +36,7 @@ from sgmse.common.lock import locked_folder
 from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
-from sgmse.model.build import build_datamodule, build_model
+from sgmse.model.datamodule import build_datamodule
 from sgmse.model.score_model import Diverged, NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data, check_typed
@@ -65,7 +65,7 @@ def train_model(preemption: Preemption) -> None:
     check_bounds(train)
     runs.check_machine(train)
     pl.seed_everything(train.seed, verbose=False)
-    model = build_model(model_config, sampler, train, from_checkpoint=train.ckpt is not None)
+    model = NoiseCondScoreModel(model_config, sampler, train, load_pretrained=train.ckpt is None)
     check_data(data, model_config)
     datamodule = build_datamodule(data, model_config, train.seed)
     runs.describe(model, data, datamodule)

@@ -14,7 +14,7 @@ from sgmse.diagnostics.items import Item
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 from sgmse.networks.attention import CrossAttention
 
 
@@ -66,27 +66,27 @@ def recorded(network: nn.Module) -> Iterator[list[Recorded]]:
             handle.remove()
 
 
-def has_attention(model: NoiseCondScoreModel) -> bool:
+def has_attention(model: Enhancer) -> bool:
     return any(isinstance(layer, CrossAttention) for layer in model.backbone.modules())
 
 
-def token_bands(model: NoiseCondScoreModel) -> int:
+def token_bands(model: Enhancer) -> int:
     """Tokens per time step of the model's encoder."""
     return int(model.settings["token_bands"]) if model.settings["encoder"] == "sequence" else 1
 
 
 @torch.no_grad()
-def observe(model: NoiseCondScoreModel, item: Item, sampler: SamplerSettings, seed: int) -> AttentionMap | None:
+def observe(model: Enhancer, item: Item, sampler: SamplerSettings, seed: int) -> AttentionMap | None:
     """The attention of one file while it is enhanced with its own reference; None if that reference says nothing."""
     one = torch.ones(1, device=model.device)
-    heard = model.hear(item.reference[None].to(model.device), one)
-    if heard.condition is None or heard.condition.tokens is None or bool(heard.is_null[0]):
+    encoded = model.encode_reference(item.reference[None].to(model.device), one)
+    if encoded.condition is None or encoded.condition.tokens is None or bool(encoded.is_null[0]):
         return None
     with recorded(model.backbone) as found:
         noise = FrameNoise([f"{seed} {item.name} 0 0"])
-        model.enhance_heard(item.noisy[None].to(model.device), one, heard, noise, sampler)
-    mask = heard.condition.mask
-    valid = heard.condition.tokens.shape[1] if mask is None else int(mask[0].sum())
+        model.enhance_batch(item.noisy[None].to(model.device), encoded, noise, sampler=sampler)
+    mask = encoded.condition.mask
+    valid = encoded.condition.tokens.shape[1] if mask is None else int(mask[0].sum())
     frames = len(item.noisy) // model.transform.hop_length + 1
     padded = frames + -frames % model.backbone.frame_multiple
     return summed([record.weights[0, ..., :valid] for record in found], token_bands(model), frames, padded)

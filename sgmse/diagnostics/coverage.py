@@ -23,8 +23,8 @@ from sgmse.data import audio, corpora
 from sgmse.diagnostics.items import manifest_rows, open_references
 from sgmse.diffusion import adaptive as familiarity
 from sgmse.diffusion.adaptive import Familiarity
-from sgmse.model.build import build_datamodule
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.datamodule import build_datamodule
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
@@ -54,7 +54,7 @@ class Correlation:
     n_files: int
 
 
-def training_references(model: NoiseCondScoreModel, config: Path, noise_dirs: Sequence[str]) -> list[Tensor]:
+def training_references(model: Enhancer, config: Path, noise_dirs: Sequence[str]) -> list[Tensor]:
     """The first `familiarity.NUM_REFERENCES` references [M] that a training with the settings of `config` draws.
 
     The same as those which a validation of that training takes. noise_dirs: noise instead of that of the settings.
@@ -74,7 +74,7 @@ def training_references(model: NoiseCondScoreModel, config: Path, noise_dirs: Se
     return [reference for key in keys if len(reference := drawn[key]["reference"])]
 
 
-def hear_training(model: NoiseCondScoreModel, references: Sequence[Tensor]) -> Training:
+def hear_training(model: Enhancer, references: Sequence[Tensor]) -> Training:
     """Raises `UserError` where the encoder tells too little apart for distances."""
     vectors = familiarity.embedded(model.encode, references, model.device)
     fitted = familiarity.of_vectors(vectors)
@@ -87,7 +87,7 @@ def hear_training(model: NoiseCondScoreModel, references: Sequence[Tensor]) -> T
 
 
 @torch.no_grad()
-def hear_set(model: NoiseCondScoreModel, folder: Path, max_files: int | None) -> tuple[pd.DataFrame, Tensor]:
+def hear_set(model: Enhancer, folder: Path, max_files: int | None) -> tuple[pd.DataFrame, Tensor]:
     """The files of a set with a reference that says something (set, file, source, kind), and its vector, [n, D]."""
     files = open_references(folder, model, max_files).files
     rate, rows, vectors = model.settings["sample_rate"], [], []
@@ -95,10 +95,10 @@ def hear_set(model: NoiseCondScoreModel, folder: Path, max_files: int | None) ->
     for job, name, row in zip(files.jobs, files.names, described, strict=True):
         assert job.reference is not None
         noisy, reference = (torch.from_numpy(audio.read(path, rate)) for path in (job.noisy, job.reference))
-        heard = model.hear(reference[None].to(model.device), noisy.abs().amax()[None].to(model.device))
-        if heard.condition is not None and not heard.is_null[0]:
+        encoded = model.encode_reference(reference[None].to(model.device), noisy.abs().amax()[None].to(model.device))
+        if encoded.condition is not None and not encoded.is_null[0]:
             rows.append([folder.name, name, row.get("source") or row.get("noise") or name, row.get("kind") or ""])
-            vectors.append(heard.condition.vector.float().cpu())
+            vectors.append(encoded.condition.vector.float().cpu())
     if not vectors:
         raise UserError(f"{folder}: all of its references are silent; build the set anew")
     return pd.DataFrame(rows, columns=["set", "file", "source", "kind"]), torch.cat(vectors)

@@ -15,7 +15,7 @@ from sgmse.enhancement.sweep_run import Sweep
 from sgmse.enhancement.sweep_scoring import Score
 from sgmse.enhancement.test_set import find_files
 from sgmse.evaluation.kept import Kept
-from sgmse.model.checkpoints import Loaded
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 
 _SYSTEM = ("experiment", "system")  # columns that name systems, the most telling first
@@ -50,8 +50,8 @@ def of_scores(path: Path, pair: Sequence[str] | None, sets: Sequence[str]) -> tu
 
 
 def of_baseline(
-    model: Loaded,
-    baseline: Loaded,
+    model: Enhancer,
+    baseline: Enhancer,
     folder: Path,
     out_dir: Path,
     max_files: int | None,
@@ -62,15 +62,15 @@ def of_baseline(
 
     Both take one draw of their own sampler. Scores are kept below `out_dir`; what is there is not done again.
     """
-    found, told = [], open_references(folder, model.model, max_files).told()
-    for role, loaded in (("model", model), ("baseline", baseline)):
-        kept = Kept(out_dir / folder.name / role, _shared(loaded, folder, told, batch_size))
-        planned = cells(loaded.model, ["auto"], [loaded.model.sampler.N], [1.0], ["none"])
+    found, told = [], open_references(folder, model, max_files).told()
+    for role, other in (("model", model), ("baseline", baseline)):
+        kept = Kept(out_dir / folder.name / role, _shared(other, folder, told, batch_size))
+        planned = cells(other, ["auto"], [other.sampler.N], [1.0], ["none"])
         if not all(kept.has(cell.key) for cell in planned):
             config = EnhanceConfig(test_dir=str(folder), reference="disjoint")
-            files = find_files(config, out_dir, loaded.model, max_files)
-            groups = grouped(loaded.model, files, batch_size)
-            Sweep(loaded.model, groups, loaded.model.t_eps, 0, "32").run(planned, kept, score)
+            files = find_files(config, out_dir, other, max_files)
+            groups = grouped(other, files, batch_size)
+            Sweep(other, groups, other.t_eps, 0, "32").run(planned, kept, score)
         rows = kept.frame[kept.frame["nfe"] > 0]
         found.append(pd.Series(rows["pesq"].to_numpy(float), [(folder.name, _stem(name)) for name in rows["file"]]))
     return (found[0] - found[1]).dropna()
@@ -86,10 +86,10 @@ def _stem(name: object) -> str:
     return PurePosixPath(str(name)).stem
 
 
-def _shared(loaded: Loaded, folder: Path, told: dict[str, str], batch_size: int) -> dict[str, object]:
+def _shared(other: Enhancer, folder: Path, told: dict[str, str], batch_size: int) -> dict[str, object]:
     """What the kept scores depend on; `told`: of the files of the set, those of its references among them."""
     return {
-        "checkpoint_sha256": loaded.sha256,
+        "checkpoint_sha256": other.checkpoint_sha256,
         "test_dir": str(folder.resolve()),
         "references": told,
         "batch_size": batch_size,

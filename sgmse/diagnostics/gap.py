@@ -18,7 +18,7 @@ from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.sde import SBVE, SDE, per_item
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 
 NUM_TIMES = 12
 SHARE = 0.5  # of the largest effect, from which on guidance is proposed
@@ -35,7 +35,7 @@ class Proposal:
     reason: str
 
 
-def times(model: NoiseCondScoreModel) -> Tensor:
+def times(model: Enhancer) -> Tensor:
     """[K]: a grid from `t_eps` to the end; the end alone for a model that knows no other time."""
     end = model.sde.end_time
     if model.objective.name == "predictive":
@@ -44,7 +44,7 @@ def times(model: NoiseCondScoreModel) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: NoiseCondScoreModel, items: Sequence[Item], seed: int, batch_size: int) -> pd.DataFrame:
+def measure(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int) -> pd.DataFrame:
     """A row per file, time and condition that the matched one is held against: `COLUMNS`.
 
     loss: ½ mean |x̂ − x|² of the estimate of the clean spectrogram. That is the loss of data prediction without its
@@ -70,7 +70,7 @@ def measure(model: NoiseCondScoreModel, items: Sequence[Item], seed: int, batch_
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _conditions(model: NoiseCondScoreModel, item: Item) -> dict[str, Condition]:
+def _conditions(model: Enhancer, item: Item) -> dict[str, Condition]:
     """The matched condition, then those it is held against."""
     matched = heard(model, item.reference)
     conditions = {"matched": matched}
@@ -81,9 +81,7 @@ def _conditions(model: NoiseCondScoreModel, item: Item) -> dict[str, Condition]:
     return conditions
 
 
-def _compare(
-    model: NoiseCondScoreModel, item: Item, t: Tensor, conditions: dict[str, Condition], seed: int
-) -> dict[str, Tensor]:
+def _compare(model: Enhancer, item: Item, t: Tensor, conditions: dict[str, Condition], seed: int) -> dict[str, Tensor]:
     """For each other condition [3, K]: loss with the matched one, loss with it, effect, at the times t [K]."""
     x, y = (model.transform(w[None].to(t.device)).expand(len(t), -1, -1, -1) for w in (item.clean, item.noisy))
     mean, sigma = model.sde.mean(x, y, t), model.sde.std(t)

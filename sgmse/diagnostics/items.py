@@ -18,7 +18,7 @@ from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.diffusion.conditioning import Condition
 from sgmse.enhancement.protocols import SetReferences, open_set
 from sgmse.evaluation.statistics import Difference, hierarchical
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 
 _DRAWS = 2000  # of the bootstrap
 _SEED = 0  # which items lend their references; the same whatever drives the noise
@@ -47,7 +47,7 @@ class Item:
     timeline: str
 
 
-def require_encoder(model: NoiseCondScoreModel, ckpt: Path) -> None:
+def require_encoder(model: Enhancer, ckpt: Path) -> None:
     """Raise `UserError` for a model that takes no reference."""
     if model.encoder is None:
         raise UserError(
@@ -62,7 +62,7 @@ def require_writable(folder: Path) -> None:
         part.touch()
 
 
-def open_references(folder: Path, model: NoiseCondScoreModel, max_files: int | None) -> SetReferences:
+def open_references(folder: Path, model: Enhancer, max_files: int | None) -> SetReferences:
     """The files of a set with their references. Raises `UserError` where it has none of its own."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a test set with noisy/, clean/ and ref/")
@@ -74,7 +74,7 @@ def open_references(folder: Path, model: NoiseCondScoreModel, max_files: int | N
     return open_set(folder, model, max_files, _SEED)
 
 
-def read_items(folder: Path, model: NoiseCondScoreModel, max_files: int | None) -> tuple[list[Item], str]:
+def read_items(folder: Path, model: Enhancer, max_files: int | None) -> tuple[list[Item], str]:
     """The files of a set (`max_files`: spread over it), and why there is no mismatched reference ("": there is).
 
     Files with a silent reference are left out.
@@ -106,9 +106,9 @@ def manifest_rows(folder: Path, names: Sequence[str]) -> list[dict[str, str]]:
     return [found.get(stem.as_posix()) or found.get(stem.name) or {} for stem in stems]
 
 
-def heard(model: NoiseCondScoreModel, reference: Tensor) -> Condition:
+def heard(model: Enhancer, reference: Tensor) -> Condition:
     """The condition of one reference [M], which is scaled already, as a batch of one."""
-    condition = model.hear(reference[None].to(model.device), torch.ones(1, device=model.device)).condition
+    condition = model.encode_reference(reference[None].to(model.device), torch.ones(1, device=model.device)).condition
     assert condition is not None
     return condition
 

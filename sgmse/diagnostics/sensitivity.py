@@ -14,7 +14,7 @@ from sgmse.diagnostics.items import Item
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 
 NUM_BANDS = 8
 BOOST_DB = 6.0
@@ -72,7 +72,7 @@ def attenuation(enhance: Enhance, item: Item, transform: SpectrogramTransform, s
     return levels[:1] - levels[1:]
 
 
-def enhancer(model: NoiseCondScoreModel, item: Item, sampler: SamplerSettings, seed: int, batch_size: int) -> Enhance:
+def enhancer(model: Enhancer, item: Item, sampler: SamplerSettings, seed: int, batch_size: int) -> Enhance:
     """One noisy file as a function of its reference; every reference gets the same noise of the sampler."""
 
     def enhance(references: Tensor) -> Tensor:
@@ -82,14 +82,14 @@ def enhancer(model: NoiseCondScoreModel, item: Item, sampler: SamplerSettings, s
         count = len(references)
         noisy = item.noisy.expand(count, -1).to(model.device)
         noise = FrameNoise([f"{seed} {item.name} 0 0"] * count)
-        heard = model.hear(references.to(model.device), torch.ones(count, device=model.device))
-        return model.enhance_heard(noisy, torch.ones(count, device=model.device), heard, noise, sampler).waveform
+        encoded = model.encode_reference(references.to(model.device), torch.ones(count, device=model.device))
+        return model.enhance_batch(noisy, encoded, noise, sampler=sampler).waveform
 
     return enhance
 
 
 def measure(
-    model: NoiseCondScoreModel, items: Sequence[Item], sampler: SamplerSettings, seed: int, batch_size: int
+    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, batch_size: int
 ) -> pd.DataFrame:
     """A row per file, band that is raised and band that is looked at: `COLUMNS`; bands count from 0."""
     rate, rows = model.settings["sample_rate"], []

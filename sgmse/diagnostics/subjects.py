@@ -12,7 +12,7 @@ import yaml
 
 from sgmse.common.errors import UserError
 from sgmse.model import checkpoints
-from sgmse.model.checkpoints import Loaded
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig
 
 STEP_TOLERANCE = 0.05  # trainings by the clock never end at the same step
@@ -34,7 +34,7 @@ class Subject:
     """
 
     path: Path
-    loaded: Loaded
+    model: Enhancer
     seed: int
     settings: Mapping[str, Any]
     has_run: bool
@@ -48,9 +48,9 @@ def load(paths: Sequence[Path], encoder_checkpoint: str | None) -> list[Subject]
     """
     found = []
     for place, path in enumerate(paths):
-        loaded, run = checkpoints.load_model(path, encoder_checkpoint), _run_settings(path)
-        settings = loaded.model.settings | run
-        found.append(Subject(path, loaded, _seed(path, run, place), settings, bool(run), _steps(path)))
+        model, run = Enhancer.from_checkpoint(path, "cpu", encoder_checkpoint), _run_settings(path)
+        settings = model.settings | run
+        found.append(Subject(path, model, _seed(path, run, place), settings, bool(run), _steps(path)))
     for other in found[1:]:
         differing = unlike(found[0], other, COMPARED)
         if differing:
@@ -71,7 +71,7 @@ def baselines(paths: Sequence[Path], subject: Subject) -> list[Subject]:
     """The checkpoints of the model without reference. Raises `UserError` where it takes one."""
     found = load(paths, None)
     for baseline in found:
-        if baseline.loaded.model.encoder is not None:
+        if baseline.model.encoder is not None:
             raise UserError(
                 f"{baseline.path}: takes a noise reference, but the baseline is a model trained without one; train it "
                 "with --encoder none"
@@ -91,7 +91,7 @@ def differences_of(subject: Subject, baseline: Subject, num_steps: int | None) -
         longer = max(subject.steps, baseline.steps)
         if abs(subject.steps - baseline.steps) > STEP_TOLERANCE * longer:
             found.append(f"{baseline.steps} steps of training, not {subject.steps}")
-    own, other = subject.loaded.model.sampler.N, baseline.loaded.model.sampler.N
+    own, other = subject.model.sampler.N, baseline.model.sampler.N
     if num_steps is None and own != other:
         found.append(f"{other} sampling steps, not {own} (equal ones with --N)")
     return found

@@ -20,7 +20,7 @@ from sgmse.diagnostics.subjects import Subject
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.protocols import Protocol, SetReferences
 from sgmse.enhancement.settings import Cell
-from sgmse.enhancement.sweep_groups import Group, at_metric_rate, enhance, grouped, hear
+from sgmse.enhancement.sweep_groups import Group, at_metric_rate, encode_references, enhance, grouped
 from sgmse.enhancement.sweep_scoring import Score
 from sgmse.evaluation.kept import SCORES, Kept, Table
 from sgmse.settings.checks import check_sampler
@@ -64,8 +64,11 @@ class Use:
     def run(self, models: Sequence[Subject], baselines: Sequence[Subject], kept: Kept, score: Score) -> None:
         """Enhance and score what is not there yet: the noisy files, each model under each protocol, each baseline."""
         protocols = self.references.runnable
-        left = {subject.path: [p for p in protocols if not kept.has((subject.loaded.sha256, p))] for subject in models}
-        bare = [subject for subject in baselines if not kept.has((subject.loaded.sha256, BASELINE))]
+        left = {
+            subject.path: [p for p in protocols if not kept.has((subject.model.checkpoint_sha256, p))]
+            for subject in models
+        }
+        bare = [subject for subject in baselines if not kept.has((subject.model.checkpoint_sha256, BASELINE))]
         noisy_left = not kept.has(("", NOISY))
         total = sum(map(len, left.values())) + len(bare) + noisy_left
         with tqdm(total=total, desc="systems", unit="system", disable=None) as progress:
@@ -79,24 +82,24 @@ class Use:
                     for protocol in left[subject.path]:
                         kept.add(self._protocol_rows(subject, groups, protocol, kept, score))
                         progress.update()
-                    subject.loaded.model.cpu()
+                    subject.model.cpu()
             for subject in bare:
                 kept.add(self._baseline_rows(subject, score))
                 progress.update()
-                subject.loaded.model.cpu()
+                subject.model.cpu()
 
     def sampler(self, subject: Subject) -> SamplerSettings:
         """How a checkpoint samples. Raises `UserError` where it cannot do so many steps."""
-        model = subject.loaded.model
+        model = subject.model
         settings = model.sampler if self.num_steps is None else replace(model.sampler, N=self.num_steps)
         check_sampler(settings, model.objective.name)
         return settings
 
     def _groups(self, subject: Subject) -> list[Group]:
-        return grouped(subject.loaded.model.to(self.device), self.references.files, self.batch_size)
+        return grouped(subject.model.to(self.device), self.references.files, self.batch_size)
 
     def _noisy_rows(self, subject: Subject, groups: list[Group], score: Score) -> list[dict[str, Any]]:
-        estimates = [at_metric_rate(subject.loaded.model, group, group.noisy) for group in groups]
+        estimates = [at_metric_rate(subject.model, group, group.noisy) for group in groups]
         told = {"checkpoint": "", "system": NOISY, "seed": None, "guidance_scale": 1.0, "N": 0}
         return self._rows(told, groups, estimates, [Cost(0, 0)] * len(groups), score)
 
@@ -109,22 +112,23 @@ class Use:
         self, subject: Subject, groups: list[Group], protocol: Protocol, kept: Kept, score: Score
     ) -> list[dict[str, Any]]:
         """Rows of the files that have a reference under this protocol."""
-        model, names = subject.loaded.model, self.references.files.names
+        model, names = subject.model, self.references.files.names
         rate = model.settings["sample_rate"]
         found = {name: self.references.reference(protocol, place, rate) for place, name in enumerate(names)}
-        heard = [
-            replace(group, heard=hear(model, group.peak, [found[name] for name in group.names])) for group in groups
+        groups = [
+            replace(group, reference=encode_references(model, group.reference.peak, [found[n] for n in group.names]))
+            for group in groups
         ]
         is_null: dict[str, bool] = {}
-        for group in heard:
-            is_null |= zip(group.names, group.heard.is_null.tolist(), strict=True)
+        for group in groups:
+            is_null |= zip(group.names, group.reference.is_null.tolist(), strict=True)
         silent = sum(is_null[name] and found[name] is not None for name in names)
         if silent:
             tqdm.write(f"{protocol}: {silent} files have a silent reference and are left out")
         has_one = {name for name in names if protocol == "null" or not is_null[name]}
         scale = 0.0 if protocol == "null" else self.guidance_scale
-        estimates, costs = self._enhanced(subject, heard, scale)
-        rows = self._rows(self._told(subject, protocol, scale), heard, estimates, costs, score, has_one)
+        estimates, costs = self._enhanced(subject, groups, scale)
+        rows = self._rows(self._told(subject, protocol, scale), groups, estimates, costs, score, has_one)
         leaks = self._leaks(protocol, kept, rate)
         return [row | leaks.get(row["file"], _NO_LEAK) for row in rows]
 
@@ -145,7 +149,7 @@ class Use:
         self, subject: Subject, groups: list[Group], scale: float
     ) -> tuple[list[list[np.ndarray]], list[Cost]]:
         """Each group's waveforms at the rate of the metrics, and what they cost. Every system draws the same noise."""
-        model, cell = subject.loaded.model, Cell(self.sampler(subject), scale)
+        model, cell = subject.model, Cell(self.sampler(subject), scale)
         estimates, costs = [], []
         for group in groups:
             done = enhance(model, group, cell, model.t_eps, self.seed, "32")
@@ -154,7 +158,7 @@ class Use:
         return estimates, costs
 
     def _told(self, subject: Subject, system: str, scale: float) -> dict[str, Any]:
-        told = {"checkpoint": subject.loaded.sha256, "system": system, "seed": subject.seed}
+        told = {"checkpoint": subject.model.checkpoint_sha256, "system": system, "seed": subject.seed}
         return told | {"guidance_scale": scale, "N": self.sampler(subject).N}
 
     def _rows(

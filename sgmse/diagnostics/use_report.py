@@ -56,7 +56,7 @@ def examined(
     num_steps: int | None,
 ) -> Examination:
     """The verdict on the rows of these models and baselines; those of others are left aside."""
-    seeds = {subject.loaded.sha256: subject.seed for subject in (*models, *bare)}
+    seeds = {subject.model.checkpoint_sha256: subject.seed for subject in (*models, *bare)}
     frame = frame[frame["checkpoint"].isin({"", *seeds})]
     frame = frame.assign(seed=frame["checkpoint"].map(seeds).astype("Int64"))
     leaking = differences.leaking(frame)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from sgmse.common.bounds import Bounds
 from sgmse.common.errors import UserError
-from sgmse.diffusion.adaptive import Familiarity, strength
+from sgmse.diffusion.adaptive import strength
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.sde import SBVE, SDE, per_item
 
@@ -71,13 +71,33 @@ class GuidanceSettings:
             )
         return value
 
+    def scale_at(self, distance: Tensor) -> Tensor:
+        """The adaptive w [B] of references at `distance` [B] from those of the training."""
+        return strength(distance, self.adaptive_full, self.adaptive_near, self.adaptive_far)
+
 
 @dataclass(frozen=True)
-class Negative:
-    """Where u comes from: a condition, and the network that sees it (None: the guided one)."""
+class EncodedReference:
+    """The noise references of a batch, encoded once for all steps, and what guidance can lead away from.
 
+    Args:
+        peak: [B], of the noisy speech; speech and references are divided by it.
+        is_null: [B] bool; references that say nothing, so that their condition is the null.
+        condition: that of c; None for a model without encoder.
+        negative: the condition of u; None where c and u differ by the network alone, or there is no u.
+        worse_network: what predicts u; None for the network that predicts c.
+    """
+
+    peak: Tensor
+    is_null: Tensor
     condition: Condition | None
-    network: Conditioned | None = None
+    negative: Condition | None = None
+    worse_network: Conditioned | None = None
+
+    @property
+    def can_guide(self) -> bool:
+        """Whether there is a u."""
+        return self.negative is not None or self.worse_network is not None
 
 
 class Guide:
@@ -92,8 +112,7 @@ class Guide:
     Args:
         network: maps (x_t, y, t [B], condition) to a score (OUVE) or a clean spectrogram (bridge).
         y: noisy spectrogram [B, C, F, T].
-        condition: what the encoder says, or None for an unconditioned network.
-        negative: where u comes from, or None for no guidance.
+        reference: where c and u come from.
         scale: w, a number or [B].
         settings: interval (guide only while low <= t <= high, Kynkäänniemi et al. 2024), rescaling, projection.
         sde: tells how a prediction and the clean spectrogram belong together.
@@ -103,33 +122,34 @@ class Guide:
         self,
         network: Conditioned,
         y: Tensor,
-        condition: Condition | None,
-        negative: Negative | None,
+        reference: EncodedReference,
         scale: float | Tensor,
         settings: GuidanceSettings,
         sde: SDE,
     ) -> None:
-        self.network, self.y, self.condition, self.negative = network, y, condition, negative
-        self.settings, self.sde = settings, sde
+        self.network, self.y, self.settings, self.sde = network, y, settings, sde
+        self.condition, self.negative = reference.condition, reference.negative
+        self.worse_network = reference.worse_network or network
+        self.can_guide = reference.can_guide
         self.scale = torch.as_tensor(scale, dtype=torch.float32, device=y.device).expand(len(y))
         self.passes = 0
         self._last_difference: Tensor | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         w = self._scale_at(t)
-        if self.negative is None or bool((w == 1).all()):
+        if not self.can_guide or bool((w == 1).all()):
             self.passes += 1
             return self.network(x_t, self.y, t, self.condition)
         if bool((w == 0).all()):
             self.passes += 1
-            return (self.negative.network or self.network)(x_t, self.y, t, self.negative.condition)
+            return self.worse_network(x_t, self.y, t, self.negative)
         self.passes += 2
-        c, u = self._both(x_t, t, self.negative)
+        c, u = self._predict_both(x_t, t)
         w = per_item(w, c)
         guided = u + w * (c - u)
         if not (self.settings.guidance_apg or self.settings.guidance_rescale):
             return guided
-        return torch.where(w > 1, self._shaped(c, u, w, x_t, t), guided)
+        return torch.where(w > 1, self._project_and_rescale(c, u, w, x_t, t), guided)
 
     def _scale_at(self, t: Tensor) -> Tensor:
         """w [B] at the times t [B]."""
@@ -138,17 +158,17 @@ class Guide:
         low, high = self.settings.guidance_interval
         return torch.where((low <= t) & (t <= high), self.scale, 1.0)
 
-    def _both(self, x_t: Tensor, t: Tensor, negative: Negative) -> tuple[Tensor, Tensor]:
+    def _predict_both(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """c and u."""
-        y, condition = self.y, self.condition
-        if negative.network is not None or condition is None or negative.condition is None:
-            worse = negative.network or self.network
-            return self.network(x_t, y, t, condition), worse(x_t, y, t, negative.condition)
-        both = condition.stacked(negative.condition)
+        y, condition, negative = self.y, self.condition, self.negative
+        if self.worse_network is not self.network or condition is None or negative is None:
+            return self.network(x_t, y, t, condition), self.worse_network(x_t, y, t, negative)
+        # one network makes both, so that they fit into one batch of twice the items
+        both = condition.stacked(negative)
         c, u = self.network(torch.cat([x_t, x_t]), torch.cat([y, y]), torch.cat([t, t]), both).chunk(2)
         return c, u
 
-    def _shaped(self, c: Tensor, u: Tensor, w: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def _project_and_rescale(self, c: Tensor, u: Tensor, w: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """c + (w − 1) (c − u) by way of clean spectrograms, projected and rescaled as the settings say."""
         clean, worse = (self._clean(prediction, x_t, t) for prediction in (c, u))
         difference = clean - worse
@@ -191,48 +211,3 @@ def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
         return guided
     own, wanted = (per_item(x.flatten(1).std(dim=1), x) for x in (guided, conditional))
     return share * (guided * wanted / own.clamp_min(1e-20)) + (1 - share) * guided
-
-
-class WeakModel(Protocol):
-    """What autoguidance needs of the weaker model; `sgmse.model.score_model.enhancer.EnhancementModel` offers it."""
-
-    def negative(self, reference: Tensor | None, peak: Tensor, length: Tensor | None) -> Negative: ...
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """How a batch is guided: the settings, and what they need beside the model.
-
-    Args:
-        settings: see there.
-        unrelated: for icg, references of other files, [B, M].
-        unrelated_length: [B], or None for M.
-        weak: for auto.
-        familiarity: for the adaptive scale.
-    """
-
-    settings: GuidanceSettings = field(default_factory=GuidanceSettings)
-    unrelated: Tensor | None = None
-    unrelated_length: Tensor | None = None
-    weak: WeakModel | None = None
-    familiarity: Familiarity | None = None
-
-    @classmethod
-    def of(cls, guidance: Guidance | float) -> Guidance:
-        """A number is the w of classifier-free guidance."""
-        return guidance if isinstance(guidance, Guidance) else cls(GuidanceSettings(guidance_scale=guidance))
-
-    def distance(self, condition: Condition | None) -> Tensor | None:
-        """[B]: how far the references are from those of the training; None where that is not asked for."""
-        if not self.settings.is_adaptive or condition is None:
-            return None
-        if self.familiarity is None:
-            raise ValueError("the adaptive scale needs the statistics of the training references")
-        return self.familiarity.distance(condition.vector)
-
-    def scale(self, distance: Tensor | None) -> float | Tensor:
-        """w, for the adaptive one [B] at `distance` [B]."""
-        settings = self.settings
-        if distance is None:
-            return settings.scale
-        return strength(distance, settings.adaptive_full, settings.adaptive_near, settings.adaptive_far)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from sgmse.common.errors import UserError
 from sgmse.diffusion.sde import per_item
 
 ObjectiveName = Literal["score_matching", "denoiser", "data_prediction", "predictive"]
@@ -71,8 +72,11 @@ def _mean_square(z: Tensor) -> Tensor:
 
 
 def pesq_loss(sample_rate: int) -> nn.Module:
-    """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B]. Raises ImportError without it."""
-    from torch_pesq import PesqLoss
+    """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B]. Raises `UserError` without it."""
+    try:
+        from torch_pesq import PesqLoss
+    except ImportError as error:
+        raise UserError(f"--pesq_weight needs torch-pesq ({error}); run `pip install torch-pesq`") from None
 
     module: nn.Module = PesqLoss(1.0, sample_rate=sample_rate).eval()
     return module.requires_grad_(False)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from sgmse.common.errors import UserError
-from sgmse.model.enhancer import EnhancementModel
+from sgmse.model.enhancer import Enhancer
 
 Precision = Literal["32", "bf16-mixed"]
 
@@ -20,7 +20,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
-def compile_network(model: EnhancementModel) -> None:
+def compile_network(model: Enhancer) -> None:
     """Compile the network at its next call. Raises `UserError` where the CPU's compiler is missing."""
     if model.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")

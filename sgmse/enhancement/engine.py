@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sgmse.diffusion.guidance import Guidance
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.model.enhancer import EnhancementModel
+from sgmse.model.enhancer import Enhancer
 
 MAX_PADDING = 0.05  # of a batch's frames; the network sees it: 37–40 dB (median) from the result alone, at worst 32
 
@@ -62,12 +61,13 @@ def buckets(lengths: Sequence[int], rows: Sequence[int], batch_size: int) -> lis
 
 
 def enhance_rows(
-    model: EnhancementModel,
+    model: Enhancer,
     rows: Sequence[Row],
     batch_size: int,
-    guidance: Guidance | float,
+    guidance: GuidanceSettings,
     sampler: SamplerSettings,
     t_eps: float,
+    weak: Enhancer | None = None,
 ) -> list[RowResult]:
     """Enhance rows, the next `batch_size` of them at a time; the results keep their order."""
     results: list[RowResult] = []
@@ -76,11 +76,10 @@ def enhance_rows(
         noisy, length = _padded([row.noisy for row in batch], model.device)
         reference, reference_length = _padded_where([row.reference for row in batch], model.device)
         other, other_length = _padded_where([row.unrelated for row in batch], model.device)
-        against = replace(Guidance.of(guidance), unrelated=other, unrelated_length=other_length)
+        peak = noisy.abs().amax(dim=-1)
+        encoded = model.encode_reference(reference, peak, reference_length, other, other_length, weak)
         noise = FrameNoise([row.key for row in batch])
-        done = model.enhance_batch(
-            noisy, reference, noise, against, sampler, t_eps, length=length, reference_length=reference_length
-        )
+        done = model.enhance_batch(noisy, encoded, noise, guidance, sampler, t_eps, length)
         distances = [None] * len(batch) if done.distance is None else done.distance.tolist()
         found = zip(done.waveform.cpu(), batch, done.null_reference.tolist(), distances, strict=True)
         for waveform, row, null, distance in found:

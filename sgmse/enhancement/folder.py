@@ -23,9 +23,8 @@ from sgmse.enhancement.ledger import Ledger
 from sgmse.enhancement.recordings import Work
 from sgmse.enhancement.runner import Runner
 from sgmse.enhancement.test_set import Job, Plan, check_asked, check_inputs, make_plan, parse_shard
-from sgmse.model import checkpoints
-from sgmse.model.checkpoints import Loaded
 from sgmse.model.chunking import Chunks
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_guidance, check_sampler
 from sgmse.settings.config import DataConfig, EnhanceConfig
 from sgmse.training import run as runs
@@ -48,22 +47,21 @@ def enhance_folder(
         raise UserError("--shard shares out the files of a folder, and a pipe is one file; leave it out")
     device = torch.device(runs.device(config.device))
     path = Path(config.ckpt) if config.ckpt else runs.newest_checkpoint(Path("logs"))
-    loaded = checkpoints.load_model(path, config.encoder_checkpoint)
-    model = loaded.model.to(device)
+    model = Enhancer.from_checkpoint(path, device.type, config.encoder_checkpoint)
     if config.compile:
         compile_network(model)
-    settings = _sampler_settings(config, sampler, loaded)
+    settings = _sampler_settings(config, sampler, model)
     out_dir = Path(config.enhanced_dir or Path("enhanced") / _run_name(path))
     plan = make_plan(config, out_dir, conditioned=model.encoder is not None)
     t_eps = model.t_eps if config.t_eps is None else config.t_eps
-    _check_reference(config, path, plan, loaded)
+    _check_reference(config, path, plan, model)
     guided = guidance_run.prepare(
         guidance, model, path, plan.jobs, plan.protocol, t_eps, config.seed, config.encoder_checkpoint
     )
     told = {
         "checkpoint": str(path),
-        "checkpoint_sha256": loaded.sha256,
-        "averaged_weights": loaded.averaged,
+        "checkpoint_sha256": model.checkpoint_sha256,
+        "averaged_weights": model.averaged,
         "encoder": model.settings["encoder"],
         "encoder_weights": None if model.encoder is None else model.encoder.identity,
         "reference": plan.protocol,
@@ -77,10 +75,10 @@ def enhance_folder(
         "sample_rate": model.settings["sample_rate"],
         "device": device.type,
     }
-    work = Work(model, settings, t_eps, guided, config, plan.protocol, _chunks(config, path, loaded))
+    work = Work(model, settings, t_eps, guided, config, plan.protocol, _chunks(config, path, model))
     _check_samples(config, told["sampler"], settings)
     ledger = Ledger(out_dir, told, shard)
-    _say(config, path, plan, loaded, settings, guided)
+    _say(config, path, plan, model, settings, guided)
     if not piped:
         _say_folders(config, plan.noisy_dir, out_dir)
     _say_bandwidth(config, plan.jobs, work.rate)
@@ -99,9 +97,9 @@ def enhance_folder(
     ledger.gather()
 
 
-def _chunks(config: EnhanceConfig, ckpt: Path, loaded: Loaded) -> Chunks:
+def _chunks(config: EnhanceConfig, ckpt: Path, model: Enhancer) -> Chunks:
     """The parts of long files. Raises `UserError` where they are shorter than what the model was trained on."""
-    settings = loaded.model.settings
+    settings = model.settings
     rate, hop = settings["sample_rate"], settings["hop_length"]
     crop_s = (_crop_frames(ckpt) - 1) * hop / rate
     if 0 < config.chunk_s < crop_s:
@@ -109,7 +107,7 @@ def _chunks(config: EnhanceConfig, ckpt: Path, loaded: Loaded) -> Chunks:
             f"--chunk_s {config.chunk_s:g} is shorter than the {crop_s:.2f} s that the model was trained on; "
             f"use {math.ceil(10 * crop_s) / 10:g} or more"
         )
-    return Chunks.of(config.chunk_s, config.overlap_s, rate, hop, loaded.model.backbone.frame_multiple)
+    return Chunks.of(config.chunk_s, config.overlap_s, rate, hop, model.backbone.frame_multiple)
 
 
 def _crop_frames(ckpt: Path) -> int:
@@ -139,19 +137,19 @@ def _say_bandwidth(config: EnhanceConfig, jobs: list[Job], rate: int) -> None:
         print(f"{len(above)} files are above {rate} Hz: their sound above {rate / 2000:g} kHz {fate}")
 
 
-def _sampler_settings(config: EnhanceConfig, typed: dict[str, Any], loaded: Loaded) -> SamplerSettings:
+def _sampler_settings(config: EnhanceConfig, typed: dict[str, Any], model: Enhancer) -> SamplerSettings:
     """The checkpoint's sampler with what was typed. A setting that the sampler does not have is refused."""
-    settings = dataclasses.replace(loaded.model.sampler, **typed)
+    settings = dataclasses.replace(model.sampler, **typed)
     try:
-        name = sampler_name(settings, loaded.model.sde)
+        name = sampler_name(settings, model.sde)
     except ValueError as error:
         raise UserError(f"--sampler: {error}") from None
     meaningless = typed.keys() - SETTINGS_OF[name] - {"sampler"}
-    if config.t_eps is not None and isinstance(loaded.model.sde, SBVE):
+    if config.t_eps is not None and isinstance(model.sde, SBVE):
         meaningless |= {"t_eps"}
     for setting in sorted(meaningless):
         raise UserError(f"--{setting} has no meaning for the sampler {name}; leave it out or choose another --sampler")
-    check_sampler(settings, loaded.model.objective.name)
+    check_sampler(settings, model.objective.name)
     return settings
 
 
@@ -159,15 +157,15 @@ def _run_name(ckpt: Path) -> str:
     return ckpt.parent.parent.name if ckpt.parent.name == "checkpoints" else ckpt.stem
 
 
-def _check_reference(config: EnhanceConfig, ckpt: Path, plan: Plan, loaded: Loaded) -> None:
+def _check_reference(config: EnhanceConfig, ckpt: Path, plan: Plan, model: Enhancer) -> None:
     """Raise `UserError` where the model cannot use the references that are asked for."""
-    if loaded.model.encoder is None:
+    if model.encoder is None:
         asked = (
             config.noise_ref or config.noise_ref_dir or config.oracle_noise or config.reference not in (None, "none")
         )
         if asked:
             raise UserError(f"{ckpt}: has no noise encoder; leave the reference out")
-    elif loaded.model.cond_drop_prob == 0 and plan.protocol in ("none", "self"):
+    elif model.cond_drop_prob == 0 and plan.protocol in ("none", "self"):
         raise UserError(
             f"{ckpt}: was trained without dropping references, so its null condition is untrained; give a reference "
             "(--noise_ref, --noise_ref_dir, --reference estimated)"
@@ -180,11 +178,11 @@ def _say_folders(config: EnhanceConfig, noisy: Path, out: Path) -> None:
 
 
 def _say(
-    config: EnhanceConfig, ckpt: Path, plan: Plan, loaded: Loaded, settings: SamplerSettings, guided: RunGuidance
+    config: EnhanceConfig, ckpt: Path, plan: Plan, model: Enhancer, settings: SamplerSettings, guided: RunGuidance
 ) -> None:
     default = "" if config.reference else " (the default; choose with --reference)"
     references = {
-        "none": "none, the null condition" if loaded.model.encoder is not None else "none, the model takes none",
+        "none": "none, the null condition" if model.encoder is not None else "none, the model takes none",
         "file": str(config.noise_ref),
         "folder": str(plan.reference_dir),
         "disjoint": f"disjoint, {plan.reference_dir}" + ("" if config.reference else " (found beside noisy/)"),
@@ -192,12 +190,12 @@ def _say(
         "estimated": f"estimated from each noisy file alone{default}",
         "self": "self, what a first pass without reference takes away",
     }
-    kind = "published checkpoint" if loaded.published else "checkpoint"
+    kind = "published checkpoint" if model.published else "checkpoint"
     print(f"{kind}: {ckpt}" + ("" if config.ckpt else " (the newest; choose with --ckpt)"))
-    if not loaded.averaged:
+    if not model.averaged:
         print("warning: the checkpoint holds no averaged weights; the raw ones are used")
     print(f"references: {references.get(plan.protocol, f'{plan.protocol}, {plan.reference_dir}')}")
-    name = sampler_name(settings, loaded.model.sde)
+    name = sampler_name(settings, model.sde)
     print(f"sampler: {name}, N = {settings.N}; {guided.said()}")
     if plan.protocol == "none" and guided.needs_reference:
         w = ADAPTIVE if guided.settings.is_adaptive else f"{guided.settings.scale:g}"

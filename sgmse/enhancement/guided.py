@@ -13,30 +13,25 @@ from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import save_figure
-from sgmse.diffusion.adaptive import Familiarity, strength
-from sgmse.diffusion.guidance import ADAPTIVE, Guidance, GuidanceSettings
+from sgmse.diffusion.adaptive import Familiarity
+from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.lookup import Protocol
 from sgmse.enhancement.test_set import Job
-from sgmse.model import checkpoints
-from sgmse.model.enhancer import EnhancementModel
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 
 PICTURE = "adaptive_guidance.png"
 
 
 @dataclass(frozen=True)
 class RunGuidance:
-    """What guides every file of a run. weak_sha256: of the weaker model's checkpoint."""
+    """What guides every file of a run; familiarity: of the training references, for the adaptive scale."""
 
-    guidance: Guidance
+    settings: GuidanceSettings
     jobs: Sequence[Job]
     seed: int
-    weak_sha256: str | None = None
-
-    @property
-    def settings(self) -> GuidanceSettings:
-        return self.guidance.settings
+    weak: Enhancer | None = None
+    familiarity: Familiarity | None = None
 
     @property
     def needs_reference(self) -> bool:
@@ -55,7 +50,7 @@ class RunGuidance:
 
     def told(self) -> dict[str, Any]:
         """Every setting, for run.json."""
-        values = vars(self.settings) | {"weak_sha256": self.weak_sha256}
+        values = vars(self.settings) | {"weak_sha256": None if self.weak is None else self.weak.checkpoint_sha256}
         return values if self.settings.is_adaptive else values | {"guidance_scale": self.settings.scale}
 
     def said(self) -> str:
@@ -71,19 +66,18 @@ class RunGuidance:
 
     def noted(self, distance: float) -> dict[str, float | None]:
         """For run.json: the distance of a file's reference (None: it said nothing) and its w."""
-        s = self.settings
-        w = strength(torch.tensor(distance), s.adaptive_full, s.adaptive_near, s.adaptive_far).item()
+        w = self.settings.scale_at(torch.tensor(distance)).item()
         return {"distance": round(distance, 4) if math.isfinite(distance) else None, "guidance_scale": round(w, 4)}
 
     def draw(self, noted: Mapping[str, Mapping[str, float | None]], path: Path) -> None:
         """The curve of w over the distance, the training references below it and the files of the run on it."""
-        if self.guidance.familiarity is not None:
-            _draw(self.settings, self.guidance.familiarity, noted, path)
+        if self.familiarity is not None:
+            _draw(self.settings, self.familiarity, noted, path)
 
 
 def prepare(
     settings: GuidanceSettings,
-    model: NoiseCondScoreModel,
+    model: Enhancer,
     ckpt: Path,
     jobs: Sequence[Job],
     protocol: Protocol,
@@ -93,19 +87,19 @@ def prepare(
 ) -> RunGuidance:
     """Load and check what guidance needs. Raises `UserError` where the model or the references do not allow it."""
     check_guidance_fits(str(ckpt), settings, model, t_eps)
-    run = RunGuidance(Guidance(settings), jobs, seed)
+    run = RunGuidance(settings, jobs, seed)
     if run.needs_other and protocol != "none":
         _check_others(jobs, protocol)
     if settings.is_adaptive:
-        return RunGuidance(Guidance(settings, familiarity=_familiarity(ckpt, model)), jobs, seed)
+        return RunGuidance(settings, jobs, seed, familiarity=_familiarity(ckpt, model))
     if settings.weak_ckpt is None:
         return run
-    weak = checkpoints.load_model(Path(settings.weak_ckpt), encoder_checkpoint)
-    check_weak(settings.weak_ckpt, weak.model, model)
-    return RunGuidance(Guidance(settings, weak=weak.model.to(model.device)), jobs, seed, weak.sha256)
+    weak = Enhancer.from_checkpoint(settings.weak_ckpt, model.device.type, encoder_checkpoint)
+    check_weak(settings.weak_ckpt, weak, model)
+    return RunGuidance(settings, jobs, seed, weak)
 
 
-def _familiarity(ckpt: Path, model: NoiseCondScoreModel) -> Familiarity:
+def _familiarity(ckpt: Path, model: Enhancer) -> Familiarity:
     if model.familiarity is None:
         raise UserError(
             f"{ckpt}: holds no statistics of its training references, which --guidance_scale {ADAPTIVE} needs; use a "
@@ -143,7 +137,7 @@ def _draw(
     training = familiarity.training()
     furthest = max(1.2 * settings.adaptive_far, *(1.05 * float(distance or 0) for distance, _ in files), 0.0)
     grid = torch.linspace(0, furthest, 400)
-    curve = strength(grid, settings.adaptive_full, settings.adaptive_near, settings.adaptive_far)
+    curve = settings.scale_at(grid)
     figure = Figure(figsize=(6, 4), dpi=110, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot(grid.tolist(), curve.tolist(), color="C0", lw=2)
@@ -163,7 +157,7 @@ def _draw(
     save_figure(figure, path)
 
 
-def check_guidance_fits(ckpt: str, guidance: GuidanceSettings, model: EnhancementModel, t_eps: float) -> None:
+def check_guidance_fits(ckpt: str, guidance: GuidanceSettings, model: Enhancer, t_eps: float) -> None:
     """Raise `UserError` for guidance that the model of the checkpoint `ckpt` cannot follow."""
     interval, end = guidance.guidance_interval, model.sde.end_time
     if interval and not (len(interval) == 2 and t_eps <= interval[0] < interval[1] <= end):
@@ -184,7 +178,7 @@ def check_guidance_fits(ckpt: str, guidance: GuidanceSettings, model: Enhancemen
         )
 
 
-def check_weak(path: str, weak: EnhancementModel, model: EnhancementModel) -> None:
+def check_weak(path: str, weak: Enhancer, model: Enhancer) -> None:
     """Raise `UserError` unless the weaker model of autoguidance hears and predicts the same kind of thing."""
     for name in _OF_SPECTROGRAMS:
         if weak.settings[name] != model.settings[name]:

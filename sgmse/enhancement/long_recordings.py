@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,12 +10,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.data import audio, streams
+from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.disagreement import Disagreement
 from sgmse.enhancement.recordings import HEAD_S, Done, Reference, Work, kept_subtype, mean_of, recorded, unrelated
 from sgmse.enhancement.test_set import Job
 from sgmse.model.chunking import Span, joined, windows
-from sgmse.model.enhancer import Enhanced, Heard
+from sgmse.model.enhancer import Enhanced
 
 
 def enhance_long(work: Work, job: Job) -> Done:
@@ -30,8 +30,8 @@ def enhance_long(work: Work, job: Job) -> Done:
     waveform = None if waveform is None else waveform.to(peak.device).expand(len(peak), -1)
     other = unrelated(work, job)
     other = None if other is None else other.to(peak.device).expand(len(peak), -1)
-    heard = work.model.hear(waveform, peak, guidance=replace(work.guidance.guidance, unrelated=other))
-    parts = _Parts(work, job, spans, peak, heard)
+    encoded = work.model.encode_reference(waveform, peak, unrelated=other, weak=work.guidance.weak)
+    parts = _Parts(work, job, spans, encoded)
     noisy = windows(streams.read(job.noisy, work.rate, work.mix), spans)
     keeps = work.keeps_highband(info)
     enhanced = joined(parts.enhanced(noisy, difference=keeps), spans, work.chunks.overlap)
@@ -41,26 +41,28 @@ def enhance_long(work: Work, job: Job) -> Done:
         blocks = _added(streams.read(job.noisy, None, work.mix), blocks)
     written = streams.write(job.output, blocks, info.sample_rate, len(peak), kept_subtype(info, job.output))
     nfe, passes = reference.nfe + parts.nfe, reference.passes + parts.passes
-    distance = None if heard.distance is None else heard.distance.mean().item()
+    distance = None if parts.distance is None else parts.distance.mean().item()
     disagreement = parts.disagreement.value if work.config.num_samples > 1 else None
-    return Done(info.seconds, nfe, passes, written, bool(heard.is_null.any()), reference.name, disagreement, distance)
+    return Done(info.seconds, nfe, passes, written, bool(encoded.is_null.any()), reference.name, disagreement, distance)
 
 
 class _Parts:
     """Enhances the parts of one recording and keeps what they cost: nfe and passes of one part, all samples."""
 
-    def __init__(self, work: Work, job: Job, spans: list[Span], peak: Tensor, heard: Heard) -> None:
-        self.work, self.job, self.spans, self.peak, self.heard = work, job, spans, peak, heard
+    def __init__(self, work: Work, job: Job, spans: list[Span], reference: EncodedReference) -> None:
+        self.work, self.job, self.spans, self.reference = work, job, spans, reference
         self.disagreement = Disagreement(work.model.transform)
         self.nfe = self.passes = 0
+        self.distance: Tensor | None = None
 
     def enhanced(self, noisy: Iterable[np.ndarray], difference: bool) -> Iterator[np.ndarray]:
         """Parts [C, n] → the mean of their samples [C, n], or by how much that differs from the input."""
         numbered = zip(noisy, self.spans, strict=True)
         for part, (start, _) in tqdm(numbered, total=len(self.spans), desc=self.job.noisy.name, leave=False):
-            window = torch.from_numpy(part).to(self.peak.device)
+            window = torch.from_numpy(part).to(self.reference.peak.device)
             samples = [self._sample(window, start, k) for k in range(self.work.config.num_samples)]
             self.nfe, self.passes = sum(s.nfe for s in samples), sum(s.passes for s in samples)
+            self.distance = samples[0].distance
             waveforms = [sample.waveform for sample in samples]
             if len(waveforms) > 1:
                 self.disagreement.add(torch.stack(waveforms))
@@ -68,15 +70,21 @@ class _Parts:
             yield (mean - window if difference else mean).cpu().numpy()
 
     def _sample(self, window: Tensor, start: int, sample: int) -> Enhanced:
-        return enhance_part(self.work, self.job, window, start, self.peak, self.heard, sample)
+        return enhance_part(self.work, self.job, window, start, self.reference, self.work.guidance.settings, sample)
 
 
 def enhance_part(
-    work: Work, job: Job, window: Tensor, start: int, peak: Tensor, heard: Heard, sample: int = 0
+    work: Work,
+    job: Job,
+    window: Tensor,
+    start: int,
+    reference: EncodedReference,
+    guidance: GuidanceSettings,
+    sample: int = 0,
 ) -> Enhanced:
     """One sample of a part [C, n] that begins at `start`; parts draw the same noise where they overlap."""
     noise = FrameNoise(work.keys(job, len(window), sample), start // work.chunks.hop)
-    return work.model.enhance_heard(window, peak, heard, noise, sampler=work.sampler, t_eps=work.t_eps)
+    return work.model.enhance_batch(window, reference, noise, guidance, work.sampler, work.t_eps)
 
 
 def _reference(work: Work, job: Job, peak: Tensor) -> Reference:
@@ -86,7 +94,7 @@ def _reference(work: Work, job: Job, peak: Tensor) -> Reference:
     seconds = work.chunks.size / work.rate
     head = torch.from_numpy(np.atleast_2d(audio.read(job.noisy, work.rate, duration_s=seconds, mono=work.mix)))
     head = head.to(peak.device)
-    first = enhance_part(work, job, head, 0, peak, work.model.hear(None, peak))
+    first = enhance_part(work, job, head, 0, work.model.encode_reference(None, peak), GuidanceSettings())
     return Reference(head - first.waveform, "self", first.nfe, first.passes)
 
 

@@ -20,7 +20,7 @@ from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.lookup import borrowed, look_up
 from sgmse.enhancement.test_set import Files, check_inputs, find_files
 from sgmse.evaluation import scores as evaluation
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 
 Protocol = Literal["matched", "same_class", "mismatched", "louder", "softer", "shuffled", "estimated", "null", "oracle"]
@@ -97,7 +97,7 @@ class SetReferences:
         return audio.read(self.files.jobs[place].noisy, rate) - audio.read(self.files.clean[place], rate)
 
 
-def open_set(folder: Path, model: NoiseCondScoreModel, max_files: int | None, seed: int) -> SetReferences:
+def open_set(folder: Path, model: Enhancer, max_files: int | None, seed: int) -> SetReferences:
     """The files of a test set (`max_files`: spread over it), all checked, and what can be run on them with a model."""
     if not (folder / "noisy").is_dir() or not (folder / "clean").is_dir():
         raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set")

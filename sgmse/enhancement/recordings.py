@@ -20,7 +20,7 @@ from sgmse.enhancement.guided import RunGuidance
 from sgmse.enhancement.lookup import Protocol
 from sgmse.enhancement.test_set import Job
 from sgmse.model.chunking import Chunks
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 
 HEAD_S = 120.0  # of a recording that is enhanced in parts, its own reference is made from so much of its beginning
@@ -30,7 +30,7 @@ HEAD_S = 120.0  # of a recording that is enhanced in parts, its own reference is
 class Work:
     """What is the same for all recordings of a run. chunks: the parts of long ones."""
 
-    model: NoiseCondScoreModel
+    model: Enhancer
     sampler: SamplerSettings
     t_eps: float
     guidance: RunGuidance

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.data import audio
-from sgmse.diffusion.guidance import Guidance
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement import disagreement
 from sgmse.enhancement.disagreement import Disagreement
 from sgmse.enhancement.engine import Row, RowResult, buckets, enhance_rows
@@ -91,7 +91,7 @@ class Runner:
         for job, waveform, reference in files:
             other = unrelated(work, job)
             rows += [row for k in samples for row in _rows(work, job, waveform, reference.waveform, k, other)]
-        results = iter(self._pass(rows, work.guidance.guidance))
+        results = iter(self._pass(rows, work.guidance.settings))
         done = []
         for job, waveform, reference in files:
             own = [[next(results) for _ in waveform] for _ in samples]
@@ -104,7 +104,7 @@ class Runner:
         if work.protocol != "self":
             return [recorded(work, job, waveform.mean(axis=0)) for job, waveform in zip(jobs, noisy, strict=True)]
         rows = [row for job, waveform in zip(jobs, noisy, strict=True) for row in _rows(work, job, waveform)]
-        results = iter(self._pass(rows, 1.0))
+        results = iter(self._pass(rows, GuidanceSettings()))
         references = []
         for waveform in noisy:
             first = [next(results) for _ in waveform]
@@ -112,9 +112,10 @@ class Runner:
             references.append(Reference(removed, "self", first[0].nfe, first[0].passes))
         return references
 
-    def _pass(self, rows: list[Row], guidance: Guidance | float) -> list[RowResult]:
+    def _pass(self, rows: list[Row], guidance: GuidanceSettings) -> list[RowResult]:
         work = self.work
-        return enhance_rows(work.model, rows, work.config.batch_size, guidance, work.sampler, work.t_eps)
+        weak = work.guidance.weak if guidance.guidance == "auto" else None
+        return enhance_rows(work.model, rows, work.config.batch_size, guidance, work.sampler, work.t_eps, weak)
 
     def _finish(self, job: Job, noisy: np.ndarray, reference: Reference, own: list[list[RowResult]]) -> Done:
         """Write the mean of a file's samples, each a result per channel."""

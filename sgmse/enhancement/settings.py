@@ -11,7 +11,7 @@ from typing import get_args
 from sgmse.common.errors import UserError
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SETTINGS_OF, SamplerSettings, Schedule, sampler_name
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -62,7 +62,7 @@ def parse_interval(text: str) -> Interval | None:
     return interval
 
 
-def parse_sampler(text: str, model: NoiseCondScoreModel) -> SamplerSettings:
+def parse_sampler(text: str, model: Enhancer) -> SamplerSettings:
     """`NAME` or `NAME:SCHEDULE`, laid over the sampler of the checkpoint. Raises `UserError` where it does not fit."""
     name, _, schedule = text.partition(":")
     known = ("auto", *SETTINGS_OF)
@@ -83,7 +83,7 @@ def parse_sampler(text: str, model: NoiseCondScoreModel) -> SamplerSettings:
 
 
 def cells(
-    model: NoiseCondScoreModel,
+    model: Enhancer,
     samplers: Sequence[str],
     steps: Sequence[int],
     scales: Sequence[float] | None,
@@ -108,7 +108,7 @@ def _combined(
         yield Cell(settings, scale, None if scale in (0, 1) else interval)
 
 
-def _checked_scales(model: NoiseCondScoreModel, scales: Sequence[float] | None) -> Sequence[float]:
+def _checked_scales(model: Enhancer, scales: Sequence[float] | None) -> Sequence[float]:
     guidable = model.encoder is not None and model.cond_drop_prob > 0
     if scales is None:
         return SCALES if guidable else (1.0,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sgmse.data import audio
+from sgmse.diffusion.guidance import EncodedReference
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.acceleration import Precision, autocast
 from sgmse.enhancement.settings import Cell
 from sgmse.enhancement.test_set import Files
 from sgmse.evaluation import metrics
-from sgmse.model.enhancer import Enhanced, Heard
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhanced, Enhancer
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,19 @@ class Group:
     Args:
         names: of the files, below noisy/.
         noisy: [B, N] at the model's rate. length [B]: samples of each.
-        peak: [B].
-        heard: the encoded references.
+        reference: encoded.
         clean: waveforms [N] at the rate of the metrics.
     """
 
     names: list[str]
     noisy: Tensor
     length: Tensor
-    peak: Tensor
-    heard: Heard
+    reference: EncodedReference
     clean: list[np.ndarray]
 
 
 @torch.no_grad()
-def grouped(model: NoiseCondScoreModel, files: Files, batch_size: int) -> list[Group]:
+def grouped(model: Enhancer, files: Files, batch_size: int) -> list[Group]:
     """Up to `batch_size` files of equally many frames (after padding) each, so that no file pads another's spectrogram.
 
     Results then equal those of the files alone up to rounding: each is transformed and padded on its own, and draws
@@ -59,7 +57,7 @@ def grouped(model: NoiseCondScoreModel, files: Files, batch_size: int) -> list[G
     return [_group(model, files, members, noisy) for members in groups]
 
 
-def _group(model: NoiseCondScoreModel, files: Files, members: Sequence[int], noisy: Sequence[Tensor]) -> Group:
+def _group(model: Enhancer, files: Files, members: Sequence[int], noisy: Sequence[Tensor]) -> Group:
     jobs, rate = [files.jobs[i] for i in members], model.settings["sample_rate"]
     waveforms = pad_sequence([noisy[i] for i in members], batch_first=True).to(model.device)
     peak = waveforms.abs().amax(dim=-1)
@@ -68,34 +66,32 @@ def _group(model: NoiseCondScoreModel, files: Files, members: Sequence[int], noi
         [files.names[i] for i in members],
         waveforms,
         torch.tensor([len(noisy[i]) for i in members]),
-        peak,
-        hear(model, peak, found),
+        encode_references(model, peak, found),
         [audio.read(files.clean[i], metrics.SAMPLE_RATE) for i in members],
     )
 
 
 @torch.no_grad()
-def hear(model: NoiseCondScoreModel, peak: Tensor, references: Sequence[np.ndarray | None]) -> Heard:
+def encode_references(model: Enhancer, peak: Tensor, references: Sequence[np.ndarray | None]) -> EncodedReference:
     """References [M] at the model's rate (None: the null) of files with these peaks [B], encoded."""
     found = [torch.zeros(1) if reference is None else torch.from_numpy(reference) for reference in references]
     length = torch.tensor([len(reference) for reference in found], device=model.device)
-    return model.hear(pad_sequence(found, batch_first=True).to(model.device), peak, length)
+    return model.encode_reference(pad_sequence(found, batch_first=True).to(model.device), peak, length)
 
 
-def enhance(
-    model: NoiseCondScoreModel, group: Group, cell: Cell, t_eps: float, seed: int, precision: Precision
-) -> Enhanced:
+def enhance(model: Enhancer, group: Group, cell: Cell, t_eps: float, seed: int, precision: Precision) -> Enhanced:
     """One cell for one group. For each mono file it is what the enhancement command makes with these settings.
 
     Every cell draws the same noise for a file, a function of `seed` and its name.
     """
     noise = FrameNoise([f"{seed} {Path(name).name} 0 0" for name in group.names])
-    heard = replace(group.heard, scale=cell.guidance_scale, settings=cell.guidance)
     with autocast(model.device, precision):
-        return model.enhance_heard(group.noisy, group.peak, heard, noise, cell.sampler, t_eps, group.length)
+        return model.enhance_batch(
+            group.noisy, group.reference, noise, cell.guidance, cell.sampler, t_eps, group.length
+        )
 
 
-def at_metric_rate(model: NoiseCondScoreModel, group: Group, waveform: Tensor) -> list[np.ndarray]:
+def at_metric_rate(model: Enhancer, group: Group, waveform: Tensor) -> list[np.ndarray]:
     """Waveforms [B, N] of a group at the model's rate → each at the rate of the metrics, as long as its clean one."""
     found = []
     rows, lengths = waveform.float().cpu().numpy(), group.length.tolist()

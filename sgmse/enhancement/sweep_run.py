@@ -16,7 +16,7 @@ from sgmse.enhancement.settings import Cell, Key
 from sgmse.enhancement.sweep_groups import Group, at_metric_rate, enhance
 from sgmse.enhancement.sweep_scoring import Score
 from sgmse.evaluation.kept import KEY, Kept
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 
 NOISY: Key = ("noisy", 0, 1.0, "none")
 
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 class Sweep:
     """What all cells share."""
 
-    model: NoiseCondScoreModel
+    model: Enhancer
     groups: list[Group]
     t_eps: float
     seed: int

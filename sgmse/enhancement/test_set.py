@@ -13,7 +13,7 @@ from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora, streams
 from sgmse.enhancement.lookup import Lookup, Protocol, look_up
 from sgmse.evaluation import scores as evaluation
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 
 
@@ -137,7 +137,7 @@ class Files:
     protocol: Protocol
 
 
-def find_files(config: EnhanceConfig, out_dir: Path, model: NoiseCondScoreModel, max_files: int | None) -> Files:
+def find_files(config: EnhanceConfig, out_dir: Path, model: Enhancer, max_files: int | None) -> Files:
     """The files of SET/noisy with the references that `config` asks for and the partners in SET/clean, all checked.
 
     `max_files` are spread evenly over the set.

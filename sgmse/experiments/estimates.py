@@ -18,9 +18,9 @@ from sgmse.experiments import sets
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK, Experiment
 from sgmse.experiments.plan import Plan, Training
 from sgmse.experiments.scales import VALID, Scale, encoder_kind, pretrained
-from sgmse.model.build import build_model
+from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
-from sgmse.settings.config import ModelConfig
+from sgmse.settings.config import ModelConfig, TrainConfig
 
 BYTES_PER_PARAMETER = 16  # of a checkpoint: weight, two moments of Adam, averaged weight, each in 32 bit
 CHECKPOINTS_OF_CHOICE = 2  # best_pesq.ckpt and last.ckpt are tried
@@ -127,7 +127,8 @@ def parameters(training: Training) -> int:
             tower = int(1e6 * float(encoder_class(values["encoder"]).card.parameters.split()[0]))
         values |= {"encoder": "sequence"}  # stands for it: what is around the pretrained network is about as large
     with torch.device("meta"):
-        model = build_model(cli.take(ModelConfig, values), cli.take(SamplerSettings, values))
+        train = cli.take(TrainConfig, values)
+        model = NoiseCondScoreModel(cli.take(ModelConfig, values), cli.take(SamplerSettings, values), train)
     return sum(p.numel() for p in model.parameters()) + tower
 
 

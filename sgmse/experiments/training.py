@@ -20,6 +20,7 @@ from sgmse.experiments.commands import call
 from sgmse.experiments.run_dir import alone
 from sgmse.experiments.work import Product, Products, Work
 from sgmse.model import checkpoints
+from sgmse.model.enhancer import Enhancer
 from sgmse.training import run as runs
 from sgmse.training.saving import read_validations
 
@@ -109,11 +110,11 @@ def outcome(work: Work, cell: Cell) -> Product:
     """What tables tell of a training, and the hashes of the checkpoints to choose from."""
     folder = work.run(cell.name, cell.seed)
     found = candidates(folder)
-    loaded = checkpoints.load_model(found[0])
+    model = Enhancer.from_checkpoint(found[0], "cpu")
     count = {True: 0, False: 0}
-    for parameter in loaded.model.parameters():
+    for parameter in model.parameters():
         count[parameter.requires_grad] += parameter.numel()
-    encoder = loaded.model.encoder
+    encoder = model.encoder
     return {
         "steps": int(checkpoints.read(folder / "checkpoints" / "last.ckpt")["global_step"]),
         "minutes": round(minutes(folder / "validation.csv"), 2),

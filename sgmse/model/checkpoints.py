@@ -1,4 +1,4 @@
-"""Checkpoints: ours, which hold data and no code, and those that sp-uhh/sgmse publishes."""
+"""Checkpoints as plain data: ours, which hold no code, and those that sp-uhh/sgmse publishes."""
 
 from __future__ import annotations
 
@@ -12,45 +12,39 @@ import torch
 from torch import Tensor
 
 from sgmse.common.errors import UserError
-from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.encoders.weights import identity, other_weights
-from sgmse.model.build import build_model
-from sgmse.model.score_model import NoiseCondScoreModel
-from sgmse.networks.published import rename
+from sgmse.encoders.weights import identity
 from sgmse.settings.config import ModelConfig
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model for use, on the CPU, with the averaged weights in place.
+class Checkpoint:
+    """What a checkpoint says about a model for use.
 
-    averaged: False when the checkpoint holds no average and the raw weights are used.
-    published: the checkpoint is one of sp-uhh/sgmse. sha256: the first 16 digits of the file's hash.
+    Args:
+        config, sampler: the settings that rebuild it.
+        weights: by parameter name, averaged where there is an average; those of a published one by its own names.
+        averaged: False when the checkpoint holds no average and these are the raw weights.
+        published: the checkpoint is one of sp-uhh/sgmse.
+        sha256: the first 16 digits of the file's hash.
+        encoder_identity: of a frozen encoder, whose weights are not in the checkpoint.
+        familiarity: the statistics of the training references, if there are any.
     """
 
-    model: NoiseCondScoreModel
+    config: ModelConfig
+    sampler: SamplerSettings
+    weights: dict[str, Tensor]
     averaged: bool
     published: bool
     sha256: str
+    encoder_identity: str | None = None
+    familiarity: dict[str, Tensor] | None = None
 
 
-def load_model(path: Path, encoder_checkpoint: str | None = None) -> Loaded:
-    """Rebuild the model of a checkpoint. Raises `UserError` for a file that is no checkpoint or does not fit.
-
-    `encoder_checkpoint`: where the weights of a frozen encoder are, if neither where they were in training nor cached.
-    """
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a checkpoint says about a model. Raises `UserError` for a file that is no checkpoint of a model."""
     content = read(path)
-    try:
-        loaded = _load_ours(path, content, encoder_checkpoint) if is_ours(content) else _load_published(path, content)
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).strip("'\"").split())[:200]
-        raise UserError(
-            f"{path}: does not fit the model its settings describe ({reason}); use another checkpoint"
-        ) from None
-    if not all(torch.isfinite(weight).all() for weight in loaded.model.state_dict().values()):
-        raise UserError(f"{path}: holds weights that are no numbers, its training diverged; use an earlier checkpoint")
-    return loaded
+    return _read_ours(path, content) if is_ours(content) else _read_published(path, content)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -81,26 +75,25 @@ def stored_settings(content: dict[str, Any]) -> tuple[ModelConfig, SamplerSettin
     return _pick(ModelConfig, stored), _pick(SamplerSettings, stored)
 
 
-def _load_ours(path: Path, content: dict[str, Any], encoder_checkpoint: str | None) -> Loaded:
+def _read_ours(path: Path, content: dict[str, Any]) -> Checkpoint:
     config, sampler = stored_settings(content)
-    stored = config.encoder_checkpoint
-    if encoder_checkpoint is not None or (stored not in (None, "random") and not Path(str(stored)).exists()):
-        config = dataclasses.replace(config, encoder_checkpoint=encoder_checkpoint)
-    model = build_model(config, sampler, from_checkpoint=True)
-    found = None if model.encoder is None else model.encoder.identity
-    if config.freeze_encoder and found != content.get("encoder_identity"):
-        raise other_weights(path, config.encoder, content.get("encoder_identity"), found)
-    weights = dict(content["state_dict"])
     averaged = "average" in content
-    if averaged:
-        weights |= content["average"]["weights"]
-    model.load_state_dict(weights)
-    if "familiarity" in content:
-        model.familiarity = Familiarity.from_state(content["familiarity"])
-    return Loaded(model.eval(), averaged, False, identity(path))
+    weights = content["state_dict"] | (content["average"]["weights"] if averaged else {})
+    # the heads of the auxiliary losses serve training only
+    weights = {name: weight for name, weight in weights.items() if not name.startswith("auxiliary.")}
+    return Checkpoint(
+        config,
+        sampler,
+        weights,
+        averaged,
+        published=False,
+        sha256=identity(path),
+        encoder_identity=content.get("encoder_identity"),
+        familiarity=content.get("familiarity"),
+    )
 
 
-def _load_published(path: Path, content: dict[str, Any]) -> Loaded:
+def _read_published(path: Path, content: dict[str, Any]) -> Checkpoint:
     h = content.get("hyper_parameters")
     if not isinstance(h, dict) or "backbone" not in h or "sde" not in h:
         raise UserError(f"{path}: is a checkpoint of another model; use one made by train.py or by sp-uhh/sgmse")
@@ -117,15 +110,13 @@ def _load_published(path: Path, content: dict[str, Any]) -> Loaded:
         values |= {"c_in": "1", "c_out": "1", "c_skip": "0", "network_scaling": "none"}
     config = ModelConfig(**values, sample_rate=_rate(h), encoder="none", cond_drop_prob=0.0)
     sampler = SamplerSettings(N=h.get("N", 30), snr=0.5, published_bridge=bridge)
-    model = build_model(config, sampler)
     names = [name for name in content["state_dict"] if name.startswith("dnn.")]
     weights = {name: content["state_dict"][name] for name in names}
     averaged = "ema" in content
     if averaged:  # a plain list in the order of the parameters
         weights = dict(zip(names, content["ema"]["shadow_params"], strict=True))
     weights = {name.removeprefix("dnn."): w for name, w in weights.items() if isinstance(w, Tensor)}
-    model.backbone.load_state_dict(rename(model.backbone, weights))
-    return Loaded(model.eval(), averaged, True, identity(path))
+    return Checkpoint(config, sampler, weights, averaged, published=True, sha256=identity(path))
 
 
 # settings that carry over as they are

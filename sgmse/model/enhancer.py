@@ -1,33 +1,53 @@
-"""What a model needs to enhance: encode the reference, predict, sample."""
+"""`Enhancer`: encode the reference once, predict, sample; waveforms in, waveforms out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self, TypeVar
 
-import pytorch_lightning as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sgmse.common.errors import UserError
+from sgmse.common.machine import device as find_device
+from sgmse.data import audio
+from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.conditioning import Condition
-from sgmse.diffusion.guidance import Guidance, GuidanceSettings, Guide, Negative
-from sgmse.diffusion.losses import Objective
-from sgmse.diffusion.precondition import Preconditioner
-from sgmse.diffusion.samplers import Noise, SamplerSettings, sample
-from sgmse.diffusion.sde import SDE, per_item
-from sgmse.diffusion.transform import PadMode, SpectrogramTransform, pad_frames
-from sgmse.encoders.base import NoiseEncoder
+from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings, Guide
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.samplers import Noise, SamplerSettings, sample, sampler_name
+from sgmse.diffusion.sde import per_item
+from sgmse.diffusion.transform import PadMode
 from sgmse.encoders.levels import reference_statistics
-from sgmse.networks.ncsnpp import NCSNpp
+from sgmse.encoders.weights import other_weights
+from sgmse.model.build import (
+    make_backbone,
+    make_encoder,
+    make_null,
+    make_objective,
+    make_preconditioner,
+    make_sde,
+    make_transform,
+)
+from sgmse.model.checkpoints import read_checkpoint
+from sgmse.model.chunking import Chunks, joined
+from sgmse.model.waveforms import check_parts, to_array, to_spectrograms, to_waveforms, too_short
+from sgmse.networks.published import rename
+from sgmse.settings.checks import check_model
+from sgmse.settings.config import ModelConfig
 
 SILENCE_RMS = 1e-5  # relative to the peak of the noisy speech; quieter references say nothing
+
+Waveform = TypeVar("Waveform", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
 class Enhanced:
     """waveform [B, N]; nfe: evaluations the sampler asked for; passes: network passes per item; null_reference [B].
 
-    distance [B]: of the references from those of the training, where guidance adapts to it.
+    distance [B]: of the references from those of the training, where guidance adapts to it; infinite for the null.
     """
 
     waveform: Tensor
@@ -37,42 +57,98 @@ class Enhanced:
     distance: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Heard:
-    """The references of a batch, encoded, and how they guide.
+class Enhancer(nn.Module):
+    """Score model s(x_t, y, z_r, t) of clean speech x given noisy speech y and the embedding z_r of a noise reference.
+
+    With no encoder it is SGMSE+ (or its bridge). Tensors of waveforms are at the model's rate.
 
     Args:
-        condition: None: the model takes none.
-        is_null: [B], those that said nothing.
-        negative: what guidance leads away from; None: no guidance.
-        scale: w, a number or [B].
-        distance: [B], from the references of the training, for the adaptive scale; infinite for the null.
-        settings: of the guidance.
+        config: what the model is made of.
+        sampler: the sampler used by default.
+        load_pretrained: False when a checkpoint is loaded next: weights that it holds are read from nowhere else.
+
+    Attributes:
+        settings: plain values that rebuild this model; stored in its checkpoints.
+        familiarity: statistics of the training references, for the adaptive guidance scale; None: not known.
+        checkpoint_sha256, averaged, published: of the checkpoint it comes from: the first 16 digits of its
+            hash, whether it held an average, whether it is one of sp-uhh/sgmse.
+
+    Raises:
+        UserError: settings that do not work together.
     """
 
-    condition: Condition | None
-    is_null: Tensor
-    negative: Negative | None
-    scale: float | Tensor
-    distance: Tensor | None
-    settings: GuidanceSettings
+    def __init__(self, config: ModelConfig, sampler: SamplerSettings, load_pretrained: bool = True) -> None:
+        super().__init__()
+        check_model(config, sampler)
+        self.settings, self.sampler = asdict(config) | asdict(sampler), sampler
+        self.t_eps = config.t_eps
+        self.cond_drop_prob = 0.0 if config.encoder == "none" else config.cond_drop_prob
+        self.pad_mode: PadMode = "zero" if config.backbone == "ncsnpp" else "reflect"
+        try:
+            self.transform, self.sde = make_transform(config), make_sde(config)
+            sampler_name(sampler, self.sde)
+            self.preconditioner = make_preconditioner(config, self.sde)
+            self.objective = make_objective(config)
+            self.backbone = make_backbone(config)
+            self.encoder = make_encoder(config, self.transform, load_pretrained)
+            self.null = make_null(config)
+        except ValueError as error:
+            raise UserError(f"{error}") from None
+        self.familiarity: Familiarity | None = None
+        self.checkpoint_sha256, self.averaged, self.published = "", False, False
 
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", encoder_checkpoint: str | None = None) -> Self:
+        """The model of a checkpoint, ours or one of sp-uhh/sgmse, with averaged weights, in evaluation mode.
 
-class EnhancementModel(pl.LightningModule):
-    """The half of `NoiseCondScoreModel` that enhances; the other half trains it."""
+        Args:
+            path: the checkpoint.
+            device: cpu, cuda, or auto: cuda where there is one.
+            encoder_checkpoint: weights of a frozen clap or panns encoder, if not where they were in training or cached.
 
-    transform: SpectrogramTransform
-    sde: SDE
-    preconditioner: Preconditioner
-    objective: Objective
-    pad_mode: PadMode
-    backbone: NCSNpp
-    encoder: NoiseEncoder | None
-    null: nn.Module | None
-    settings: dict[str, Any]
-    sampler: SamplerSettings
-    t_eps: float
-    cond_drop_prob: float
+        Raises:
+            UserError: the file is no checkpoint of a model like this, or the device is absent.
+        """
+        place, path = find_device(device), Path(path)
+        try:
+            model = cls._load(path, encoder_checkpoint)
+        except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).strip("'\"").split())[:200]
+            raise UserError(
+                f"{path}: does not fit the model its settings describe ({reason}); use another checkpoint"
+            ) from None
+        if not all(torch.isfinite(weight).all() for weight in model.state_dict().values()):
+            raise UserError(
+                f"{path}: holds weights that are no numbers, its training diverged; use an earlier checkpoint"
+            )
+        return model.eval().to(place)
+
+    @classmethod
+    def _load(cls, path: Path, encoder_checkpoint: str | None) -> Self:
+        checkpoint = read_checkpoint(path)
+        config, own_place = checkpoint.config, checkpoint.config.encoder_checkpoint
+        moved = own_place not in (None, "random") and not Path(str(own_place)).exists()
+        if encoder_checkpoint is not None or moved:
+            config = replace(config, encoder_checkpoint=encoder_checkpoint)
+        model = cls(config, checkpoint.sampler, load_pretrained=False)
+        found = None if model.encoder is None else model.encoder.identity
+        if config.freeze_encoder and found != checkpoint.encoder_identity:
+            raise other_weights(path, config.encoder, checkpoint.encoder_identity, found)
+        if checkpoint.published:
+            model.backbone.load_state_dict(rename(model.backbone, checkpoint.weights))
+        else:
+            model.load_state_dict(checkpoint.weights)
+        if checkpoint.familiarity is not None:
+            model.familiarity = Familiarity.from_state(checkpoint.familiarity)
+        model.checkpoint_sha256, model.published = checkpoint.sha256, checkpoint.published
+        model.averaged = checkpoint.averaged
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    # ---- the network with its reference ----
 
     def encode(self, reference: Tensor, length: Tensor) -> Condition | None:
         """References [B, M] with their lengths [B] → condition; items of length 0 get the null."""
@@ -90,44 +166,48 @@ class EnhancementModel(pl.LightningModule):
             return (output - x_t) / per_item(self.sde.std(t), x_t) ** 2
         return output
 
+    # ---- batches ----
+
     @torch.no_grad()
-    def hear(
+    def encode_reference(
         self,
         reference: Tensor | None,
         peak: Tensor,
         length: Tensor | None = None,
-        guidance: Guidance | float = 1.0,
-    ) -> Heard:
-        """What noise references [B, M] of lengths [B] (None: M) say beside noisy speech of peaks [B]. None: the null.
+        unrelated: Tensor | None = None,
+        unrelated_length: Tensor | None = None,
+        weak: Enhancer | None = None,
+    ) -> EncodedReference:
+        """Encode the noise references of a batch, in the scale of its noisy speech.
 
         A reference whose RMS is below 1e-5 of the peak says nothing and becomes the null.
-        """
-        guidance = Guidance.of(guidance)
-        condition, usable = self._condition(reference, peak, length)
-        distance = guidance.distance(condition)
-        if distance is not None:
-            distance = torch.where(usable, distance, torch.inf)
-        scale = guidance.scale(distance)
-        if guidance.weak is not None:
-            negative: Negative | None = guidance.weak.negative(reference, peak, length)
-        elif condition is None or self.null is None:
-            negative = None
-        else:
-            null = self.null(condition)
-            negative = Negative(null)
-            if guidance.unrelated is not None:
-                other = self._condition(guidance.unrelated, peak, guidance.unrelated_length)[0]
-                negative = Negative(null if other is None else other.where(usable, null))
-        return Heard(condition, ~usable, negative, scale, distance, guidance.settings)
 
-    def negative(self, reference: Tensor | None, peak: Tensor, length: Tensor | None) -> Negative:
-        """This model as the weaker one, with references as in `hear`."""
-        return Negative(self._condition(reference, peak, length)[0], self.predict)
+        Args:
+            reference: [B, M]; None: the null.
+            peak: [B], of the noisy speech.
+            length: [B], samples of each reference; None: M.
+            unrelated, unrelated_length: references of other files, which guidance leads away from (icg).
+            weak: the weaker model, whose prediction guidance leads away from (auto).
+                With neither of them guidance leads away from the null (cfg).
+        """
+        condition, usable = self._condition(reference, peak, length)
+        encoded = EncodedReference(peak, ~usable, condition)
+        if weak is not None:
+            negative = weak._condition(reference, peak, length)[0]
+            return replace(encoded, negative=negative, worse_network=weak.predict)
+        if condition is None or self.null is None:
+            return encoded
+        null = self.null(condition)
+        if unrelated is None:
+            return replace(encoded, negative=null)
+        other = self._condition(unrelated, peak, unrelated_length)[0]
+        assert other is not None
+        return replace(encoded, negative=other.where(usable, null))
 
     def _condition(
         self, reference: Tensor | None, peak: Tensor, length: Tensor | None
     ) -> tuple[Condition | None, Tensor]:
-        """References as in `hear` → condition, and which of them say something [B]."""
+        """References as in `encode_reference` → condition, and which of them say something [B]."""
         reference = torch.zeros_like(peak)[:, None] if reference is None else reference / _scale(peak)[:, None]
         length = torch.full_like(peak, reference.shape[-1]) if length is None else length
         usable = (reference.square().sum(dim=-1) / length.clamp_min(1)).sqrt() > SILENCE_RMS
@@ -137,78 +217,127 @@ class EnhancementModel(pl.LightningModule):
     def enhance_batch(
         self,
         noisy: Tensor,
-        reference: Tensor | None,
+        reference: EncodedReference,
         noise: Noise,
-        guidance: Guidance | float = 1.0,
+        guidance: GuidanceSettings | None = None,
         sampler: SamplerSettings | None = None,
         t_eps: float | None = None,
         length: Tensor | None = None,
-        reference_length: Tensor | None = None,
     ) -> Enhanced:
-        """Noisy speech [B, N] and noise references [B, M] (None: the null condition) → enhanced speech [B, N].
+        """Enhance noisy speech [B, N], N > n_fft / 2, with its encoded references. Digital silence stays silent.
 
-        Both in one scale: they are divided by the peak of the noisy speech, and the result is multiplied by it.
-        N must exceed n_fft / 2. `length`, `reference_length` [B]: samples of each item that are no padding (None: all);
-        the result is zero beyond. `noise` drives the sampler, e.g. `gaussian(generator)`. `guidance`: a number is the w
-        of classifier-free guidance.
+        Args:
+            noisy: whole recordings, or parts of those whose peaks `reference` knows.
+            noise: drives the sampler, e.g. `gaussian(generator)`.
+            guidance: how hard the reference is followed; None: w = 1.
+            sampler, t_eps: None: those of the model.
+            length: [B], samples of each item that are no padding; None: all. The result is zero beyond.
         """
-        peak = noisy.abs().amax(dim=-1)
-        heard = self.hear(reference, peak, reference_length, guidance)
-        return self.enhance_heard(noisy, peak, heard, noise, sampler, t_eps, length)
+        guidance = guidance or GuidanceSettings()
+        lengths = [noisy.shape[-1]] * len(noisy) if length is None else length.tolist()
+        multiple = self.backbone.frame_multiple
+        normalised = noisy / _scale(reference.peak)[:, None]
+        y, frames = to_spectrograms(self.transform, normalised, lengths, multiple, self.pad_mode)
+        distance = self._distance(reference) if guidance.is_adaptive else None
+        scale = guidance.scale if distance is None else guidance.scale_at(distance)
+        guide = Guide(self.predict, y, reference, scale, guidance, self.sde)
+        drawn = sample(guide, self.sde, y, noise, sampler or self.sampler, t_eps or self.t_eps)
+        # a peak of 0 makes silence of what the sampler drew
+        waveform = to_waveforms(self.transform, drawn.spectrogram, frames, lengths) * reference.peak[:, None]
+        return Enhanced(waveform, drawn.nfe, guide.passes, reference.is_null, distance)
+
+    def _distance(self, reference: EncodedReference) -> Tensor | None:
+        """[B]: how far references are from those of the training; infinite for the null, None without an encoder."""
+        if reference.condition is None:
+            return None
+        if self.familiarity is None:
+            raise UserError("the model knows no statistics of its training references; give a number as guidance scale")
+        return torch.where(reference.is_null, torch.inf, self.familiarity.distance(reference.condition.vector))
+
+    # ---- recordings at any rate, from Python ----
 
     @torch.no_grad()
-    def enhance_heard(
+    def enhance(
         self,
-        noisy: Tensor,
-        peak: Tensor,
-        heard: Heard,
-        noise: Noise,
-        sampler: SamplerSettings | None = None,
-        t_eps: float | None = None,
-        length: Tensor | None = None,
-    ) -> Enhanced:
-        """`enhance_batch` with references encoded before, and divided by peaks [B]: for the parts of a recording."""
-        scale = _scale(peak)[:, None]
-        lengths = [noisy.shape[-1]] * len(noisy) if length is None else length.tolist()
-        y, frames = self._spectrograms(noisy / scale, lengths)
-        guide = Guide(self.predict, y, heard.condition, heard.negative, heard.scale, heard.settings, self.sde)
-        drawn = sample(guide, self.sde, y, noise, sampler or self.sampler, t_eps or self.t_eps)
-        waveform = self._waveforms(drawn.spectrogram, frames, lengths) * scale
-        return Enhanced(waveform, drawn.nfe, guide.passes, heard.is_null, heard.distance)
+        waveform: Waveform,
+        sr: int,
+        noise_ref: np.ndarray | Tensor | str | Path | None = None,
+        noise_ref_sr: int | None = None,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
+        chunk_s: float = 0.0,
+        overlap_s: float = 1.0,
+    ) -> Waveform:
+        """Noisy speech [N] or [C, N] → enhanced speech of the same type, shape, rate, device and floating dtype.
 
-    def _spectrograms(self, waveform: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
-        """Padded waveforms [B, N] → spectrograms [B, 1, F, T] and the frames of each, as many as it has alone.
+        >>> model = NoiseCondScoreModel.from_checkpoint("logs/run/checkpoints/best_pesq.ckpt")
+        >>> enhanced = model.enhance(noisy, 48000, noise_ref="fan.wav", guidance_scale=1.5)
 
-        Each item is transformed and padded as if it were alone. Up to the longest follow frames from all over the item:
-        the network's normalisation sees them, and so changes less than with zeros.
+        Each channel is enhanced on its own; above half the model's rate the result is empty.
+
+        Args:
+            waveform: [N] or [C, N], floating point, in ±1 or any other scale.
+            sr: its rate in Hz; it is resampled to the model's and back.
+            noise_ref: a recording of the noise alone, in the scale of `waveform`: [M], or a file. None: no reference,
+                for a model without encoder or trained with dropping.
+            noise_ref_sr: the rate of `noise_ref`; None: `sr`. A file knows its own.
+            guidance_scale: w in u + w (c − u): 0 ignores the reference, 1 uses it, more follows it harder.
+            seed: drives samplers that draw noise.
+            chunk_s: enhance longer waveforms in cross-faded parts of so many seconds; 0: as a whole.
+            overlap_s: seconds that neighbouring parts share.
+
+        Raises:
+            UserError: a shape, type, rate or value that cannot be used, or a reference where the model takes none.
         """
-        multiple = self.backbone.frame_multiple
-        if min(lengths) == max(lengths):
-            y = pad_frames(self.transform(waveform[:, : lengths[0]]), multiple, self.pad_mode)
-            return y, [y.shape[-1]] * len(lengths)
-        items = [
-            pad_frames(self.transform(row[None, :n]), multiple, self.pad_mode)
-            for row, n in zip(waveform, lengths, strict=True)
-        ]
-        frames = [item.shape[-1] for item in items]
-        return torch.cat([_filled(item, max(frames)) for item in items]), frames
+        rate, n_fft, hop = (self.settings[name] for name in ("sample_rate", "n_fft", "hop_length"))
+        noisy = to_array(waveform, "waveform", sr)
+        reference = None if noise_ref is None else self._read_reference(noise_ref, noise_ref_sr or sr)
+        if noisy.shape[-1] * rate // sr <= n_fft // 2:
+            raise too_short("waveform", n_fft, rate)
+        check_parts(chunk_s, overlap_s)
+        self._check_reference(reference is not None, guidance_scale)
+        channels = torch.from_numpy(audio.resample(np.atleast_2d(noisy), sr, rate)).to(self.device)
+        reference = None if reference is None else reference.expand(len(channels), -1)
+        encoded = self.encode_reference(reference, channels.abs().amax(dim=-1))
+        guidance = GuidanceSettings(guidance_scale=guidance_scale)
+        chunks = Chunks.of(chunk_s, overlap_s, rate, hop, self.backbone.frame_multiple)
+        spans = chunks.spans(channels.shape[-1])
+        parts = []
+        for start, end in spans:
+            keys = [f"{seed} {channel}" for channel in range(len(channels))]
+            noise = FrameNoise(keys, start // hop)  # parts draw the same noise where they overlap
+            parts.append(self.enhance_batch(channels[:, start:end], encoded, noise, guidance).waveform.cpu().numpy())
+        whole = np.concatenate(list(joined(parts, spans, chunks.overlap)), axis=-1)
+        result = audio.to_length(audio.resample(whole, rate, sr), noisy.shape[-1]).reshape(noisy.shape)
+        if isinstance(waveform, Tensor):
+            return torch.from_numpy(result).to(waveform)
+        return result.astype(waveform.dtype, copy=False)
 
-    def _waveforms(self, spectrogram: Tensor, frames: list[int], lengths: list[int]) -> Tensor:
-        """The inverse of `_spectrograms`: [B, 1, F, T] → waveforms [B, N], zero beyond the length of each."""
-        if min(lengths) == max(lengths):
-            return self.transform.inverse(spectrogram, lengths[0])
-        rows = [
-            self.transform.inverse(item[None, ..., :t], n)[0]
-            for item, t, n in zip(spectrogram, frames, lengths, strict=True)
-        ]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    def _read_reference(self, noise_ref: np.ndarray | Tensor | str | Path, sr: int) -> Tensor:
+        """[1, M] at the model's rate."""
+        rate, n_fft = self.settings["sample_rate"], self.settings["n_fft"]
+        if isinstance(noise_ref, str | Path):
+            reference = audio.read(noise_ref, rate)
+        else:
+            array = to_array(noise_ref, "noise_ref", sr)
+            if array.ndim != 1:
+                raise UserError(f"noise_ref has the shape {list(array.shape)}; give one recording [M]")
+            reference = audio.resample(array, sr, rate)
+        if len(reference) < n_fft:
+            raise too_short("noise_ref", n_fft, rate)
+        return torch.from_numpy(reference)[None].to(self.device)
 
-
-def _filled(item: Tensor, frames: int) -> Tensor:
-    """`item` [1, 1, F, T] with as many of its frames, equally spaced, behind it as are missing."""
-    missing = frames - item.shape[-1]
-    places = torch.linspace(0, item.shape[-1] - 1, missing, device=item.device).long()
-    return torch.cat([item, item[..., places]], dim=-1)
+    def _check_reference(self, given: bool, w: float) -> None:
+        """Raise `UserError` where the model cannot follow a reference, or its absence, with the scale w."""
+        if not np.isfinite(w):
+            raise UserError(f"guidance_scale {w} is no finite number; give one")
+        if self.encoder is None and (given or w != 1):
+            raise UserError("the model has no noise encoder; leave noise_ref and guidance_scale out")
+        if self.encoder is not None and self.cond_drop_prob == 0 and (not given or w != 1):
+            raise UserError(
+                "the model was trained without dropping references, so its null condition is untrained; give a "
+                "noise_ref and leave guidance_scale out"
+            )
 
 
 def _scale(peak: Tensor) -> Tensor:

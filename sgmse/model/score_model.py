@@ -1,93 +1,63 @@
-"""`NoiseCondScoreModel`: encode → drop → perturb → predict → loss."""
+"""`NoiseCondScoreModel`, the training of an `Enhancer`: encode → drop → perturb → predict → loss."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from sgmse.common.errors import UserError
 from sgmse.data.loaders import mismatched
-from sgmse.diffusion import adaptive as familiarity
-from sgmse.diffusion import losses
+from sgmse.diffusion import adaptive, losses
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.conditioning import Condition, keep_mask
-from sgmse.diffusion.losses import Objective
-from sgmse.diffusion.precondition import Preconditioner
 from sgmse.diffusion.samplers import SamplerSettings, gaussian
-from sgmse.diffusion.sde import SDE, per_item
-from sgmse.diffusion.transform import PadMode, SpectrogramTransform
-from sgmse.encoders.base import NoiseEncoder
-from sgmse.model.api import WaveformModel
-from sgmse.model.auxiliary import AuxiliaryLosses
-from sgmse.model.ema import AveragedWeights
-from sgmse.model.optimisation import Optimisation, adam
-from sgmse.networks.ncsnpp import NCSNpp
+from sgmse.diffusion.sde import per_item
+from sgmse.model.build import make_auxiliary
+from sgmse.model.enhancer import Enhancer
+from sgmse.model.optimisation import AveragedWeights, adam, adopt_rates
+from sgmse.settings.config import ModelConfig, TrainConfig
 
 Batch = dict[str, Tensor]
 LOG_EVERY = 50  # steps between points of the training curves
 TIME_BINS = 5  # of equal width in diffusion time, in which the loss is watched
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What the model is made of; `build` puts them together. `null` maps a condition to the null of its shape."""
-
-    transform: SpectrogramTransform
-    sde: SDE
-    preconditioner: Preconditioner
-    objective: Objective
-    backbone: NCSNpp
-    encoder: NoiseEncoder | None
-    null: nn.Module | None
-    auxiliary: AuxiliaryLosses | None
-    pad_mode: PadMode
-
-
 class Diverged(ArithmeticError):
     """The training left the finite numbers. The message says where."""
 
 
-class NoiseCondScoreModel(WaveformModel):
-    """Score model s(x_t, y, z_r, t) of clean speech x given noisy speech y and the embedding z_r of a noise reference.
-
-    With no encoder it is SGMSE+ (or its bridge). Every waveform is at the model's rate.
+class NoiseCondScoreModel(Enhancer, pl.LightningModule):
+    """An `Enhancer` that can be trained.
 
     Args:
-        parts: transform, process, networks.
-        settings: plain values that rebuild this model; stored in its checkpoints.
-        sampler: the sampler used by default.
-        t_eps: smallest diffusion time of training, and of sampling with OUVE.
-        cond_drop_prob: share of training items whose reference is dropped.
-        optimisation: None for a model that is only used.
+        config, sampler, load_pretrained: see `Enhancer`.
+        train: how it is trained; None for a model that is only used.
     """
 
     def __init__(
         self,
-        parts: Parts,
-        settings: dict[str, Any],
+        config: ModelConfig,
         sampler: SamplerSettings,
-        t_eps: float,
-        cond_drop_prob: float,
-        optimisation: Optimisation | None,
+        train: TrainConfig | None = None,
+        load_pretrained: bool = True,
     ) -> None:
-        super().__init__()
-        self.transform, self.sde, self.preconditioner = parts.transform, parts.sde, parts.preconditioner
-        self.objective, self.pad_mode = parts.objective, parts.pad_mode
-        self.backbone, self.encoder, self.null = parts.backbone, parts.encoder, parts.null
-        self.auxiliary = parts.auxiliary
-        self.settings, self.sampler = settings, sampler
-        self.t_eps, self.cond_drop_prob, self.optimisation = t_eps, cond_drop_prob, optimisation
-        self.average = AveragedWeights(self, optimisation.ema_decay) if optimisation is not None else None
+        super().__init__(config, sampler, load_pretrained)
+        self.optimisation = train
+        # heads that only a training needs
+        self.auxiliary = None if train is None else make_auxiliary(config)
+        self.average = None if train is None else AveragedWeights(self, train.ema_decay)
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
-        if optimisation is not None and parts.objective.pesq_weight > 0:
-            self._pesq_loss = (losses.pesq_loss(settings["sample_rate"]),)
-        self.familiarity: Familiarity | None = None
-        self._training_references: list[Tensor] = []  # from which it is computed; the same at every validation
+        if train is not None and self.objective.pesq_weight > 0:
+            self._pesq_loss = (losses.pesq_loss(config.sample_rate),)
+        if train is not None and train.lr_decay == "cosine" and train.max_steps < 1:
+            raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")
+        self._training_references: list[Tensor] = []  # of the familiarity; the same at every validation
         self._time_bins: Tensor
         self.register_buffer("_time_bins", torch.zeros(2, TIME_BINS), persistent=False)
 
@@ -154,17 +124,17 @@ class NoiseCondScoreModel(WaveformModel):
     def on_validation_epoch_start(self) -> None:
         self._validation_weights = self.averaged_weights()
         self._validation_weights.__enter__()
-        self._note_familiarity()
+        self._fit_familiarity()
 
-    def _note_familiarity(self) -> None:
-        """Where the training references lie, as the averaged encoder hears them; for the adaptive guidance scale."""
+    def _fit_familiarity(self) -> None:
+        """Where the training references lie, as the averaged encoder maps them; for the adaptive guidance scale."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if self.encoder is None or datamodule is None:
             return
         if not self._training_references:
-            references = (datamodule.train[key]["reference"] for key in range(familiarity.NUM_REFERENCES))
+            references = (datamodule.train[key]["reference"] for key in range(adaptive.NUM_REFERENCES))
             self._training_references = [reference for reference in references if len(reference)]
-        self.familiarity = familiarity.of_training(self.encode, self._training_references, self.device)
+        self.familiarity = adaptive.of_training(self.encode, self._training_references, self.device)
 
     def on_validation_epoch_end(self) -> None:
         self._validation_weights.__exit__(None, None, None)
@@ -225,7 +195,7 @@ class NoiseCondScoreModel(WaveformModel):
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
         if self.optimisation is not None and "optimizer_states" in checkpoint:
-            self.optimisation.take_over(checkpoint)
+            adopt_rates(checkpoint, self.optimisation)
         if "familiarity" in checkpoint:
             self.familiarity = Familiarity.from_state(checkpoint["familiarity"])
 

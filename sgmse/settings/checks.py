@@ -142,7 +142,7 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
                 fitting = " or ".join(others)
                 raise UserError(f"--{name} belongs to --{choice} {fitting}, but it is {chosen} here; leave it out")
     method = sampler.sampler if sampler.sampler != "auto" else ("bridge_ode" if model.sde == "sbve" else "pc")
-    fits = method.startswith("bridge") == (model.sde == "sbve")  # `build_model` tells where it does not
+    fits = method.startswith("bridge") == (model.sde == "sbve")  # the model tells where it does not
     for name in typed.intersection(set().union(*SETTINGS_OF.values()) - SETTINGS_OF[method]) if fits else ():
         raise UserError(f"--{name} has no meaning for the sampler {method}; leave it out or choose another --sampler")
     if "base_dir" in typed and typed & {"speech_dir", "noise_dir"}:

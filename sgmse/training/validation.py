@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import gaussian
 from sgmse.evaluation import metrics
 from sgmse.evaluation import page as report
@@ -64,7 +65,9 @@ class EnhancementValidation(pl.Callback):
         generator = torch.Generator(model.device).manual_seed(index)
         reference = item["reference"][None].to(model.device) if len(item["reference"]) else None
         noisy = item["noisy"][None].to(model.device)
-        return model.enhance_batch(noisy, reference, gaussian(generator), scale).waveform[0].cpu()
+        encoded = model.encode_reference(reference, noisy.abs().amax(dim=-1))
+        guidance = GuidanceSettings(guidance_scale=scale)
+        return model.enhance_batch(noisy, encoded, gaussian(generator), guidance).waveform[0].cpu()
 
     def _show(self, trainer: pl.Trainer, model: NoiseCondScoreModel, signals: dict[str, Tensor], index: int) -> None:
         rate, step = model.settings["sample_rate"], trainer.global_step
