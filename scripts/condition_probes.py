@@ -29,11 +29,11 @@ import pandas as pd
 import torch
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_csv
 from sgmse.common.machine import Parser
 from sgmse.diagnostics import attention, gap, probe_plots, sensitivity
 from sgmse.diagnostics.items import Item, interval, read_items, require_encoder, require_writable
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.evaluation import scores as evaluation
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 from sgmse.training import run as runs
@@ -72,8 +72,8 @@ def show_gap(model: Enhancer, items: Sequence[Item], reason: str, arguments: arg
         print("without the null condition: the model was trained without dropping references")
     rows = gap.measure(model, items, arguments.seed, arguments.batch_size)
     lines = gap.summary(rows)
-    evaluation.write_csv(rows, arguments.out / "gap.csv")
-    evaluation.write_csv(lines, arguments.out / "gap_by_time.csv")
+    write_csv(rows, arguments.out / "gap.csv")
+    write_csv(lines, arguments.out / "gap_by_time.csv")
     against = gap.NULL if gap.NULL in set(lines["against"]) else gap.MISMATCHED
     proposal = gap.propose(lines[lines["against"] == against])
     probe_plots.write_gap(lines, proposal, arguments.out / "gap.png")
@@ -97,7 +97,7 @@ def show_sensitivity(
 ) -> None:
     """What a louder band of the reference does."""
     rows = sensitivity.measure(model, items, sampler, arguments.seed, arguments.batch_size)
-    evaluation.write_csv(rows, arguments.out / "sensitivity.csv")
+    write_csv(rows, arguments.out / "sensitivity.csv")
     probe_plots.write_sensitivity(rows, model.settings["sample_rate"], arguments.out / "sensitivity.png")
     files = sensitivity.selectivity(rows)
     score, own, elsewhere = (interval(files, name) for name in ("score", "own", "elsewhere"))
@@ -132,7 +132,7 @@ def show_attention(
         share = f", own band {found.own_band:.2f} (chance {1 / len(found.by_band):.2f})" * (len(found.by_band) > 1)
         print(f"{path}: {found.tokens_used:.1f} of {found.tokens} tokens share the attention{share}")
     columns = ["file", "kind", "tokens", "tokens_used", "own_band", "bands"]
-    evaluation.write_csv(pd.DataFrame(rows, columns=columns), arguments.out / "attention.csv")
+    write_csv(pd.DataFrame(rows, columns=columns), arguments.out / "attention.csv")
 
 
 def _with_interval(mean: float, low: float, high: float, form: str) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_text
 from sgmse.common.machine import Parser, cores
 from sgmse.enhancement.settings import SCALES, cells
 from sgmse.enhancement.sweep_groups import grouped
@@ -31,7 +32,7 @@ from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.enhancement.test_set import Files, find_files
 from sgmse.evaluation import sweep_plots as plots
 from sgmse.evaluation import sweep_table as table
-from sgmse.evaluation.kept import Kept, write_text
+from sgmse.evaluation.kept import Kept
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 from sgmse.training import run as runs

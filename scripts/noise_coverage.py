@@ -29,12 +29,12 @@ import pandas as pd
 import torch
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_csv
 from sgmse.common.machine import Parser, cores
 from sgmse.diagnostics import coverage, coverage_plots, gain
 from sgmse.diagnostics.coverage import DISTANCES, Correlation
 from sgmse.diagnostics.items import require_encoder, require_writable
 from sgmse.enhancement.sweep_scoring import scorer
-from sgmse.evaluation import scores as evaluation
 from sgmse.model.enhancer import Enhancer
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         show_correlations(lines, known[1])
     else:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
-    evaluation.write_csv(table, out / "coverage.csv")
+    write_csv(table, out / "coverage.csv")
 
 
 def training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, list[str]]:

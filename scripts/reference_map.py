@@ -21,11 +21,10 @@ import argparse
 from pathlib import Path
 
 from sgmse.common.errors import run
+from sgmse.common.files import write_csv, write_text
 from sgmse.common.machine import Parser
 from sgmse.diagnostics import worth, worth_report
 from sgmse.diagnostics.items import require_writable
-from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.kept import write_text
 
 _PICTURES = {"class": "class.png", "SNR dB": "snr.png"}
 
@@ -38,7 +37,7 @@ def main() -> None:
     found = worth.gains(results, arguments.against or results[0].training)
     text = worth_report.markdown(found, worth.trainings(results))
     write_text(arguments.out / "map.md", text)
-    evaluation.write_csv(worth.table(found), arguments.out / "map.csv")
+    write_csv(worth.table(found), arguments.out / "map.csv")
     worth_report.write_map(found, arguments.out / "map.png")
     groups = worth.by_group(found)
     for by, chosen in groups.items():

@@ -32,6 +32,7 @@ from typing import Any
 import torch
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_text
 from sgmse.common.machine import Parser, cores
 from sgmse.diagnostics import subjects
 from sgmse.diagnostics.subjects import Subject
@@ -40,7 +41,7 @@ from sgmse.diagnostics.use_plot import write_forest
 from sgmse.diagnostics.use_report import examined, not_run
 from sgmse.enhancement.protocols import SetReferences, open_set
 from sgmse.enhancement.sweep_scoring import scorer
-from sgmse.evaluation.kept import Kept, write_text
+from sgmse.evaluation.kept import Kept
 from sgmse.training import run as runs
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from matplotlib import image
 from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import whole_file
 from sgmse.common.machine import Parser
 from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
@@ -114,13 +114,8 @@ def write_sheet(rows: list[Row], rate: int, path: Path) -> None:
     pictures = [drawn(report.side_by_side(row, rate)) for row in rows]
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=_MARGIN) for p in pictures]
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.imsave(temporary, np.vstack(padded), format="png")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+    with whole_file(path) as part:
+        image.imsave(part, np.vstack(padded), format="png")
 
 
 def drawn(figure: Figure) -> np.ndarray:

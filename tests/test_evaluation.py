@@ -13,6 +13,7 @@ from PIL import Image
 
 import sgmse
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_csv
 from sgmse.data import audio
 from sgmse.data.references import leak
 from sgmse.evaluation import leakage, metrics
@@ -158,7 +159,7 @@ def test_the_printed_table_counts_what_could_not_be_scored(capsys: pytest.Captur
 def test_run_settings_become_columns_of_their_system_only(tmp_path: Path) -> None:
     settings = {"sampler": "ode", "N": 5, "guidance_scale": 1.5, "seconds": 9, "encoders": ["cnn"]}
     (tmp_path / "run.json").write_text(json.dumps(settings))
-    evaluation.write_csv(evaluation.with_settings(table(), {"b": tmp_path}), tmp_path / "out" / "scores.csv")
+    write_csv(evaluation.with_settings(table(), {"b": tmp_path}), tmp_path / "out" / "scores.csv")
     frame = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert frame["N"].isna().tolist() == [True] * 3 + [False] * 3
     row = dict(frame.iloc[3])

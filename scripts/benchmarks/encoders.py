@@ -44,8 +44,10 @@ def one(job: Job) -> list[Row]:
 def rows(settings: dict[str, Any], preset: Path, items: int, rounds: int, device: str) -> list[Row]:
     """Of one encoder in the model of a preset, for a batch of `items` references of 1 s."""
     known = {f.name for f in dataclasses.fields(ModelConfig)}
-    values = {name: value for name, value in yaml.safe_load(preset.read_text()).items() if name in known}
-    frames = yaml.safe_load(preset.read_text())["num_frames"]
+    values = {
+        name: value for name, value in yaml.safe_load(preset.read_text(encoding="utf-8")).items() if name in known
+    }
+    frames = yaml.safe_load(preset.read_text(encoding="utf-8"))["num_frames"]
     config = ModelConfig(**(values | settings))
     model = NoiseCondScoreModel(config, SamplerSettings()).to(device).train()
     batch = random_batch(items, (frames - 1) * config.hop_length, round(REFERENCE_S * config.sample_rate), device)

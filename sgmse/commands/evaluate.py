@@ -24,6 +24,7 @@ from typing import NoReturn
 import pandas as pd
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_csv
 from sgmse.data import audio, corpora
 from sgmse.enhancement.disagreement import with_disagreement
 from sgmse.evaluation import leakage
@@ -48,7 +49,7 @@ def main() -> None:
             print(line if number else f"\n{line}")
     frame = with_disagreement(evaluation.with_settings(frame, systems), systems)
     if arguments.csv is not None:
-        evaluation.write_csv(frame, arguments.csv)
+        write_csv(frame, arguments.csv)
         print(f"Scores of every file: {arguments.csv}")
     if arguments.page is not None:
         from sgmse.evaluation import (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -17,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest
+from sgmse.common.files import file_digest, remove_leftovers, whole_folder
 
 _BLOCK = 2**20
 _TIMEOUT_S = 60.0
@@ -64,7 +62,7 @@ def fetch(url: str, path: Path, digest: str | None = None, size: int | None = No
         path.parent.mkdir(parents=True, exist_ok=True)
         _receive(url, part, path, size)
         _check(url, part, path, digest, size)
-        os.replace(part, path)
+        part.replace(path)
     except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
         raise UserError(
             f"{path}: downloading {url} stopped ({_reason(error)}); {_kept(part)}, so repeat the command to go on, or "
@@ -83,27 +81,28 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     if folder.exists():
         return
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    remove_leftovers(folder)
+    print(f"Unpacking {archive.name} ...", flush=True)
+    with whole_folder(folder) as part:
+        _extract(archive, part)
+        inner = part / folder.name
+        if [path.name for path in part.iterdir()] == [folder.name] and inner.is_dir() and not inner.is_symlink():
+            inner = inner.rename(part / f".{folder.name}")  # it may hold something of its own name
+            for path in inner.iterdir():
+                path.rename(part / path.name)
+            inner.rmdir()
+
+
+def _extract(archive: Path, folder: Path) -> None:
     try:
-        part.mkdir(parents=True)
-        print(f"Unpacking {archive.name} ...", flush=True)
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                file.extractall(part, [name for name in file.namelist() if not name.startswith("__MACOSX")])
+                file.extractall(folder, [name for name in file.namelist() if not name.startswith("__MACOSX")])
         else:
             with tarfile.open(archive) as file:
-                file.extractall(part, filter="data")
+                file.extractall(folder, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"{archive}: is no whole archive ({error}); delete it and repeat the command") from error
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); check the folder and the disk") from error
-    inner = part / folder.name
-    if [path.name for path in part.iterdir()] == [folder.name] and inner.is_dir():
-        os.replace(inner, folder)
-        part.rmdir()
-    else:
-        os.replace(part, folder)
 
 
 def _receive(url: str, part: Path, path: Path, size: int | None) -> None:

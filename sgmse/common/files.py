@@ -1,33 +1,45 @@
-"""Files that appear whole or not at all, and their digests."""
+"""Files that appear whole or not at all, and their digests. Text is UTF-8."""
 
 from __future__ import annotations
 
+import csv
+import glob
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import soundfile
 
 from sgmse.common.errors import UserError
 
-if TYPE_CHECKING:  # a second to load, which most commands need not pay
+if TYPE_CHECKING:  # writing text must not load them
+    import pandas as pd
     from matplotlib.figure import Figure
 
+_LONGEST_STEM = 200  # bytes: with token and suffix a temporary name stays below the 255 of most file systems
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG that appears whole or not at all."""
-    with temporary(path) as part:
-        figure.savefig(part, format="png")
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and move it there when the block ends without an error.
+
+    After an error `path` is as it was before. Raises `UserError` where it cannot be written.
+    """
+    with temporary_file(path) as part:
+        yield part
         os.replace(part, path)
 
 
 @contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path`, removed at the end; what fails with it becomes one sentence about `path`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def temporary_file(path: Path) -> Iterator[Path]:
+    """Yield a hidden path beside `path`, which is removed at the end. A failure becomes a `UserError` about `path`."""
+    part = _temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -40,6 +52,66 @@ def temporary(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder` and move it there when the block ends without an error.
+
+    A `folder` that is there already is replaced. Raises `UserError` where it cannot be written.
+    """
+    part, old = _temporary_path(folder), _temporary_path(folder)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(part, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({failure_of(error)}); check the folder and the disk") from error
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed left of `whole_file(path)` or `whole_folder(path)`."""
+    for leftover in path.parent.glob(f".{glob.escape(_stem(path))}.*.part"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, without its index."""
+    with whole_file(path) as part:
+        frame.to_csv(part, index=False)
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as CSV. What a row holds beside the columns is left out, what it lacks stays empty."""
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    with whole_file(path) as part:
+        figure.savefig(part, format="png")
+
+
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """The hexadecimal hash of a file's bytes."""
     with open(path, "rb") as file:
@@ -50,3 +122,14 @@ def failure_of(error: Exception) -> str:
     """The system's own words for `error`, without the path that our message names already."""
     text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
     return str(text).strip().rstrip(".")
+
+
+def _temporary_path(path: Path) -> Path:
+    """A name that no other process and no other host takes."""
+    return path.with_name(f".{_stem(path)}.{secrets.token_hex(4)}.part")
+
+
+def _stem(path: Path) -> str:
+    """The name, or a hash of it where a temporary name would become too long."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _LONGEST_STEM else hashlib.sha256(name).hexdigest()[:16]

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import failure_of, temporary
+from sgmse.common.files import failure_of, whole_file
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -167,12 +167,13 @@ def save(
     if subtype is None or not soundfile.check_format(_FORMATS[suffix], subtype):
         subtype = _DEFAULT_SUBTYPES[suffix]
     gain = np.float32(_PEAK_WHEN_ATTENUATED / peak if peak > 1 and subtype not in _FLOAT_SUBTYPES else 1)
-    with temporary(path) as part:
-        with soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file:
-            for block in blocks:
-                for begin in range(0, block.shape[-1], _WRITE_BLOCK):
-                    file.write(gain * block[:, begin : begin + _WRITE_BLOCK].T)
-        os.replace(part, path)
+    with (
+        whole_file(path) as part,
+        soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file,
+    ):
+        for block in blocks:
+            for begin in range(0, block.shape[-1], _WRITE_BLOCK):
+                file.write(gain * block[:, begin : begin + _WRITE_BLOCK].T)
 
 
 @contextmanager

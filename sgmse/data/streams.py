@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from sgmse.common.files import temporary_file
 from sgmse.data import audio
 
 BLOCK = 65536  # samples that are in memory at once
@@ -46,7 +47,7 @@ def write(
     """`audio.write` of consecutive blocks [C, n]. They wait on the disk until the peak of the whole is known."""
     path = Path(path)
     peak = 0.0
-    with audio.temporary(path.with_name(f"{path.name}.raw")) as raw:
+    with temporary_file(path) as raw:
         with raw.open("wb") as file:
             for block in blocks:
                 peak = max(peak, audio.checked_peak(path, block))

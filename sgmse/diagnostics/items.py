@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import temporary_file
 from sgmse.data import audio
 from sgmse.data.mixing import is_silent
 from sgmse.data.testsets.build import MANIFEST, read_rows
@@ -58,7 +59,7 @@ def require_encoder(model: Enhancer, ckpt: Path) -> None:
 
 def require_writable(folder: Path) -> None:
     """Make the folder of the results. Raises `UserError` where nothing can be written, before there is any."""
-    with audio.temporary(folder / "results") as part:
+    with temporary_file(folder / "results") as part:
         part.touch()
 
 

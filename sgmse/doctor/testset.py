@@ -26,7 +26,7 @@ def check_set_digest(page: Page, folder: Path) -> None:
         page.fact(f"{folder}: has no {SET}, so nothing says whether it is as it was built")
         return
     try:
-        told = json.loads((folder / SET).read_text())["sha256"]
+        told = json.loads((folder / SET).read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder / SET}: is damaged; build the set anew") from None
     if set_digest(folder) == told:

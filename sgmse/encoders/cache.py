@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +10,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from sgmse.common.errors import UserError
+from sgmse.common.files import whole_file
 
 _VERSION = 1  # of what happens between a reference and its embedding; raise it when that changes
 
@@ -35,14 +37,8 @@ class EmbeddingCache:
     def store(self, key: str, tensors: dict[str, Tensor]) -> None:
         """Keep tensors under a key; other processes see all of them or nothing."""
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        temporary = self.folder / f"{key}.{os.getpid()}.part"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, self._path(key))
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with suppress(UserError), whole_file(self._path(key)) as part:  # a cache that cannot be written is only slower
+            part.write_bytes(content)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"

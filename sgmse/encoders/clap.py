@@ -35,7 +35,7 @@ class CLAPTower(Tower):
         super().__init__()
         htsat = module_of("laion_clap", "clap_module", "htsat", INSTALL)
         config = package_folder("laion_clap", INSTALL) / "clap_module" / "model_configs" / "HTSAT-tiny.json"
-        settings = SimpleNamespace(**json.loads(config.read_text())["audio_cfg"])
+        settings = SimpleNamespace(**json.loads(config.read_text(encoding="utf-8"))["audio_cfg"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.meshgrid")  # the package's to mend
             self.audio_branch: nn.Module = htsat.create_htsat_model(settings)

@@ -114,7 +114,7 @@ def _crop_frames(ckpt: Path) -> int:
     """Frames of a training item, from the run's config.yaml; for a checkpoint without one, those of SGMSE+."""
     path = ckpt.parent.parent / "config.yaml"
     try:
-        return int(yaml.safe_load(path.read_text())["num_frames"])
+        return int(yaml.safe_load(path.read_text(encoding="utf-8"))["num_frames"])
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         return DataConfig().num_frames
 

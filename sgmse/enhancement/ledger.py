@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_json
 from sgmse.enhancement.test_set import Job, Shard
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
@@ -68,7 +68,7 @@ class Ledger:
 
     def write(self, **totals: Any) -> None:
         self.content |= totals
-        self._replace(self.path, self.content)
+        write_json(self.path, self.content)
 
     def gather(self) -> dict[str, Any]:
         """Bring what every shard has noted into run.json, and return it.
@@ -78,7 +78,7 @@ class Ledger:
         if self.shard is None:
             return self.content
         while (whole := self._merged()) != _stored(self.folder / LEDGER):
-            self._replace(self.folder / LEDGER, whole)
+            write_json(self.folder / LEDGER, whole)
         return whole
 
     def _merged(self) -> dict[str, Any]:
@@ -116,11 +116,6 @@ class Ledger:
         names = self.settings.keys() - set(_MAY_DIFFER)
         return sorted(name for name in names if stored.get(name) != self.settings[name])
 
-    def _replace(self, path: Path, content: dict[str, Any]) -> None:
-        temporary = path.with_name(f".{path.name}.{self.path.stem}.part")  # another for each shard
-        temporary.write_text(json.dumps(content, indent=1))
-        os.replace(temporary, path)
-
     def _name(self, job: Job) -> str:
         return job.output.relative_to(self.folder).as_posix()
 
@@ -128,7 +123,7 @@ class Ledger:
 def _stored(path: Path) -> dict[str, Any] | None:
     """The content of a ledger; None without one."""
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
-from sgmse.evaluation import scores as evaluation
+from sgmse.common.files import write_csv, write_json
 
 KEY = ["sampler", "N", "guidance_scale", "interval"]
 COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", "pesq", "estoi", "si_sdr", "reason"]
@@ -48,7 +47,7 @@ class Kept:
                 self.frame = read_csv(self.path, table)
         if self.frame.empty:  # old rows go first, so that a stop in between cannot pair them with the new settings
             _remove(self.path)
-        write_text(self.shared, json.dumps(shared, indent=1))
+        write_json(self.shared, shared)
 
     def has(self, key: tuple[object, ...]) -> bool:
         return key in set(self.frame[self.table.key].itertuples(index=False, name=None))
@@ -57,7 +56,7 @@ class Kept:
         """Write the table anew with the rows of a cell."""
         new = pd.DataFrame(rows, columns=self.table.columns).astype(self.table.types)
         self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
-        evaluation.write_csv(self.frame, self.path)
+        write_csv(self.frame, self.path)
 
 
 def _remove(path: Path) -> None:
@@ -88,10 +87,3 @@ def read_csv(path: Path, table: Table) -> pd.DataFrame:
     if frame.duplicated([*table.key, "file"]).any():
         raise UserError(f"{path}: holds a file twice; remove it, or choose another folder")
     return frame
-
-
-def write_text(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    with audio.temporary(path) as part:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -187,20 +187,6 @@ def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFr
                 frame[column] = pd.Series([None] * len(frame), dtype=object, index=frame.index)
             frame.loc[frame["system"] == system, column] = value
     return frame
-
-
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the table as CSV; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(temporary, index=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and its rights") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _check_headers(tasks: list[_Task]) -> None:

@@ -152,7 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _opening_comment(path: Path) -> str:
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").rstrip())

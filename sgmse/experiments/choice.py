@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_csv, write_json
 from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.kept import write_text
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.commands import call
 from sgmse.experiments.scales import VALID
@@ -35,9 +35,9 @@ def choose(work: Work, cell: Cell, products: Products, lock: int) -> Product:
         "checkpoint": str(best["checkpoint"]),
         "pesq": round(float(best["pesq"]), 4),
     }
-    evaluation.write_csv(table, folder / "sweep.csv")
+    write_csv(table, folder / "sweep.csv")
     shown = json.loads(table[[*CANDIDATE, "pesq", "passes"]].round(4).to_json(orient="records"))
-    write_text(folder / "choice.json", json.dumps(choice | {"candidates": shown}, indent=1))
+    write_json(folder / "choice.json", choice | {"candidates": shown})
     return choice
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_csv
 from sgmse.evaluation import scores as evaluation
 from sgmse.experiments.account import Account
 from sgmse.experiments.cells import Cell, all_shares, cells
@@ -39,10 +40,10 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
         done = [cell for cell in planned if account.is_done(cell)]
         tables = [_scores(account, cell) for cell in done if cell.kind in ("noisy", "score")]
         frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
-        evaluation.write_csv(frame, work.folder / RESULTS)
+        write_csv(frame, work.folder / RESULTS)
         rows = [_training(account, cell) for cell in done if cell.kind == "train"]
         trainings = pd.DataFrame(rows, columns=list(OF_TRAININGS))
-        evaluation.write_csv(trainings, work.folder / TRAININGS)
+        write_csv(trainings, work.folder / TRAININGS)
     return frame, trainings
 
 

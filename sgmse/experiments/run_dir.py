@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from sgmse.common.errors import UserError
-from sgmse.evaluation.kept import write_text
+from sgmse.common.files import write_text
 from sgmse.experiments.plan import Plan, Training
 from sgmse.experiments.state import State
 

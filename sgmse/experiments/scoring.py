@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from sgmse.common.files import write_csv
 from sgmse.data.testsets import build
 from sgmse.encoders import weights
 from sgmse.evaluation import leakage
@@ -88,7 +89,7 @@ def _write(frame: pd.DataFrame, facts: Mapping[str, Any], folder: Path, path: Pa
     noises = _noises(folder)
     told = pd.DataFrame([noises[Path(name).name] for name in frame["file"]], index=frame.index)
     whole = pd.concat([frame, told], axis="columns").assign(**facts)
-    evaluation.write_csv(whole.reindex(columns=list(COLUMNS)), path)
+    write_csv(whole.reindex(columns=list(COLUMNS)), path)
 
 
 def _noises(folder: Path) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sgmse.evaluation.kept import write_text
+from sgmse.common.files import write_json
 
 BEAT_S = 30.0
 STALE_S = 300.0  # ten missed beats: the process on the other host is dead, or cut off from the disk
@@ -52,7 +52,7 @@ class State:
         return record if isinstance(record.product, dict) else None
 
     def write(self, record: Record) -> None:
-        write_text(self.folder / f"{record.cell}.json", json.dumps(asdict(record), indent=1))
+        write_json(self.folder / f"{record.cell}.json", asdict(record))
 
     def lock(self, cell: str) -> Lock:
         return Lock(self.folder / f"{cell}.lock")

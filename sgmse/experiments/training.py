@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_text
 from sgmse.data import corpora
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
 from sgmse.encoders import weights
-from sgmse.evaluation.kept import write_text
 from sgmse.experiments.catalogue import VOICEBANK
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.commands import call

@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_text
 from sgmse.settings.config import TrainConfig
 
 PROJECT = "sgmse"  # of W&B
@@ -58,5 +59,5 @@ def _wandb(train: TrainConfig, folder: Path) -> WandbLogger:
 def _kept_id(path: Path) -> str:
     """The id in the file; a new one without it."""
     if not path.is_file():
-        path.write_text(secrets.token_hex(4) + "\n")
-    return path.read_text().strip()
+        write_text(path, secrets.token_hex(4) + "\n")
+    return path.read_text(encoding="utf-8").strip()

@@ -17,8 +17,8 @@ import yaml
 from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_text
 from sgmse.common.machine import device
-from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet, mixing_report
 from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.encoders import weights
@@ -129,12 +129,10 @@ def save_settings(folder: Path, *parts: Any) -> None:
     values |= {"ckpt": None, "run_dir": None}  # where it goes on, which no other run shares
     text = f"# code: {_commit()}\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     path = folder / SETTINGS
-    if path.is_file() and path.read_text() != text:
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
         earlier = (path.with_suffix(f".{i}.yaml") for i in range(1, 10000))
         shutil.copyfile(path, next(copy for copy in earlier if not copy.exists()))
-    with audio.temporary(path) as part:
-        part.write_text(text)
-        os.replace(part, path)
+    write_text(path, text)
 
 
 def make_trainer(

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.common.files import remove_leftovers, whole_file, write_rows
 from sgmse.settings.config import TrainConfig
 
 BEST_BY = ("pesq", "si_sdr")  # metrics of validation.csv whose best step has a checkpoint of its own
@@ -91,7 +91,7 @@ class RunFiles(Checkpoint):
         if not self.is_validated:
             self.last.unlink(missing_ok=True)
             if self._before_last.exists():
-                os.replace(self._before_last, self.last)
+                self._before_last.replace(self.last)
         return self.last if self.last.exists() else None
 
     def _keep_before_last(self, trainer: pl.Trainer) -> None:
@@ -107,12 +107,7 @@ class RunFiles(Checkpoint):
     def _add_row(self, earlier: list[dict[str, Any]], row: dict[str, Any]) -> None:
         """Write validation.csv; the columns may be others than those of earlier rows."""
         rows = [*earlier, row]
-        with audio.temporary(self.table) as part:
-            with part.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for each in rows for name in each)))
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(part, self.table)
+        write_rows(self.table, list(dict.fromkeys(name for each in rows for name in each)), rows)
         shown = ", ".join(f"{name} {row[name]:.3g}" for name in _SHOWN if name in row)
         print(f"\nstep {row['step']}: {shown}", file=sys.stderr, flush=True)
 
@@ -175,11 +170,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         path = Path(path)
-        for left in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
-        with audio.temporary(path) as part:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+        remove_leftovers(path)
+        with whole_file(path) as part, part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())

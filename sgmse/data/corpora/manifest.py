@@ -7,13 +7,13 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest
+from sgmse.common.files import file_digest, write_rows
 from sgmse.data import audio
 
 MANIFEST = "manifest.csv"
@@ -59,22 +59,13 @@ class Clip:
 def write(folder: Path, clips: Sequence[Clip]) -> Path:
     """Write `folder`/manifest.csv whole or not at all; paths below `folder` become relative to it."""
     root = Path(os.path.abspath(folder))
-    path, temporary = folder / MANIFEST, folder / f".{MANIFEST}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for clip in clips:
-                full = Path(os.path.abspath(clip.path))
-                name = full.relative_to(root) if full.is_relative_to(root) else full
-                fold = "" if clip.fold is None else clip.fold
-                numbers = [clip.sample_rate, f"{clip.seconds:.3f}"]
-                writer.writerow([name.as_posix(), clip.kind, clip.source, clip.split, fold, *numbers, clip.sha256])
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and the disk") from error
-    return path
+    rows = []
+    for clip in clips:
+        full = Path(os.path.abspath(clip.path))
+        name = full.relative_to(root) if full.is_relative_to(root) else full
+        rows.append(asdict(clip) | {"path": name.as_posix(), "seconds": f"{clip.seconds:.3f}"})
+    write_rows(folder / MANIFEST, COLUMNS, rows)
+    return folder / MANIFEST
 
 
 def read(path: Path) -> list[Clip]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from sgmse.common.download import Archive, obtain, unpack
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_text
 from sgmse.data import audio
 from sgmse.data.corpora import Pair, manifest, matched_pairs
 from sgmse.data.corpora.manifest import Entry
@@ -76,7 +76,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
             if split == "test":
                 _write_references(building / split, references, sample_rate)
                 _write_test_manifest(building / split, conditions["test"], references)
-            os.replace(building / split, out / split)
+            (building / split).replace(out / split)
     known = conditions["train"] | conditions["test"]
     entries = [
         Entry(out / split / "noisy" / f"{pair.name}.flac", (known[pair.name].kind,), speaker(pair.name), split)
@@ -186,10 +186,10 @@ def _building(out: Path, sample_rate: int) -> Path:
     """The folder where splits are built, emptied when it was begun at another rate."""
     folder = out / _INCOMPLETE
     note = folder / _RATE_FILE
-    if folder.is_dir() and (not note.is_file() or note.read_text() != str(sample_rate)):
+    if folder.is_dir() and (not note.is_file() or note.read_text(encoding="utf-8") != str(sample_rate)):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(str(sample_rate))
+    write_text(note, str(sample_rate))
     return folder
 
 

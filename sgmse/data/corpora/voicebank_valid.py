@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
+from sgmse.common.files import whole_folder, write_rows
 from sgmse.data import audio, corpora
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.voicebank import Condition, choose_references
@@ -33,23 +31,19 @@ def write_validation_set(voicebank: Path, items: int, out: Path) -> None:
     references = choose_references({name: Condition(kinds[name], math.nan) for name in pairs})
     names = sorted(pairs)
     places = np.unique(np.linspace(0, len(names) - 1, min(items, len(names))).round().astype(int))
-    building = out.with_name(f"{out.name}.incomplete")
-    shutil.rmtree(building, ignore_errors=True)
     rows = []
-    for name in (names[place] for place in places):
-        clean, noise = _clean_and_noise(pairs[name])
-        _, reference = _clean_and_noise(pairs[references[name]])
-        rate = pairs[name].clean.sample_rate
-        for kind, waveform in (("clean", clean), ("noisy", clean + noise), ("ref", reference)):
-            audio.write(building / kind / f"{name}.flac", waveform, rate)
-        snr_db = 20 * math.log10(max(rms(clean), 1e-9) / max(rms(noise), 1e-9))
-        seconds = [f"{len(waveform) / rate:.3f}" for waveform in (clean, reference)]
-        rows.append([name, kinds[name], name, f"{snr_db:.1f}", references[name], *seconds])
-    with open(building / manifest.MANIFEST, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    os.replace(building, out)
+    with whole_folder(out) as building:
+        for name in (names[place] for place in places):
+            clean, noise = _clean_and_noise(pairs[name])
+            _, reference = _clean_and_noise(pairs[references[name]])
+            rate = pairs[name].clean.sample_rate
+            for kind, waveform in (("clean", clean), ("noisy", clean + noise), ("ref", reference)):
+                audio.write(building / kind / f"{name}.flac", waveform, rate)
+            snr_db = 20 * math.log10(max(rms(clean), 1e-9) / max(rms(noise), 1e-9))
+            seconds = [f"{len(waveform) / rate:.3f}" for waveform in (clean, reference)]
+            values = [name, kinds[name], name, f"{snr_db:.1f}", references[name], *seconds]
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
+        write_rows(building / manifest.MANIFEST, COLUMNS, rows)
 
 
 def _clean_and_noise(pair: corpora.Pair) -> tuple[np.ndarray, np.ndarray]:

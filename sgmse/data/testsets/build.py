@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest
+from sgmse.common.files import file_digest, write_json, write_rows
 from sgmse.data import audio, references
 from sgmse.data.testsets import items
 from sgmse.data.testsets.make import Row, make_item
@@ -61,8 +60,8 @@ def build(plan: Plan, out: Path, origin: dict[str, Any], jobs: int = 1) -> dict[
         arguments = {**asdict(plan.recipe), "num": len(rows)}
         told = {**origin, "arguments": arguments, "fingerprint": plan.fingerprint(), **summary}
         told["sha256"] = set_digest(folder)
-        _write_json(folder / SET, told)
-        os.replace(folder, out)
+        write_json(folder / SET, told)
+        folder.replace(out)
         shutil.rmtree(out / _SCRATCH, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); check the folder and the disk") from error
@@ -92,7 +91,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 def _finished(plan: Plan, out: Path) -> dict[str, Any]:
     try:
-        told = json.loads((out / SET).read_text())
+        told = json.loads((out / SET).read_text(encoding="utf-8"))
         same = told["fingerprint"] == plan.fingerprint()
     except (OSError, ValueError, KeyError, TypeError):
         same = False
@@ -106,7 +105,7 @@ def _start(plan: Plan, folder: Path, out: Path) -> None:
     state = {"fingerprint": plan.fingerprint(), "arguments": asdict(plan.recipe)}
     try:
         if (folder / _STATE).is_file():
-            found = json.loads((folder / _STATE).read_text())
+            found = json.loads((folder / _STATE).read_text(encoding="utf-8"))
             if found.get("fingerprint") != state["fingerprint"]:
                 raise UserError(
                     f"{folder}: holds an unfinished build of other files or arguments; repeat the command that began "
@@ -117,7 +116,7 @@ def _start(plan: Plan, folder: Path, out: Path) -> None:
             raise UserError(f"{folder}: is not empty and not of this command; remove it or choose another --out")
         for name in (_ROWS, _PARTS):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        _write_json(folder / _STATE, state)
+        write_json(folder / _STATE, state)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
     except (ValueError, AttributeError) as error:
@@ -132,13 +131,13 @@ def _write_items(plan: Plan, folder: Path, jobs: int) -> list[Row]:
         print(f"{len(paths) - len(left)} of {len(paths)} items are there from an earlier start")
     for _ in tqdm(_run(plan, folder, left, jobs), total=len(left), desc="Mixing", unit="item"):
         pass
-    return [json.loads(path.read_text()) for path in paths]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def _row(path: Path) -> Row | None:
     """The row of an item that is whole; None: it has to be made."""
     try:
-        row = json.loads(path.read_text())
+        row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return row if isinstance(row, dict) and row.keys() >= {"id", *_NOT_SHOWN} else None
@@ -184,7 +183,7 @@ def _write_item(plan: Plan, folder: Path, draw: Draw) -> None:
     for number, part in enumerate(item.parts):
         audio.write(folder / _PARTS / f"{draw.id}_{number}.wav", part, plan.recipe.sample_rate)
     extra = {"gain": item.gain, "parts": len(item.parts), "other_take": "other_take" in item.references}
-    _write_json(folder / _ROWS / f"{draw.id}.json", {**item.row, **extra})
+    write_json(folder / _ROWS / f"{draw.id}.json", {**item.row, **extra})
 
 
 def _write_partners(plan: Plan, folder: Path, rows: list[Row]) -> dict[str, Any]:
@@ -237,13 +236,4 @@ def _write_partner(plan: Plan, folder: Path, row: Row, protocol: str, names: lis
 
 def _write_manifest(path: Path, rows: list[Row]) -> None:
     columns = [name for name in rows[0] if name not in _NOT_SHOWN]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
+    write_rows(path, columns, rows)

@@ -80,7 +80,7 @@ def _why(clip: Clip, named_source: bool, seen: Trained) -> str:
 def _add_run(seen: Trained, file: Path, split: str) -> None:
     """The folders that a run's config.yaml names; relative ones are looked up from here, as training did."""
     try:
-        settings = yaml.safe_load(file.read_text())
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
         folders = [Path(name) for key in ("speech_dir", "noise_dir") for name in settings.get(key) or []]
         base = settings.get("base_dir")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):

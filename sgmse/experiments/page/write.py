@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import jinja2
 import pandas as pd
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import whole_folder
 from sgmse.evaluation import page as report
 from sgmse.evaluation.tables import Table, latex, markdown
 from sgmse.experiments import comparisons, criteria
@@ -46,22 +46,8 @@ def write(run_dir: Path, out: Path, max_items: int) -> Path:
         comparisons.comparisons(run.results, run.trainings, run.plan, metrics=("pesq",)),
         criteria.criteria(run.results, run.trainings, run.plan),
     )
-    part, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    try:
-        part.mkdir(parents=True)
+    with whole_folder(out) as part:
         _fill(part, run, found, max_items)
-        if out.exists():
-            os.replace(out, old)
-        os.replace(part, out)
-    except OSError as error:
-        raise UserError(
-            f"{out}: the page cannot be written ({error.strerror}); check the folder and the disk"
-        ) from error
-    finally:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
     return out / "index.html"
 
 
