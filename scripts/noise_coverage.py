@@ -22,17 +22,13 @@ examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from sgmse.common.errors import UserError, run
-from sgmse.common.files import write_csv
 from sgmse.common.machine import Parser, cores
-from sgmse.diagnostics import coverage, coverage_plots, gain
-from sgmse.diagnostics.coverage import DISTANCES, Correlation
+from sgmse.diagnostics import coverage, gain
 from sgmse.diagnostics.items import require_encoder, require_writable
 from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.model.enhancer import Enhancer
@@ -41,62 +37,33 @@ from sgmse.model.enhancer import Enhancer
 def main() -> None:
     """Map, distances, and what they say about the gain."""
     arguments = parse_arguments()
-    config, noise_dirs = training_settings(arguments.ckpt, arguments.train)
-    model = Enhancer.from_checkpoint(arguments.ckpt, arguments.device, arguments.encoder_checkpoint)
+    config, noise_dirs = coverage.find_training_settings(arguments.ckpt, arguments.train)
+    model, out = Enhancer.from_checkpoint(arguments.ckpt, arguments.device, arguments.encoder_checkpoint), arguments.out
     require_encoder(model, arguments.ckpt)
-    known, baseline = scored_gains(arguments), load_baseline(arguments)
-    sets = [coverage.hear_set(model, folder, arguments.max_files) for folder in arguments.test_dir]
-    table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
-    if known is not None and not pd.Series(gain.of_files(known[0], table)).notna().any():
+    gains, what, baseline = None, "matched − baseline", load_baseline(arguments)
+    if arguments.scores is not None:
+        sets = [folder.name for folder in arguments.test_dir]
+        gains, what = gain.of_scores(arguments.scores, arguments.gain, sets)
+    table, vectors = coverage.embed_sets(model, arguments.test_dir, arguments.max_files)
+    if gains is not None and not pd.Series(gain.of_files(gains, table)).notna().any():
         raise UserError(f"{arguments.scores}: has no gain for any file of --test_dir; name the scores of these sets")
-    require_writable(arguments.out)
-    training = coverage.hear_training(model, coverage.training_references(model, config, noise_dirs))
-    table = table.assign(**coverage.distances(training, vectors))
-    out = arguments.out
-    coverage_plots.write_map(training.vectors.numpy(), table, vectors.numpy(), out / "map.png")
-    show_distances(table)
+    require_writable(out)
+    references = coverage.draw_training_references(model, config, noise_dirs)
+    table = coverage.write_distances(model, references, table, vectors, out)
+    print(coverage.describe_distances(table))
     if baseline is not None:
-        known = enhanced_gains(arguments, model, baseline), "matched − baseline"
-    if known is not None:
-        table = table.assign(gain=gain.of_files(known[0], table))
-        lines = coverage.correlations(table)
-        coverage_plots.write_distances(table, lines, known[1], out / "distance.png")
-        show_correlations(lines, known[1])
-    else:
+        gains = enhanced_gains(arguments, model, baseline)
+    if gains is None:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
-    write_csv(table, out / "coverage.csv")
-
-
-def training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The settings of the training, and folders of noise to take instead of those they name."""
-    files = [path for path in train if path.suffix in (".yaml", ".yml")]
-    if len(files) > 1:
-        raise UserError(f"--train {files[1]}: names a second file of settings; give one")
-    folders = [path for path in train if path not in files]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"--train {folder}: is no folder of noise, nor a .yaml file of settings; check the path")
-    config = files[0] if files else ckpt.parent.parent / "config.yaml"
-    if not config.is_file():
-        raise UserError(
-            f"{config}: no such file, so nothing says what {ckpt} was trained on; name the settings of its run with "
-            "--train"
-        )
-    return config, [str(folder) for folder in folders]
-
-
-def scored_gains(arguments: argparse.Namespace) -> tuple[pd.Series, str] | None:
-    """Gains by set and file from --scores, if that is given, and what they are the difference of."""
-    if arguments.scores is None:
-        return None
-    return gain.of_scores(arguments.scores, arguments.gain, [folder.name for folder in arguments.test_dir])
+    else:
+        print(coverage.write_gains(table.assign(gain=gain.of_files(gains, table)), what, out))
 
 
 def load_baseline(arguments: argparse.Namespace) -> Enhancer | None:
     """The model of --baseline, if that is given. Raises `UserError` where it takes references."""
     if arguments.baseline is None:
         return None
-    baseline = Enhancer.from_checkpoint(arguments.baseline, "cpu")
+    baseline = Enhancer.from_checkpoint(arguments.baseline, arguments.device)
     if baseline.encoder is not None:
         raise UserError(f"--baseline {arguments.baseline}: has a noise encoder; name one trained with --encoder none")
     return baseline
@@ -104,31 +71,11 @@ def load_baseline(arguments: argparse.Namespace) -> Enhancer | None:
 
 def enhanced_gains(arguments: argparse.Namespace, model: Enhancer, baseline: Enhancer) -> pd.Series:
     """Gains by set and file over the baseline, enhanced and scored here."""
-    baseline.to(model.device)
     out, most, size = arguments.out / "scores", arguments.max_files, arguments.batch_size
     with scorer(arguments.jobs) as score:
         return pd.concat(
             [gain.of_baseline(model, baseline, folder, out, most, size, score) for folder in arguments.test_dir]
         )
-
-
-def show_distances(table: pd.DataFrame) -> None:
-    """Per set, how far its references are; a training reference is beyond 1 in 1 of 20 cases."""
-    print(f"{'set':20}  files  median distance: {', '.join(DISTANCES)}; beyond 1")
-    for name, rows in table.groupby("set", sort=False):
-        middle, beyond = rows[[*DISTANCES]].median(), (rows[[*DISTANCES]] > 1).mean()
-        shown = "   ".join(f"{middle[distance]:.2f}, {beyond[distance]:.0%}" for distance in DISTANCES)
-        print(f"{name!s:20}  {len(rows):5}  {shown}")
-
-
-def show_correlations(lines: pd.DataFrame, what: str) -> None:
-    """What each distance says, for all sets together and for each."""
-    for distance, title in DISTANCES.items():
-        own = lines[lines["distance"] == distance]
-        print(f"\n{title} and gain ({what})")
-        for _, line in own.iterrows():
-            found = Correlation(line["rho"], line["low"], line["high"], line["files"])
-            print(f"{line['set']}: {coverage.verdict(found)}")
 
 
 def parse_arguments() -> argparse.Namespace:

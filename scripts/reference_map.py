@@ -21,28 +21,17 @@ import argparse
 from pathlib import Path
 
 from sgmse.common.errors import run
-from sgmse.common.files import write_csv, write_text
 from sgmse.common.machine import Parser
-from sgmse.diagnostics import worth, worth_report
+from sgmse.diagnostics import worth
 from sgmse.diagnostics.items import require_writable
-
-_PICTURES = {"class": "class.png", "SNR dB": "snr.png"}
 
 
 def main() -> None:
     """Write the map and print its tables."""
     arguments = parse_arguments()
     require_writable(arguments.out)
-    results = worth.read(arguments.folders)
-    found = worth.gains(results, arguments.against or results[0].training)
-    text = worth_report.markdown(found, worth.trainings(results))
-    write_text(arguments.out / "map.md", text)
-    write_csv(worth.table(found), arguments.out / "map.csv")
-    worth_report.write_map(found, arguments.out / "map.png")
-    groups = worth.by_group(found)
-    for by, chosen in groups.items():
-        worth_report.write_groups(chosen, arguments.out / _PICTURES[by])
-    written = ["map.md", "map.csv", "map.png", *(_PICTURES[by] for by in groups)]
+    scores = worth.read_scores(arguments.folders)
+    text, written = worth.write_map(scores, worth.compare_trainings(scores, arguments.against), arguments.out)
     print(f"{text}\n{arguments.out}: {', '.join(written)}")
 
 

@@ -32,13 +32,10 @@ from typing import Any
 import torch
 
 from sgmse.common.errors import UserError, run
-from sgmse.common.files import write_text
 from sgmse.common.machine import Parser, cores
-from sgmse.diagnostics import subjects
+from sgmse.diagnostics import subjects, verdict
 from sgmse.diagnostics.subjects import Subject
-from sgmse.diagnostics.use import USE, Use, facts
-from sgmse.diagnostics.use_plot import write_forest
-from sgmse.diagnostics.use_report import examined, not_run
+from sgmse.diagnostics.use import USE, Use, describe_refused, facts, select_scores
 from sgmse.enhancement.protocols import SetReferences, open_set
 from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation.kept import Kept
@@ -71,12 +68,10 @@ def main() -> None:
     say(arguments, references, models, bare, kept)
     with scorer(arguments.jobs) as score:
         use.run(models, bare, kept, score)
-    examination = examined(kept.frame, references, models, bare, arguments.N)
-    text = examination.text(title)
-    write_text(out / "table.md", text)
-    if examination.differences:
-        write_forest(examination.differences, examination.verdict, title, out / "use.png")
-    print(f"\n{text}\n{out}: scores.csv, table.md" + (", use.png" if examination.differences else ""))
+    unlike = subjects.differences_of(models[0], bare[0], arguments.N) if bare else []
+    remarks = describe_refused(references, bool(bare)) + subjects.describe_training(models[0], bare, unlike)
+    text, written = verdict.write_report(select_scores(kept.frame, [*models, *bare]), title, unlike, remarks, out)
+    print(f"\n{text}\n{out}: {', '.join(['scores.csv', *written])}")
 
 
 def say(
@@ -88,7 +83,7 @@ def say(
     print(f"model: {', '.join(str(s.path) for s in models)} ({models[0].model.settings['encoder']})")
     print(f"baseline: {', '.join(str(s.path) for s in bare) or 'none'}")
     print(f"{arguments.test_set}: {len(references.files.jobs)} files; references: {', '.join(references.runnable)}")
-    for line in not_run(references, bool(bare)):
+    for line in describe_refused(references, bool(bare)):
         print(f"  {line}")
 
 

@@ -67,9 +67,9 @@ def test_recording_changes_nothing_and_ends_with_its_context():
     x, y = torch.randn(2, 1, 1, 256, 8, dtype=torch.complex64)
     c = Condition(torch.randn(1, 16), torch.randn(1, 8, 16), torch.ones(1, 8, dtype=torch.bool))
     plain = network(x, y, torch.ones(1), c)
-    with attention.recorded(network) as found:
+    with attention.record_attention(network) as found:
         assert torch.equal(network(x, y, torch.ones(1), c), plain)
-    assert [r.layer for r in found] == ["down.1.cross_attentions.0", "up.0.cross_attention"]
+    assert [name for name, _ in found] == ["down.1.cross_attentions.0", "up.0.cross_attention"]
     network(x, y, torch.ones(1), c)
     assert len(found) == 2
 
@@ -80,12 +80,12 @@ def test_a_map_tells_time_and_band_and_how_sharp_the_attention_is():
     for time in range(frames):
         for row in range(4):
             weights[row, time, time // 4, row // 2] = 1.0
-    sharp = attention.summed([weights.flatten(2)], bands, frames, frames)
+    sharp = attention.average_weights([weights.flatten(2)], bands, frames, frames)
     assert sharp.own_band == pytest.approx(1.0)
     assert sharp.tokens_used == pytest.approx(1.0)
     assert sharp.by_time.argmax(dim=0).tolist() == [0] * 4 + [1] * 4 + [2] * 4
     torch.testing.assert_close(sharp.by_band, torch.full((2, frames), 0.5))
-    uniform = attention.summed([torch.full((4, 6, 6), 1 / 6)] * 2, bands, frames, frames)
+    uniform = attention.average_weights([torch.full((4, 6, 6), 1 / 6)] * 2, bands, frames, frames)
     assert uniform.own_band == pytest.approx(0.5)
     assert uniform.tokens_used == pytest.approx(6.0, rel=1e-4)
     torch.testing.assert_close(uniform.by_time, torch.full((3, frames), 1 / 3))
@@ -94,7 +94,7 @@ def test_a_map_tells_time_and_band_and_how_sharp_the_attention_is():
 def test_frames_that_only_pad_the_file_are_left_out():
     weights = torch.zeros(2, 8, 2)
     weights[:, :6, 0], weights[:, 6:, 1] = 1.0, 1.0
-    found = attention.summed([weights], 1, frames=12, padded=16)
+    found = attention.average_weights([weights], 1, frames=12, padded=16)
     assert found.by_time.shape == (2, 12)
     assert found.by_time[0, :11].min() == 1
     assert found.tokens_used == pytest.approx(1.0)
@@ -107,13 +107,13 @@ def item(reference: torch.Tensor) -> Item:
 
 def test_a_file_is_observed_while_it_is_enhanced_and_a_silent_reference_is_not():
     model = tiny(**SEQUENCE).eval()
-    found = attention.observe(model, item(0.1 * torch.randn(16000)), SamplerSettings(N=2), 0)
+    found = attention.map_attention(model, item(0.1 * torch.randn(16000)), SamplerSettings(N=2), 0)
     assert found is not None
     assert found.by_time.shape == (4, 3000 // 128 + 1)
     assert found.tokens == 8
     torch.testing.assert_close(found.by_time.sum(dim=0), torch.ones(24))
     torch.testing.assert_close(found.by_band.sum(dim=0), torch.ones(24))
-    assert attention.observe(model, item(torch.zeros(16000)), SamplerSettings(N=1), 0) is None
+    assert attention.map_attention(model, item(torch.zeros(16000)), SamplerSettings(N=1), 0) is None
 
 
 def test_the_command_draws_maps_with_the_timeline_of_the_noise(tmp_path, capsys):

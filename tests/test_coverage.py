@@ -15,16 +15,10 @@ from scripts import noise_coverage as command
 from sgmse.common.errors import UserError
 from sgmse.data import corpora
 from sgmse.diagnostics import coverage, gain
-from sgmse.diagnostics.coverage import Training, correlation, distances, nearest, spearman
+from sgmse.diagnostics.coverage import correlate, measure_distances, nearest, spearman
 from sgmse.diagnostics.items import open_references
-from sgmse.diffusion import adaptive as familiarity
+from sgmse.diffusion import adaptive
 from sgmse.model.enhancer import Enhancer
-
-
-@pytest.fixture(autouse=True)
-def _few_draws(monkeypatch):
-    monkeypatch.setattr(coverage, "_DRAWS", 300)
-
 
 RNG = np.random.default_rng(0)
 
@@ -37,19 +31,19 @@ def test_rho_is_that_of_scipy_with_ties():
     x, y = RNG.integers(5, size=40).astype(float), RNG.standard_normal(40)
     assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
     y[3] = np.nan
-    found = correlation(x, y, own_sources(40))
-    assert found.rho == pytest.approx(spearmanr(x, y, nan_policy="omit").statistic)
+    found = correlate(x, y, own_sources(40))
+    assert found.mean == pytest.approx(spearmanr(x, y, nan_policy="omit").statistic)
     assert found.n_files == 39
-    assert found.low < found.rho < found.high
+    assert -1 < found.low < found.mean < found.high < 1
 
 
 @pytest.mark.parametrize(("slope", "word"), [(-1, "holds"), (1, "contradicted"), (0, "not decidable")])
 def test_the_verdict_follows_the_interval(slope, word):
     rng = np.random.default_rng(1)
     x = rng.standard_normal(60)
-    found = correlation(x, slope * x + 0.5 * rng.standard_normal(60), own_sources(60))
-    assert word in coverage.verdict(found)
-    assert f"{found.rho:+.2f}" in coverage.verdict(found)
+    found = correlate(x, slope * x + 0.5 * rng.standard_normal(60), own_sources(60))
+    assert word in coverage.judge_coverage(found)
+    assert f"{found.mean:+.2f}" in coverage.judge_coverage(found)
 
 
 @pytest.mark.parametrize(
@@ -61,23 +55,23 @@ def test_the_verdict_follows_the_interval(slope, word):
     ],
 )
 def test_too_few_files_or_sources_or_equal_gains_decide_nothing(x, y, sources):
-    assert "cannot be judged" in coverage.verdict(correlation(x, y, sources))
+    assert "cannot be judged" in coverage.judge_coverage(correlate(x, y, sources))
 
 
 def test_files_of_one_source_do_not_count_as_independent():
     x, y = RNG.standard_normal((2, 15))
-    once = correlation(x, y, own_sources(15))
-    often = correlation(np.tile(x, 6), np.tile(y, 6), own_sources(15) * 6)
-    pretended = correlation(np.tile(x, 6), np.tile(y, 6), own_sources(90))
+    once = correlate(x, y, own_sources(15))
+    often = correlate(np.tile(x, 6), np.tile(y, 6), own_sources(15) * 6)
+    pretended = correlate(np.tile(x, 6), np.tile(y, 6), own_sources(90))
     assert often.high - often.low == pytest.approx(once.high - once.low, rel=0.1)
     assert pretended.high - pretended.low < 0.6 * (often.high - often.low)
 
 
 def test_distances_are_those_of_adaptive_guidance_and_of_the_nearest_neighbours():
     known, new = (torch.randn(n, 6, generator=torch.Generator().manual_seed(n)) for n in (200, 9))
-    training = Training(known, familiarity.fit(known))
-    found = distances(training, torch.cat([new, new + 20]))
-    assert found["mahalanobis"][:9] == pytest.approx(training.familiarity.distance(new).numpy())
+    gaussian = adaptive.fit(known)
+    found = measure_distances(known, gaussian, torch.cat([new, new + 20]))
+    assert found["mahalanobis"][:9] == pytest.approx(gaussian.distance(new).numpy())
     exact = np.sort(np.linalg.norm(new.numpy()[:, None] - known.numpy()[None], axis=2))[:, : coverage.NEIGHBOURS]
     assert nearest(new, known, coverage.NEIGHBOURS).numpy() == pytest.approx(exact, rel=1e-5)
     for name in coverage.DISTANCES:
@@ -144,7 +138,7 @@ def test_a_table_without_scores_is_refused(tmp_path, columns, message):
 
 
 def test_the_command_maps_and_judges_by_a_baseline_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(familiarity, "NUM_REFERENCES", 24)
+    monkeypatch.setattr(adaptive, "NUM_REFERENCES", 24)
     monkeypatch.setattr(coverage, "FEWEST", 3)
     ckpt = saved_run(tmp_path / "logs" / "run")
     bare = saved_run(tmp_path / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
@@ -172,22 +166,22 @@ def test_the_command_maps_and_judges_by_a_baseline_and_does_nothing_twice(tmp_pa
 
 def test_the_training_references_are_those_of_the_training_itself(tmp_path, monkeypatch):
     """Also when other validations have drawn from them before: they follow from the settings alone."""
-    monkeypatch.setattr(familiarity, "NUM_REFERENCES", 20)
+    monkeypatch.setattr(adaptive, "NUM_REFERENCES", 20)
     ckpt = saved_run(tmp_path / "logs" / "run")
     model = Enhancer.from_checkpoint(ckpt, "cpu")
-    found = coverage.training_references(model, ckpt.parent.parent / "config.yaml", [])
+    found = coverage.draw_training_references(model, ckpt.parent.parent / "config.yaml", [])
     assert len(found) == 20
-    again = coverage.hear_training(model, found)
-    assert torch.equal(again.familiarity.mean, familiarity.of_training(model.encode, found, model.device).mean)
+    _, again = coverage.embed_training(model, found)
+    assert torch.equal(again.mean, adaptive.of_training(model.encode, found, model.device).mean)
     noise = str(corpora.embedded_dir() / "noise")
-    named = coverage.training_references(model, ckpt.parent.parent / "config.yaml", [noise])
+    named = coverage.draw_training_references(model, ckpt.parent.parent / "config.yaml", [noise])
     assert all(torch.equal(a, b) for a, b in zip(named, found, strict=True)), "the run took the embedded noise, too"
     pairs = tmp_path / "pairs.yaml"
     pairs.write_text("base_dir: somewhere\n")
     with pytest.raises(UserError, match="trains on pairs, whose noise cannot be replaced"):
-        coverage.training_references(model, pairs, [noise])
+        coverage.draw_training_references(model, pairs, [noise])
     with pytest.raises(UserError, match="too few"):
-        coverage.hear_training(model, found[:5])
+        coverage.embed_training(model, found[:5])
 
 
 def test_what_cannot_be_mapped_is_refused_in_a_sentence(tmp_path, capsys):
@@ -219,7 +213,7 @@ def test_what_cannot_be_mapped_is_refused_in_a_sentence(tmp_path, capsys):
 def test_a_correlation_of_all_sets_stands_beside_that_of_each():
     rows = pd.DataFrame({"set": ["a"] * 10 + ["b"] * 10, "source": own_sources(20), "gain": -np.arange(20.0)})
     rows = rows.assign(mahalanobis=np.arange(20.0), neighbours=np.arange(20.0)[::-1])
-    lines = coverage.correlations(rows).set_index(["distance", "set"])
+    lines = coverage.correlate_sets(rows).set_index(["distance", "set"])
     assert [name for _, name in lines.index] == ["a", "b", "all"] * 2
-    assert lines["rho"].tolist() == pytest.approx([-1.0] * 3 + [1.0] * 3)
-    assert lines.loc[("mahalanobis", "all"), "files"] == 20
+    assert [found.mean for found in lines["found"]] == pytest.approx([-1.0] * 3 + [1.0] * 3)
+    assert lines.loc[("mahalanobis", "all"), "found"].n_files == 20

@@ -17,8 +17,7 @@ from sgmse.data.mixing import rms
 from sgmse.data.references import leak
 from sgmse.data.references.estimated import estimated
 from sgmse.diagnostics import differences, subjects
-from sgmse.diagnostics.use import COLUMNS, Use
-from sgmse.diagnostics.use_report import examined
+from sgmse.diagnostics.use import COLUMNS, Use, select_scores
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.protocols import PROTOCOLS, at_level, open_set, shuffled
@@ -229,22 +228,22 @@ def test_differences_are_paired_by_file_and_seed_and_by_file_alone_with_other_se
             rows("baseline", [2.5, 3.5], 1),
         ]
     )
-    one = differences.of(frame)["matched", "baseline"]["pesq"]
+    one = differences.paired_differences(frame)["matched", "baseline"]["pesq"]
     assert (one.mean, one.n_files, one.n_seeds) == (pytest.approx(0.5), 2, 2)
     frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
-    other = differences.of(frame)["matched", "baseline"]["pesq"]
+    other = differences.paired_differences(frame)["matched", "baseline"]["pesq"]
     assert (other.mean, other.n_files, other.n_seeds) == (pytest.approx(2.75 - 2.25), 2, 2)
-    assert differences.of(frame[frame["system"] == "baseline"]) == {}
+    assert differences.paired_differences(frame[frame["system"] == "baseline"]) == {}
 
 
 def test_groups_are_classes_and_snrs_and_many_snrs_are_gathered():
     frame = rows("matched", [2.0] * 10, snr_db=np.arange(10.0), kind=["rain", "dog"] * 5)
-    found = differences.groups(frame)
+    found = differences.split_by_noise(frame)
     assert {name: list(parts) for name, parts in found.items()} == {
         "class": ["dog", "rain"],
         "SNR dB": ["0 to 5", "5 to 10"],
     }
-    few = differences.groups(frame.assign(snr_db=[10.0, -5.0] * 5, kind=""))
+    few = differences.split_by_noise(frame.assign(snr_db=[10.0, -5.0] * 5, kind=""))
     assert {name: list(parts) for name, parts in few.items()} == {"SNR dB": ["-5", "10"]}
 
 
@@ -276,13 +275,16 @@ def test_what_a_set_lacks_is_said_and_the_rest_runs(test_set, logs, examine, tmp
     assert "oracle − null" in said
 
 
-def test_rows_of_checkpoints_that_are_not_asked_for_are_left_aside(test_set, logs):
-    models, references = subjects.load([logs["cnn0"]], None), open_set(test_set, model_of(logs["cnn0"]), 2, 0)
+def test_rows_of_checkpoints_that_are_not_asked_for_are_left_aside(logs):
+    models = subjects.load([logs["cnn0"]], None)
     own, noisy = rows("matched", [2.0, 3.0]), rows("noisy", [1.0, 1.0])
     other = rows("matched", [9.0, 9.0], seed=1).assign(checkpoint="of an earlier call")
-    frame = pd.concat([own.assign(checkpoint=models[0].loaded.sha256), noisy.assign(checkpoint=""), other])
-    found = examined(frame, references, models, [], None).frame
+    frame = pd.concat(
+        [own.assign(seed=7, checkpoint=models[0].model.checkpoint_sha256), noisy.assign(checkpoint=""), other]
+    )
+    found = select_scores(frame, models)
     assert found.groupby("system")["pesq"].mean().to_dict() == {"matched": 2.5, "noisy": 1.0}
+    assert set(found["seed"].dropna()) == {0}, "the seed of the checkpoint as it is known by now"
 
 
 def test_files_without_a_match_are_left_out_of_that_protocol_alone(test_set, logs, examine, tmp_path):
@@ -343,7 +345,7 @@ def test_a_baseline_of_another_budget_network_or_data_is_told_apart(name, logs):
 
 def test_a_baseline_that_samples_with_other_steps_is_told_apart_unless_both_take_the_same(logs):
     ours, bare = (subjects.load([logs[run]], None)[0] for run in ("cnn0", "none0"))
-    bare.loaded.model.sampler = replace(bare.loaded.model.sampler, N=3)
+    bare.model.sampler = replace(bare.model.sampler, N=3)
     assert subjects.differences_of(ours, bare, None) == ["3 sampling steps, not 1 (equal ones with --N)"]
     assert subjects.differences_of(ours, bare, 5) == []
 

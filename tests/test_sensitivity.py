@@ -7,8 +7,8 @@ import torch
 from tiny import tiny
 
 from sgmse.diagnostics import sensitivity
-from sgmse.diagnostics.items import Item
-from sgmse.diagnostics.sensitivity import NUM_BANDS, attenuation, band_edges, boosted
+from sgmse.diagnostics.items import Item, enhance_item
+from sgmse.diagnostics.sensitivity import NUM_BANDS, band_edges, boost_bands, measure_attenuation
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
 
@@ -54,23 +54,23 @@ def test_bands_fill_the_spectrum_and_are_equally_wide_in_mel():
 
 def test_one_band_is_raised_by_six_decibels_and_the_others_keep_their_level():
     plain = noise(1.0)
-    found = np.stack([band_db(louder) for louder in boosted(plain, RATE)]) - band_db(plain)
+    found = np.stack([band_db(louder) for louder in boost_bands(plain, RATE)]) - band_db(plain)
     np.testing.assert_allclose(found, 6 * np.eye(NUM_BANDS), atol=0.15)
 
 
 def test_the_filters_have_zero_phase_and_together_raise_everything():
     tone = torch.sin(2 * np.pi * 1000 * torch.arange(8000) / RATE)
     inner = slice(1000, 7000)
-    louder = boosted(tone, RATE)
+    louder = boost_bands(tone, RATE)
     band = int(np.searchsorted(band_edges(RATE), 1000)) - 1
     torch.testing.assert_close(louder[band][inner], 10 ** (6 / 20) * tone[inner], rtol=0.01, atol=0.01)
-    gains = sensitivity._shares(torch.linspace(0, RATE / 2, 999), RATE)
+    gains = sensitivity.band_shares(torch.linspace(0, RATE / 2, 999), RATE)
     torch.testing.assert_close(gains.sum(dim=0), torch.ones(999))
     assert gains.min() >= 0
 
 
 def test_a_reference_shorter_than_the_filter_stays_finite_and_as_long():
-    found = boosted(noise(0.02), RATE)
+    found = boost_bands(noise(0.02), RATE)
     assert found.shape == (NUM_BANDS, 320)
     assert torch.isfinite(found).all()
 
@@ -81,17 +81,17 @@ def test_a_model_that_takes_away_just_that_band_has_six_decibels_on_the_diagonal
     def enhance(references: torch.Tensor) -> torch.Tensor:
         return torch.stack([own.noisy, *(filtered(own.noisy, band, -6.0) for band in range(len(references) - 1))])
 
-    found = attenuation(enhance, own, TRANSFORM, RATE).numpy()
+    found = measure_attenuation(enhance, own, TRANSFORM, RATE).numpy()
     assert np.diag(found) == pytest.approx([6.0] * NUM_BANDS, abs=0.8)  # the window smears the edges of narrow bands
     assert np.abs(found - np.diag(np.diag(found))).max() < 0.8
     rows = [["a", "s", "k", i, j, found[i, j]] for i in range(NUM_BANDS) for j in range(NUM_BANDS)]
-    score = sensitivity.selectivity(pd.DataFrame(rows, columns=sensitivity.COLUMNS)).iloc[0]
+    score = sensitivity.score_files(pd.DataFrame(rows, columns=sensitivity.COLUMNS)).iloc[0]
     assert score["score"] == pytest.approx(6.0, abs=0.6)
 
 
 def test_a_model_that_ignores_its_reference_attenuates_nothing_more():
     own = item()
-    found = attenuation(lambda references: own.noisy.expand(len(references), -1), own, TRANSFORM, RATE)
+    found = measure_attenuation(lambda references: own.noisy.expand(len(references), -1), own, TRANSFORM, RATE)
     assert not found.any()
 
 
@@ -100,7 +100,7 @@ def test_a_band_in_which_speech_is_louder_everywhere_is_left_out():
     frequency = torch.fft.rfftfreq(2 * RATE, 1 / RATE)
     inside = (frequency > edges[3] - 100) & (frequency < edges[4] + 100)  # the window smears the edges
     own = item(clean=torch.fft.irfft(1000 * inside * spectrum, n=2 * RATE))
-    found = attenuation(lambda references: own.noisy.expand(len(references), -1), own, TRANSFORM, RATE)
+    found = measure_attenuation(lambda references: own.noisy.expand(len(references), -1), own, TRANSFORM, RATE)
     assert found[:, 3].isnan().all()
     assert not found[:, [0, 1, 5, 6, 7]].any()
 
@@ -113,22 +113,22 @@ def test_the_matrix_and_the_selectivity_are_means_over_files_without_missing_ban
                 missing = file == "b" and j == 7
                 rows.append([file, file, "k", i, j, np.nan if missing else own if i == j else 1.0])
     table = pd.DataFrame(rows, columns=sensitivity.COLUMNS)
-    found = sensitivity.matrix(table)
+    found = sensitivity.attenuation_matrix(table)
     assert found[0, 0] == 4.0
     assert found[7, 7] == 3.0
     assert found[0, 1] == 1.0
-    assert sensitivity.selectivity(table)["score"].tolist() == [2.0, 4.0]
+    assert sensitivity.score_files(table)["score"].tolist() == [2.0, 4.0]
 
 
 @pytest.mark.parametrize("sde", ["sbve", "ouve"])
 def test_every_reference_meets_the_same_noise_whatever_shares_its_batch(sde):
     model, own = tiny(sde=sde).eval(), item()
     own = Item(own.name, own.noisy[:3000], own.clean[:3000], own.reference, None, "", "", "")
-    together, alone = (sensitivity.enhancer(model, own, SamplerSettings(N=2), 0, size) for size in (9, 2))
     references = torch.stack([own.reference, own.reference, noise(1.0, seed=3)])
-    found = together(references)
+    found = enhance_item(model, own, references, SamplerSettings(N=2), 0)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
     assert (found[0] - found[2]).abs().max() > 1e-4
-    torch.testing.assert_close(alone(references), found, rtol=1e-3, atol=1e-4)
-    rows = sensitivity.measure(model, [own], SamplerSettings(N=1), 0, 9)
+    alone = enhance_item(model, own, references[2:], SamplerSettings(N=2), 0)
+    torch.testing.assert_close(alone[0], found[2], rtol=1e-3, atol=1e-4)
+    rows = sensitivity.measure_sensitivity(model, [own], SamplerSettings(N=1), 0, 9)
     assert len(rows) == NUM_BANDS**2

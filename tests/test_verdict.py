@@ -26,7 +26,11 @@ SI_SDR_MOVES = NOTHING | {"si_sdr": Difference(0.4, 0.2, 0.6, 0.0, 8, 4, 1)}
     ("found", "unlike", "word", "reason"),
     [
         ({MATCHED: PAYS, WRONG: COSTS}, [], "used", "costs +0.125 [+0.050, +0.200] PESQ; matched − baseline is +0.200"),
-        ({MATCHED: UNSURE, WRONG: COSTS}, [], "used, but does not pay", "matched − baseline is +0.050 [-0.100"),
+        ({MATCHED: interval(0.01, 0.03), WRONG: COSTS}, [], "used", "matched − baseline is +0.020"),
+        ({MATCHED: interval(-0.1, 0.049), WRONG: COSTS}, [], "used, but does not pay", "is -0.026 [-0.100, +0.049]"),
+        ({MATCHED: interval(-0.1, 0.05), WRONG: COSTS}, [], "undecided", "[-0.100, +0.050] PESQ, which may be a gain"),
+        ({MATCHED: UNSURE, WRONG: COSTS}, [], "undecided", "matched − baseline is +0.050 [-0.100"),
+        ({MATCHED: ALONE, WRONG: COSTS}, [], "undecided", "matched − baseline is +0.200 PESQ, which may be"),
         ({MATCHED: interval(-0.3, -0.1), WRONG: COSTS}, [], "used, but does not pay", "is -0.200"),
         ({WRONG: COSTS}, [], "heard", 'costs +0.125 [+0.050, +0.200] PESQ; "used" cannot be said without a baseline'),
         ({MATCHED: PAYS, WRONG: COSTS}, ["max_steps 2, not 4"], "heard", "the baseline differs in max_steps 2, not 4"),
@@ -46,21 +50,23 @@ SI_SDR_MOVES = NOTHING | {"si_sdr": Difference(0.4, 0.2, 0.6, 0.0, 8, 4, 1)}
     ],
 )
 def test_the_verdict_follows_its_rules(found, unlike, word, reason):
-    judged = verdict.judge(found, unlike)
-    assert judged.word == word
-    assert reason in judged.reason
+    found_word, found_reason = verdict.judge(found, unlike)
+    assert found_word == word
+    assert reason in found_reason
 
 
 def test_the_largest_move_is_between_protocols_and_the_leak_share_is_oracle_minus_matched():
     found = {MATCHED: PAYS, WRONG: NOTHING, LOUDER: interval(-0.2, 0.0), ORACLE: COSTS}
-    assert "oracle − matched, +0.125" in verdict.largest_move(found)
-    assert "matched − 6 dB louder, -0.100" in verdict.largest_move({**found, ORACLE: NOTHING})
-    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00" in verdict.leak_share(found)
-    assert "not measured" in verdict.leak_share({WRONG: COSTS})
-    assert "none could be measured" in verdict.largest_move({})
+    largest, _, leak = verdict.describe_differences(found)
+    assert "oracle − matched, +0.125" in largest
+    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00" in leak
+    assert "matched − 6 dB louder, -0.100" in verdict.describe_differences({**found, ORACLE: NOTHING})[0]
+    largest, beyond, leak = verdict.describe_differences({})
+    assert "none could be measured" in largest
+    assert "not measured" in beyond
+    assert "not measured" in leak
 
 
 def test_what_the_reference_tells_beyond_the_mixture_is_matched_minus_estimated():
-    said = verdict.beyond_the_mixture({MATCHED: PAYS, ("matched", "estimated"): COSTS})
-    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00 [-0.10, +0.10] SI-SDR dB more than one estimated" in said
-    assert "not measured" in verdict.beyond_the_mixture({MATCHED: PAYS})
+    beyond = verdict.describe_differences({MATCHED: PAYS, ("matched", "estimated"): COSTS})[1]
+    assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00 [-0.10, +0.10] SI-SDR dB more than one estimated" in beyond

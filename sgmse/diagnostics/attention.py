@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from sgmse.diagnostics.items import Item
+from sgmse.common.files import save_figure, write_csv
+from sgmse.diagnostics.items import Item, enhance_item
 from sgmse.diffusion.conditioning import Condition
-from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.model.enhancer import Enhancer
 from sgmse.networks.attention import CrossAttention
 
-
-@dataclass(frozen=True)
-class Recorded:
-    """Weights [B, H, W, L] of one layer in one network pass."""
-
-    layer: str
-    weights: Tensor
+_RANGE_DB = 80.0
+_SPAN = re.compile(r"(\d+\.?\d*)-(\d+\.?\d*) ([^;]*)")  # of a timeline, in seconds
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,31 @@ class AttentionMap:
     tokens_used: float
     tokens: int
 
+    def __str__(self) -> str:
+        bands = len(self.by_band)
+        share = f"; own band {self.own_band:.2f} (chance {1 / bands:.2f})" if bands > 1 else ""
+        return f"{self.tokens_used:.1f} of {self.tokens} tokens share the attention{share}"
+
 
 @contextmanager
-def recorded(network: nn.Module) -> Iterator[list[Recorded]]:
-    """A context in which the weights of every cross-attention are computed anew beside the network's normal path."""
-    found: list[Recorded] = []
+def record_attention(network: nn.Module) -> Iterator[list[tuple[str, Tensor]]]:
+    """A context in which the weights [B, H, W, L] of every cross-attention are computed beside the network's own path.
+
+    Yields a list that grows by the name of a layer and its weights in each network pass.
+    """
+    weights: list[tuple[str, Tensor]] = []
 
     def keep(name: str, layer: CrossAttention, x: Tensor, condition: Condition | None) -> None:
         if condition is not None and condition.tokens is not None:
-            found.append(Recorded(name, layer.weights(x, condition)))
+            weights.append((name, layer.weights(x, condition)))
 
-    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, CrossAttention)]
     handles = [
         layer.register_forward_pre_hook(lambda layer, inputs, name=name: keep(name, layer, *inputs))
-        for name, layer in layers
+        for name, layer in network.named_modules()
+        if isinstance(layer, CrossAttention)
     ]
     try:
-        yield found
+        yield weights
     finally:
         for handle in handles:
             handle.remove()
@@ -70,49 +81,90 @@ def has_attention(model: Enhancer) -> bool:
     return any(isinstance(layer, CrossAttention) for layer in model.backbone.modules())
 
 
-def token_bands(model: Enhancer) -> int:
-    """Tokens per time step of the model's encoder."""
-    return int(model.settings["token_bands"]) if model.settings["encoder"] == "sequence" else 1
-
-
 @torch.no_grad()
-def observe(model: Enhancer, item: Item, sampler: SamplerSettings, seed: int) -> AttentionMap | None:
+def map_attention(model: Enhancer, item: Item, sampler: SamplerSettings, seed: int) -> AttentionMap | None:
     """The attention of one file while it is enhanced with its own reference; None if that reference says nothing."""
-    one = torch.ones(1, device=model.device)
-    encoded = model.encode_reference(item.reference[None].to(model.device), one)
-    if encoded.condition is None or encoded.condition.tokens is None or bool(encoded.is_null[0]):
+    encoded = model.encode_reference(item.reference[None].to(model.device), torch.ones(1, device=model.device))
+    condition = encoded.condition
+    if condition is None or condition.tokens is None or bool(encoded.is_null[0]):
         return None
-    with recorded(model.backbone) as found:
-        noise = FrameNoise([f"{seed} {item.name} 0 0"])
-        model.enhance_batch(item.noisy[None].to(model.device), encoded, noise, sampler=sampler)
-    mask = encoded.condition.mask
-    valid = encoded.condition.tokens.shape[1] if mask is None else int(mask[0].sum())
+    valid = condition.tokens.shape[1] if condition.mask is None else int(condition.mask[0].sum())
+    with record_attention(model.backbone) as weights:
+        enhance_item(model, item, item.reference[None], sampler, seed)
     frames = len(item.noisy) // model.transform.hop_length + 1
     padded = frames + -frames % model.backbone.frame_multiple
-    return summed([record.weights[0, ..., :valid] for record in found], token_bands(model), frames, padded)
+    bands = int(model.settings["token_bands"]) if model.settings["encoder"] == "sequence" else 1
+    return average_weights([layer[0, ..., :valid] for _, layer in weights], bands, frames, padded)
 
 
-def summed(weights: list[Tensor], bands: int, frames: int, padded: int) -> AttentionMap:
+def average_weights(weights: Sequence[Tensor], bands: int, frames: int, padded: int) -> AttentionMap:
     """Weights [H, W, S · bands] of each layer and pass → their map. W covers `padded` frames; `frames` are kept."""
-    by_time, by_band, own, used = [], [], [], []
+    by_time: list[Tensor] = []
+    by_band: list[Tensor] = []
+    own, used = [], []
     for layer in weights:
         kept = layer[:, : max(1, round(layer.shape[1] * frames / padded))]
         split = layer.unflatten(-1, (-1, bands)).mean(dim=0)  # [W, S, bands]
-        by_time.append(_stretched(split.sum(dim=2).T, padded)[:, :frames])
-        by_band.append(_stretched(split.sum(dim=1).T, padded)[:, :frames])
+        for maps, columns in ((by_time, split.sum(dim=2).T), (by_band, split.sum(dim=1).T)):
+            stretched = F.interpolate(columns[None], size=padded, mode="linear", align_corners=False)[0]
+            maps.append(stretched[:, :frames])
         rows = torch.arange(len(layer), device=layer.device) * bands // len(layer)  # the band of each row of the map
         to_band = kept.unflatten(-1, (-1, bands)).sum(dim=2).mean(dim=1)  # [H, bands]
         own.append(to_band.gather(1, rows[:, None]).mean())
         used.append(torch.special.entr(kept).sum(dim=-1).mean().exp())
-    return AttentionMap(
-        torch.stack(by_time).mean(dim=0).cpu(),
-        torch.stack(by_band).mean(dim=0).cpu(),
-        float(torch.stack(own).mean()),
-        float(torch.stack(used).mean()),
-        weights[0].shape[-1],
-    )
+    time_map, band_map = (torch.stack(maps).mean(dim=0).cpu() for maps in (by_time, by_band))
+    own_band, tokens_used = (float(torch.stack(values).mean()) for values in (own, used))
+    return AttentionMap(time_map, band_map, own_band, tokens_used, weights[0].shape[-1])
 
 
-def _stretched(x: Tensor, length: int) -> Tensor:
-    """[R, W] → [R, length], linear between the centres of the W columns."""
-    return F.interpolate(x[None], size=length, mode="linear", align_corners=False)[0]
+def write_attention(
+    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, num_files: int, out: Path
+) -> Iterator[str]:
+    """Draw the maps of a few files, spread over `items`, and write attention.csv. Yields a line to print per file."""
+    rows, rate = [], model.settings["sample_rate"]
+    for place in np.unique(np.linspace(0, len(items) - 1, num_files).round().astype(int)):
+        item = items[place]
+        found = map_attention(model, item, sampler, seed)
+        if found is None:
+            yield f"{item.name}: its reference is silent"
+            continue
+        spectrum = 20 * model.transform.stft(item.noisy[None].to(model.device))[0].abs().clamp_min(1e-6).log10()
+        path = out / f"attention_{Path(item.name).with_suffix('').as_posix().replace('/', '_')}.png"
+        draw_attention(item, spectrum.cpu().numpy(), rate, found, path)
+        rows.append([item.name, item.kind, found.tokens, found.tokens_used, found.own_band, len(found.by_band)])
+        yield f"{path}: {found}"
+    columns = ["file", "kind", "tokens", "tokens_used", "own_band", "bands"]
+    write_csv(pd.DataFrame(rows, columns=columns), out / "attention.csv")
+
+
+def draw_attention(item: Item, spectrum_db: np.ndarray, sample_rate: int, found: AttentionMap, path: Path) -> None:
+    """Noisy spectrogram [F, T] with the noise's timeline, and below it what each of its frames attends to."""
+    maps = {"time step\nof the reference": found.by_time, "frequency band\nof the reference": found.by_band}
+    shown = {label: shares for label, shares in maps.items() if shares is found.by_time or len(found.by_band) > 1}
+    figure = Figure(figsize=(9, 4.1 + 1.9 * len(shown)), dpi=110, layout="constrained")
+    top, *below = figure.subplots(1 + len(shown), 1, sharex=True)
+    look: dict[str, Any] = {"origin": "lower", "aspect": "auto"}
+    seconds, least = len(item.noisy) / sample_rate, float(spectrum_db.max()) - _RANGE_DB
+    top.imshow(spectrum_db, cmap="magma", extent=(0, seconds, 0, sample_rate / 2000), vmin=least, **look)
+    top.set(ylabel="kHz")
+    top.set_title(f"{item.name} {item.kind}", fontsize=10, pad=8 + 17 * _draw_timeline(top, item.timeline))
+    for axes, (label, shares) in zip(below, shown.items(), strict=True):
+        extent = (0, seconds, 0.5, len(shares) + 0.5)
+        image = axes.imshow(shares.numpy(), extent=extent, vmin=0, interpolation="none", **look)
+        axes.set(ylabel=label)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.colorbar(image, ax=axes, label="attention")
+    below[0].set_title(str(found), fontsize=9)
+    below[-1].set(xlabel="s")
+    save_figure(figure, path)
+
+
+def _draw_timeline(axes: Axes, timeline: str) -> int:
+    """Bars above the spectrogram, one line per span such as "0.00-1.32 dog"; returns the number of lines."""
+    spans = _SPAN.findall(timeline)
+    for line, (start, end, label) in enumerate(spans):
+        at = 1.04 + 0.1 * line
+        transform = axes.get_xaxis_transform()
+        axes.plot([float(start), float(end)], [at, at], color=f"C{line}", lw=4, transform=transform, clip_on=False)
+        axes.text(float(start), at + 0.02, label, fontsize=7.5, transform=transform, va="bottom")
+    return len(spans)

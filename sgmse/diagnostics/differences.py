@@ -1,142 +1,148 @@
-"""Rows of scores → means of each reference protocol and paired differences, as a whole, by noise class and by SNR."""
+"""Rows of scores → means of each system and paired differences, as a whole, by noise class and by SNR.
+
+A system is what a file was enhanced with: a protocol of the references, the baseline, or nothing ("noisy").
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from sgmse.diagnostics.use import BASELINE, NOISY
 from sgmse.enhancement.protocols import PROTOCOLS, SHIFT_DB
 from sgmse.evaluation.statistics import Difference, hierarchical, paired
 from sgmse.evaluation.sweep_table import aligned
 
+NOISY, BASELINE = "noisy", "baseline"
 METRICS = {"pesq": "PESQ", "estoi": "ESTOI", "si_sdr": "SI-SDR dB"}
 TITLES = {
     NOISY: "unprocessed",
-    BASELINE: "baseline",
-    "matched": "matched",
     "same_class": "same class",
-    "mismatched": "mismatched",
     "louder": f"{SHIFT_DB:g} dB louder",
     "softer": f"{SHIFT_DB:g} dB softer",
-    "shuffled": "shuffled",
-    "estimated": "estimated",
-    "null": "null",
-    "oracle": "oracle",
 }
+_DECIMALS = {"pesq": 3, "estoi": 3, "si_sdr": 2}
 _OTHERS = (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled", "estimated", "null")
-PAIRS = [*(("matched", other) for other in _OTHERS), ("oracle", "matched")]
-WITHOUT_MATCHED = [("oracle", BASELINE), ("oracle", "null")]
-BY_GROUP = [("matched", other) for other in (BASELINE, "mismatched", "null")]
+PAIRS = (*(("matched", other) for other in _OTHERS), ("oracle", "matched"))
+WITHOUT_MATCHED = (("oracle", BASELINE), ("oracle", "null"))  # of a set without disjoint references
+BY_GROUP = tuple(("matched", other) for other in (BASELINE, "mismatched", "null"))
 SNR_WIDTH_DB = 5  # of the groups where there are more SNRs than `_MOST_SNRS`
 _MOST_SNRS = 8
-_DECIMALS = {"pesq": 3, "estoi": 3, "si_sdr": 2}
 
 Pair = tuple[str, str]
 Differences = dict[Pair, dict[str, Difference]]
 
 
-def leaking(frame: pd.DataFrame) -> list[str]:
-    """Files whose matched reference shares samples with the mixture, so that what it gives is no evidence."""
+def leaking_files(frame: pd.DataFrame) -> list[str]:
+    """Files whose disjoint reference shares samples with the mixture, so that what it gives is no evidence."""
     rows = frame[(frame["system"] == "matched") & frame["leak_shared"].fillna(False).astype(bool)]
     return sorted(rows["file"].unique())
 
 
-def of(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> Differences:
+def paired_differences(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> Differences:
     """By pair and metric, the mean of a - b over files with its interval over seeds and noise sources.
 
     `pairs` None: all that make sense; those of which the frame lacks a system are left out.
     """
-    there = set(frame["system"])
+    rows = {str(name): part for name, part in frame.groupby("system")}
     if pairs is None:
-        pairs = PAIRS if "matched" in there else WITHOUT_MATCHED
-    rows = {name: frame[frame["system"] == name] for name in there}
-    return {(a, b): between(rows[a], rows[b]) for a, b in pairs if {a, b} <= there}
+        pairs = PAIRS if "matched" in rows else WITHOUT_MATCHED
+    return {(a, b): subtract(rows[a], rows[b]) for a, b in pairs if a in rows and b in rows}
 
 
-def between(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
+def subtract(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
     """By metric, the mean over files of what one system scores more than another; rows of one system each."""
     if set(first["seed"]) != set(second["seed"]):  # trained with other seeds: each file against the mean of the others
         second = second.groupby("file", as_index=False)[list(METRICS)].mean().assign(seed=None)
     return {metric: hierarchical(paired(first, second, metric)) for metric in METRICS}
 
 
-def means(frame: pd.DataFrame) -> dict[str, dict[str, Difference]]:
-    """By system and metric, the mean score over files with its interval."""
+def mean_scores(frame: pd.DataFrame) -> dict[str, dict[str, Difference]]:
+    """By system and metric, the mean score over files with its interval; the unprocessed files come first."""
     found = {}
     for system in (NOISY, BASELINE, *PROTOCOLS):
         rows = frame[frame["system"] == system]
         if len(rows):
-            values = {metric: rows.assign(value=rows[metric].astype(float)) for metric in METRICS}
-            found[system] = {metric: hierarchical(table[table["value"].notna()]) for metric, table in values.items()}
+            scored = {metric: rows.assign(value=rows[metric].astype(float)) for metric in METRICS}
+            found[system] = {metric: hierarchical(table[table["value"].notna()]) for metric, table in scored.items()}
     return found
 
 
-def groups(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+def split_by_noise(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     """The rows by class of noise and by SNR, where the manifest tells these and they differ."""
-    by = {"class": frame["kind"].where(frame["kind"] != ""), "SNR dB": _snr_labels(frame["snr_db"])}
-    found = {}
-    for name, labels in by.items():
-        parts = {str(label): rows for label, rows in frame.groupby(labels, observed=True)}
-        if len(parts) > 1:
-            found[name] = parts
-    return found
+    by = {"class": frame["kind"].where(frame["kind"] != ""), "SNR dB": _label_snrs(frame["snr_db"])}
+    parts = {
+        name: {str(label): rows for label, rows in frame.groupby(labels, observed=True)} for name, labels in by.items()
+    }
+    return {name: groups for name, groups in parts.items() if len(groups) > 1}
 
 
-def _snr_labels(snr_db: pd.Series) -> pd.Series:
+def _label_snrs(snr_db: pd.Series) -> pd.Series:
     """Each SNR itself, in rising order; of more than a few, the interval it lies in."""
-    values = sorted(snr_db.dropna().unique())
-    if len(values) <= _MOST_SNRS:
-        labels, order = snr_db.map(lambda v: f"{v:g}", na_action="ignore"), [f"{v:g}" for v in values]
+    if snr_db.nunique() <= _MOST_SNRS:
+        low, form = snr_db, "{0:g}"
     else:
-        low = (snr_db / SNR_WIDTH_DB).map(math.floor, na_action="ignore") * SNR_WIDTH_DB
-        order = [f"{v:g} to {v + SNR_WIDTH_DB:g}" for v in sorted(low.dropna().unique())]
-        labels = low.map(lambda v: f"{v:g} to {v + SNR_WIDTH_DB:g}", na_action="ignore")
-    return pd.Series(pd.Categorical(labels, categories=order, ordered=True), index=snr_db.index)
+        low, form = (snr_db / SNR_WIDTH_DB).map(math.floor, na_action="ignore") * SNR_WIDTH_DB, "{0:g} to {1:g}"
+    labels = {value: form.format(value, value + SNR_WIDTH_DB) for value in sorted(low.dropna().unique())}
+    return pd.Series(pd.Categorical(low.map(labels), categories=[*labels.values()], ordered=True), index=snr_db.index)
+
+
+def pair_title(pair: Pair) -> str:
+    return " − ".join(TITLES.get(system, system) for system in pair)
+
+
+def interval_text(difference: Difference, metric: str = "pesq", signed: bool = True) -> str:
+    """`mean [low, high]`; the mean alone where nothing is repeated."""
+    form = f"{'+' if signed else ''}z.{_DECIMALS[metric]}f"
+    if math.isnan(difference.mean):
+        return "–"
+    if not difference.is_known:
+        return f"{difference.mean:{form}}"
+    return f"{difference.mean:{form}} [{difference.low:{form}}, {difference.high:{form}}]"
 
 
 def means_table(found: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Markdown, a line per system, the unprocessed files first."""
+    """Markdown, a line per system."""
     lines = [["system", *METRICS.values(), "files"]]
     for system, values in found.items():
-        lines.append([TITLES[system], *_cells(values, tuple(METRICS), signed=False), str(values["si_sdr"].n_files)])
+        cells = [interval_text(values[metric], metric, signed=False) for metric in METRICS]
+        lines.append([TITLES.get(system, system), *cells, str(values["si_sdr"].n_files)])
     return aligned(lines)
 
 
 def differences_table(found: Differences) -> str:
     """Markdown, a line per pair."""
     lines = [["difference", *METRICS.values(), "files", "sources", "seeds"]]
-    for (a, b), values in found.items():
+    for pair, values in found.items():
         one = values["pesq"]
-        counts = [str(one.n_files), str(one.n_sources), str(one.n_seeds)]
-        lines.append([f"{TITLES[a]} − {TITLES[b]}", *_cells(values, tuple(METRICS)), *counts])
+        cells = [interval_text(values[metric], metric) for metric in METRICS]
+        lines.append([pair_title(pair), *cells, *map(str, (one.n_files, one.n_sources, one.n_seeds))])
     return aligned(lines)
 
 
-def group_table(name: str, parts: Mapping[str, pd.DataFrame]) -> str:
-    """Markdown, a line per group of files; PESQ and SI-SDR of the pairs that matter most."""
-    by_group = {label: of(rows, BY_GROUP) for label, rows in parts.items()}
+def groups_table(name: str, groups: Mapping[str, pd.DataFrame]) -> str:
+    """How many intervals of groups of files exclude 0; then Markdown, a line per group, unless none does.
+
+    The table holds PESQ and SI-SDR of the pairs that matter most.
+    """
+    by_group = {label: paired_differences(rows, BY_GROUP) for label, rows in groups.items()}
     pairs = [pair for pair in BY_GROUP if any(pair in found for found in by_group.values())]
-    shown = ("pesq", "si_sdr")
-    lines = [[name, "files", *(f"{METRICS[m]}: {TITLES[a]} − {TITLES[b]}" for a, b in pairs for m in shown)]]
+    columns = [(pair, metric) for pair in pairs for metric in ("pesq", "si_sdr")]
+    lines = [[name, "files", *(f"{METRICS[metric]}: {pair_title(pair)}" for pair, metric in columns)]]
+    shown: list[Difference] = []
     for label, found in by_group.items():
-        cells = [_cells(found[pair], shown) if pair in found else [""] * len(shown) for pair in pairs]
-        lines.append([label, str(parts[label]["file"].nunique()), *(cell for some in cells for cell in some)])
-    return aligned(lines)
+        values = [(found[pair][metric] if pair in found else None, metric) for pair, metric in columns]
+        shown += [one for one, _ in values if one is not None]
+        cells = ["" if one is None else interval_text(one, metric) for one, metric in values]
+        lines.append([label, str(groups[label]["file"].nunique()), *cells])
+    text, says_something = count_exclusions(shown)
+    return f"{text}\n\n{aligned(lines)}" if says_something else text
 
 
-def told(difference: Difference, metric: str = "pesq", signed: bool = True) -> str:
-    """`mean [low, high]`; the mean alone where nothing is repeated."""
-    sign, decimals = "+" if signed else "", _DECIMALS[metric]
-    if math.isnan(difference.mean):
-        return "–"
-    if not difference.is_known:
-        return f"{difference.mean:{sign}z.{decimals}f}"
-    ends = ", ".join(f"{end:{sign}z.{decimals}f}" for end in (difference.low, difference.high))
-    return f"{difference.mean:{sign}z.{decimals}f} [{ends}]"
-
-
-def _cells(values: Mapping[str, Difference], shown: Sequence[str], signed: bool = True) -> list[str]:
-    return [told(values[metric], metric, signed) for metric in shown]
+def count_exclusions(found: Iterable[Difference]) -> tuple[str, bool]:
+    """How many of the intervals that are known exclude 0, in words, and whether any does."""
+    known = [one for one in found if one.is_known]
+    count = sum(one.excludes_zero for one in known)
+    text = f"{count} of {len(known)} intervals exclude 0; where nothing is, {0.05 * len(known):.1f} would on average."
+    return text, count > 0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.diagnostics.items import Item, heard, interval, repeated
+from sgmse.common.files import save_figure, write_csv
+from sgmse.diagnostics.figures import bare_axes
+from sgmse.diagnostics.items import Item, encode_reference, interval_text, mean_over_files, repeat_condition
 from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
@@ -25,18 +28,18 @@ SHARE = 0.5  # of the largest effect, from which on guidance is proposed
 LEAST_EFFECT = 1e-4  # of the error; below it the condition changes nothing that could be guided along
 NULL, MISMATCHED = "null", "mismatched"
 COLUMNS = ["file", "source", "kind", "against", "t", "loss_matched", "loss_against", "effect"]
+_COLOURS = {NULL: "C0", MISMATCHED: "C1"}
+_TITLES = {
+    "gap": "loss against − loss matched",
+    "relative_gap": "… as a share of the loss against",
+    "effect": "‖x̂ matched − x̂ against‖² / ‖x̂ against − x‖²",
+}
+
+Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """Times between which to guide, or None; and why."""
-
-    interval: tuple[float, float] | None
-    reason: str
-
-
-def times(model: Enhancer) -> Tensor:
-    """[K]: a grid from `t_eps` to the end; the end alone for a model that knows no other time."""
+def time_grid(model: Enhancer) -> Tensor:
+    """[K]: times from `t_eps` to the end; the end alone for a model that knows no other time."""
     end = model.sde.end_time
     if model.objective.name == "predictive":
         return torch.tensor([end])
@@ -44,7 +47,7 @@ def times(model: Enhancer) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int) -> pd.DataFrame:
+def measure_gap(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int) -> pd.DataFrame:
     """A row per file, time and condition that the matched one is held against: `COLUMNS`.
 
     loss: ½ mean |x̂ − x|² of the estimate of the clean spectrogram. That is the loss of data prediction without its
@@ -52,13 +55,13 @@ def measure(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int) 
     condition. All conditions see the same x_t. There are no null rows for a model trained without dropping, and no
     mismatched ones for a file without such a reference.
     """
-    grid, rows = times(model).to(model.device), []
+    grid, rows = time_grid(model).to(model.device), []
     for item in tqdm(items, desc="gap by time", unit="file", disable=None):
-        conditions = _conditions(model, item)
-        if len(conditions) == 1:
+        others = _other_conditions(model, item)
+        if not others:
             continue
-        parts = [_compare(model, item, part, conditions, seed) for part in grid.split(batch_size)]
-        for against in parts[0]:
+        parts = [_compare(model, item, part, others, seed) for part in grid.split(batch_size)]
+        for against in others:
             found = torch.cat([part[against] for part in parts], dim=1).tolist()
             for t, *values in zip(grid.tolist(), *found, strict=True):
                 rows.append([item.name, item.source, item.kind, against, round(t, 4), *values])
@@ -70,33 +73,33 @@ def measure(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int) 
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _conditions(model: Enhancer, item: Item) -> dict[str, Condition]:
-    """The matched condition, then those it is held against."""
-    matched = heard(model, item.reference)
-    conditions = {"matched": matched}
+def _other_conditions(model: Enhancer, item: Item) -> dict[str, Condition]:
+    """What the matched condition is held against."""
+    conditions = {}
     if model.null is not None and model.cond_drop_prob > 0:
-        conditions[NULL] = model.null(matched)
+        conditions[NULL] = model.null(encode_reference(model, item.reference))
     if item.other is not None:
-        conditions[MISMATCHED] = heard(model, item.other)
+        conditions[MISMATCHED] = encode_reference(model, item.other)
     return conditions
 
 
-def _compare(model: Enhancer, item: Item, t: Tensor, conditions: dict[str, Condition], seed: int) -> dict[str, Tensor]:
+def _compare(model: Enhancer, item: Item, t: Tensor, others: dict[str, Condition], seed: int) -> dict[str, Tensor]:
     """For each other condition [3, K]: loss with the matched one, loss with it, effect, at the times t [K]."""
     x, y = (model.transform(w[None].to(t.device)).expand(len(t), -1, -1, -1) for w in (item.clean, item.noisy))
     mean, sigma = model.sde.mean(x, y, t), model.sde.std(t)
     noise = FrameNoise([f"{seed} {item.name} {value:.4f}" for value in t.tolist()])
     x_t = mean + per_item(sigma, mean) * noise(mean)
-    estimates = {
-        name: clean_estimate(model.sde, model.predict(x_t, y, t, repeated(condition, len(t))), x_t, y, t)
-        for name, condition in conditions.items()
-    }
-    matched = estimates.pop("matched")
-    loss = losses.data_prediction(matched, x)
-    against = {}
-    for name, estimate in estimates.items():
-        other, moved = losses.data_prediction(estimate, x), losses.data_prediction(matched, estimate)
-        against[name] = torch.stack([loss, other, moved / other.clamp_min(1e-20)])
+
+    def estimate(condition: Condition) -> Tensor:
+        prediction = model.predict(x_t, y, t, repeat_condition(condition, len(t)))
+        return clean_estimate(model.sde, prediction, x_t, y, t)
+
+    matched = estimate(encode_reference(model, item.reference))
+    loss, against = losses.data_prediction(matched, x), {}
+    for name, condition in others.items():
+        other = estimate(condition)
+        error, moved = losses.data_prediction(other, x), losses.data_prediction(matched, other)
+        against[name] = torch.stack([loss, error, moved / error.clamp_min(1e-20)])
     return against
 
 
@@ -107,7 +110,7 @@ def clean_estimate(sde: SDE, prediction: Tensor, x_t: Tensor, y: Tensor, t: Tens
     return sde.clean_from_score(x_t, y, prediction, t)
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
+def average_over_files(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per `against` and t: gap (the other's loss − the matched one's), relative_gap (over the other's), effect.
 
     Each is a mean over files, with its 95 % interval in NAME_low and NAME_high.
@@ -117,41 +120,84 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (against, t), table in rows.groupby(["against", "t"], sort=False):
         line = {"against": against, "t": t, "files": len(table)}
-        for name in ("gap", "relative_gap", "effect"):
-            found = interval(table, name)
+        for name in _TITLES:
+            found = mean_over_files(table, name)
             line |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def propose(lines: pd.DataFrame) -> Proposal:
-    """The stretch of times in which the effect is at least half of its maximum and the matched condition has less loss
-    for certain.
+def propose_interval(lines: pd.DataFrame) -> tuple[Interval | None, str]:
+    """Times between which to guide, or None, and the reason.
 
-    lines: those of `summary` for one `against`, by rising t. Guidance amplifies c − u, so nothing is proposed where
-    there is no c − u, and no time at which following it may not lower the loss. Of several stretches that of the
-    largest effect is taken. Its ends lie half-way to the next time of the grid.
+    These are the stretch of times in which the effect is at least half of its maximum and the matched condition has
+    less loss for certain. Guidance amplifies c − u, so nothing is proposed where there is no c − u, and no time at
+    which following it may not lower the loss. Of several stretches that of the largest effect is taken. Its ends lie
+    half-way to the next time of the grid.
+
+    Args:
+        lines: those of `average_over_files` for one `against`, by rising t.
     """
     t, effect = lines["t"].to_numpy(), lines["effect"].to_numpy()
     if len(t) == 1:
-        return Proposal(None, "the model takes one step, so there is no time to choose")
+        return None, "the model takes one step, so there is no time to choose"
     if effect.max() < LEAST_EFFECT:
-        return Proposal(None, f"the condition changes nothing, at most {effect.max():.1e} of the error")
+        return None, f"the condition changes nothing, at most {effect.max():.1e} of the error"
     fits = (effect >= SHARE * effect.max()) & (lines["gap_low"].to_numpy() > 0)
     if not fits.any():
-        return Proposal(None, "where the condition acts most, it does not lower the loss for certain")
-    top = int(np.where(fits, effect, 0).argmax())
-    first = last = top
+        return None, "where the condition acts most, it does not lower the loss for certain"
+    if fits.all():
+        return None, "the condition acts about alike at all times; guide everywhere, or not at all"
+    first = last = int(np.where(fits, effect, 0).argmax())
     while first > 0 and fits[first - 1]:
         first -= 1
     while last + 1 < len(t) and fits[last + 1]:
         last += 1
-    if first == 0 and last == len(t) - 1:
-        return Proposal(None, "the condition acts about alike at all times; guide everywhere, or not at all")
     low = t[first] if first == 0 else (t[first - 1] + t[first]) / 2
     high = t[last] if last == len(t) - 1 else (t[last] + t[last + 1]) / 2
-    return Proposal(
-        (math.ceil(100 * low - 1e-4) / 100, math.floor(100 * high + 1e-4) / 100),
+    rounded = math.ceil(100 * low - 1e-4) / 100, math.floor(100 * high + 1e-4) / 100  # inwards, to what one types
+    return rounded, (
         "there the condition lowers the loss for certain and changes the estimate by at least half as much as where it "
-        f"does most, {effect.max():.2g} of the error",
+        f"does most, {effect.max():.2g} of the error"
     )
+
+
+def write_gap(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int, out: Path) -> str:
+    """Measure the gap and write gap.csv, gap_by_time.csv and gap.png. Returns what to print."""
+    rows = measure_gap(model, items, seed, batch_size)
+    lines = average_over_files(rows)
+    write_csv(rows, out / "gap.csv")
+    write_csv(lines, out / "gap_by_time.csv")
+    against = NULL if NULL in set(lines["against"]) else MISMATCHED
+    interval, reason = propose_interval(lines[lines["against"] == against])
+    draw_gap(lines, interval, out / "gap.png")
+    text = [f"{'against':10}  {'t':>5}  {'Δ loss / loss':>24}  {'effect':>24}"]
+    for line in lines.to_dict("records"):
+        gap, effect = (
+            interval_text(form, *(line[f"{name}{end}"] for end in ("", "_low", "_high")))
+            for name, form in (("relative_gap", "+.3f"), ("effect", ".4f"))
+        )
+        text.append(f"{line['against']:10}  {line['t']:5.2f}  {gap:>24}  {effect:>24}")
+    if interval is None:
+        return "\n".join([*text, f"no guidance interval is proposed: {reason}"])
+    flags = "" if against == NULL else " --guidance icg"
+    return "\n".join([*text, f"--guidance_interval {interval[0]:g} {interval[1]:g}{flags}: {reason}"])
+
+
+def draw_gap(lines: pd.DataFrame, interval: Interval | None, path: Path) -> None:
+    """ΔL, its share and the effect on the estimate over diffusion time, with 95 % intervals."""
+    figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, len(_TITLES)), _TITLES.items(), strict=True):
+        for against, curve in lines.groupby("against", sort=False):
+            colour = _COLOURS[str(against)]
+            axes.plot(curve["t"], curve[name], "o-", color=colour, ms=4, lw=1.5, label=f"against {against}")
+            ends = (curve[f"{name}_low"].fillna(curve[name]), curve[f"{name}_high"].fillna(curve[name]))
+            axes.fill_between(curve["t"], *ends, color=colour, alpha=0.18, lw=0)
+        if interval is not None:
+            axes.axvspan(*interval, color="0.9", zorder=0, label="proposed for guidance")
+        axes.axhline(0, color="0.6", lw=1, zorder=1)
+        axes.set_title(title, fontsize=10)
+        axes.set(xlabel="diffusion time t (sampling runs from right to left)", xlim=(0, 1.02))
+        bare_axes(axes)
+    figure.axes[0].legend(frameon=False, fontsize=9)
+    save_figure(figure, path)

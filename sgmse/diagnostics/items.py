@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from sgmse.data import audio
 from sgmse.data.mixing import is_silent
 from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.protocols import SetReferences, open_set
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
@@ -107,14 +110,14 @@ def manifest_rows(folder: Path, names: Sequence[str]) -> list[dict[str, str]]:
     return [found.get(stem.as_posix()) or found.get(stem.name) or {} for stem in stems]
 
 
-def heard(model: Enhancer, reference: Tensor) -> Condition:
+def encode_reference(model: Enhancer, reference: Tensor) -> Condition:
     """The condition of one reference [M], which is scaled already, as a batch of one."""
     condition = model.encode_reference(reference[None].to(model.device), torch.ones(1, device=model.device)).condition
     assert condition is not None
     return condition
 
 
-def repeated(condition: Condition, count: int) -> Condition:
+def repeat_condition(condition: Condition, count: int) -> Condition:
     """A condition of one item, `count` times."""
     parts: dict[str, Any] = {
         name: None if part is None else part.expand(count, *part.shape[1:]) for name, part in vars(condition).items()
@@ -122,10 +125,24 @@ def repeated(condition: Condition, count: int) -> Condition:
     return Condition(**parts)
 
 
-def interval(table: pd.DataFrame, column: str) -> Difference:
+def enhance_item(model: Enhancer, item: Item, references: Tensor, sampler: SamplerSettings, seed: int) -> Tensor:
+    """The file enhanced with each of references [B, M]: [B, N]. Every reference gets the same noise of the sampler."""
+    count = len(references)
+    noisy, peak = item.noisy.expand(count, -1).to(model.device), torch.ones(count, device=model.device)
+    noise = FrameNoise([f"{seed} {item.name} 0 0"] * count)
+    encoded = model.encode_reference(references.to(model.device), peak)
+    return model.enhance_batch(noisy, encoded, noise, sampler=sampler).waveform
+
+
+def mean_over_files(table: pd.DataFrame, column: str) -> Difference:
     """Mean of a column over files with its 95 % interval; sources and files are resampled.
 
     table: a row per file with `file` and `source`; rows without a value are left out.
     """
     table = table.assign(value=table[column], seed=0)[["value", "seed", "source", "file"]]
     return hierarchical(table[table["value"].notna()], draws=_DRAWS)
+
+
+def interval_text(form: str, mean: float, low: float, high: float) -> str:
+    """`mean [low, high]`; the mean alone where nothing is repeated."""
+    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"

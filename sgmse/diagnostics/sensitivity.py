@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse.diagnostics.items import Item
-from sgmse.diffusion.noise import FrameNoise
+from sgmse.common.files import save_figure, write_csv
+from sgmse.diagnostics.figures import bare_axes
+from sgmse.diagnostics.items import Item, enhance_item, interval_text, mean_over_files
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.model.enhancer import Enhancer
@@ -22,8 +26,6 @@ _RAMP = 0.1  # of a band, over which the gain rises at its edge
 _PAD_S = 0.1  # longer than the response of the filter
 COLUMNS = ["file", "source", "kind", "boosted", "band", "attenuation_db"]
 
-Enhance = Callable[[Tensor], Tensor]  # references [B, M] → enhanced [B, N] of one noisy file
-
 
 def band_edges(sample_rate: int) -> np.ndarray:
     """[NUM_BANDS + 1] in Hz: bands of equal width on the mel scale (O'Shaughnessy 1987) up to half the rate."""
@@ -31,37 +33,40 @@ def band_edges(sample_rate: int) -> np.ndarray:
     return 700 * (10 ** (np.linspace(0, top, NUM_BANDS + 1) / 2595) - 1)
 
 
-def boosted(reference: Tensor, sample_rate: int) -> Tensor:
+def boost_bands(reference: Tensor, sample_rate: int) -> Tensor:
     """[NUM_BANDS, M]: the reference [M] with each band in turn raised by `BOOST_DB`, in zero phase.
 
     At every frequency the gains of all bands together, in dB, are `BOOST_DB`.
     """
     pad = min(round(_PAD_S * sample_rate), len(reference) - 1)
     padded = torch.nn.functional.pad(reference[None], (pad, pad), mode="reflect")[0]
-    spectrum = torch.fft.rfft(padded)
     frequency = torch.fft.rfftfreq(len(padded), 1 / sample_rate, device=reference.device)
-    gain = 10 ** (BOOST_DB / 20 * _shares(frequency, sample_rate))
-    return torch.fft.irfft(gain * spectrum, n=len(padded))[:, pad : pad + len(reference)]
+    gain = 10 ** (BOOST_DB / 20 * band_shares(frequency, sample_rate))
+    return torch.fft.irfft(gain * torch.fft.rfft(padded), n=len(padded))[:, pad : pad + len(reference)]
 
 
-def _shares(frequency: Tensor, sample_rate: int) -> Tensor:
+def band_shares(frequency: Tensor, sample_rate: int) -> Tensor:
     """[NUM_BANDS, K]: how far each frequency [K] belongs to each band, 1 inside; they sum to one."""
     edges = torch.as_tensor(band_edges(sample_rate), dtype=frequency.dtype, device=frequency.device)
     ramp = _RAMP * edges.diff()
     width = torch.minimum(ramp[:-1], ramp[1:])
-    risen = ((frequency - edges[1:-1, None]) / width[:, None] + 0.5).clamp(0, 1)
+    above_edge = ((frequency - edges[1:-1, None]) / width[:, None] + 0.5).clamp(0, 1)
     ones = torch.ones_like(frequency)[None]
-    return torch.cat([ones, risen]) - torch.cat([risen, 0 * ones])
+    return torch.cat([ones, above_edge]) - torch.cat([above_edge, 0 * ones])
 
 
-def attenuation(enhance: Enhance, item: Item, transform: SpectrogramTransform, sample_rate: int) -> Tensor:
+def measure_attenuation(
+    enhance: Callable[[Tensor], Tensor], item: Item, transform: SpectrogramTransform, sample_rate: int
+) -> Tensor:
     """[NUM_BANDS, NUM_BANDS]: how many dB more of the noise goes in each band (columns), by which one is raised (rows).
 
     The output's level is taken where the noise of the file is louder than its speech, so that speech does not hide
     what happens to the noise; NaN for a band in which it nowhere is.
+
+    Args:
+        enhance: references [B, M] → the file enhanced with each [B, N].
     """
-    references = torch.cat([item.reference[None], boosted(item.reference, sample_rate)])
-    outputs = enhance(references)
+    outputs = enhance(torch.cat([item.reference[None], boost_bands(item.reference, sample_rate)]))
     noise, speech = (transform.stft(w[None].to(outputs.device)).abs() for w in (item.noisy - item.clean, item.clean))
     power = transform.stft(outputs).abs().square() * (noise > speech)
     frequency = np.fft.rfftfreq(transform.n_fft, 1 / sample_rate)
@@ -72,47 +77,73 @@ def attenuation(enhance: Enhance, item: Item, transform: SpectrogramTransform, s
     return levels[:1] - levels[1:]
 
 
-def enhancer(model: Enhancer, item: Item, sampler: SamplerSettings, seed: int, batch_size: int) -> Enhance:
-    """One noisy file as a function of its reference; every reference gets the same noise of the sampler."""
-
-    def enhance(references: Tensor) -> Tensor:
-        return torch.cat([_enhanced(part) for part in references.split(batch_size)])
-
-    def _enhanced(references: Tensor) -> Tensor:
-        count = len(references)
-        noisy = item.noisy.expand(count, -1).to(model.device)
-        noise = FrameNoise([f"{seed} {item.name} 0 0"] * count)
-        encoded = model.encode_reference(references.to(model.device), torch.ones(count, device=model.device))
-        return model.enhance_batch(noisy, encoded, noise, sampler=sampler).waveform
-
-    return enhance
-
-
-def measure(
+def measure_sensitivity(
     model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, batch_size: int
 ) -> pd.DataFrame:
     """A row per file, band that is raised and band that is looked at: `COLUMNS`; bands count from 0."""
     rate, rows = model.settings["sample_rate"], []
     for item in tqdm(items, desc="sensitivity", unit="file", disable=None):
-        found = attenuation(enhancer(model, item, sampler, seed, batch_size), item, model.transform, rate)
+
+        def enhance(references: Tensor, item: Item = item) -> Tensor:
+            parts = references.split(batch_size)
+            return torch.cat([enhance_item(model, item, part, sampler, seed) for part in parts])
+
+        found = measure_attenuation(enhance, item, model.transform, rate)
         for raised, line in enumerate(found.tolist()):
             rows += [[item.name, item.source, item.kind, raised, band, value] for band, value in enumerate(line)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def matrix(rows: pd.DataFrame) -> np.ndarray:
+def attenuation_matrix(rows: pd.DataFrame) -> np.ndarray:
     """[NUM_BANDS, NUM_BANDS]: the attenuation in dB, mean over files; a row per band that is raised."""
     return rows.pivot_table(index="boosted", columns="band", values="attenuation_db", dropna=False).to_numpy()
 
 
-def selectivity(rows: pd.DataFrame) -> pd.DataFrame:
+def score_files(rows: pd.DataFrame) -> pd.DataFrame:
     """Per file (file, source): mean attenuation in the raised band (own) and elsewhere, and their difference (score).
 
-    A model that subtracts what it is told would score near `BOOST_DB`, one that ignores its reference 0.
+    A model that subtracts what its reference holds would score near `BOOST_DB`, one that ignores its reference 0.
     """
-    keys = ["file", "source"]
-    is_own = rows["boosted"] == rows["band"]
-    own = rows[is_own].groupby(keys)["attenuation_db"].mean()
-    elsewhere = rows[~is_own].groupby(keys)["attenuation_db"].mean()
-    table = pd.DataFrame({"own": own, "elsewhere": elsewhere}).reset_index()
+    is_own = (rows["boosted"] == rows["band"]).map({True: "own", False: "elsewhere"})
+    table = rows.pivot_table("attenuation_db", ["file", "source"], is_own.rename(None)).reset_index()
     return table.assign(score=table["own"] - table["elsewhere"])
+
+
+def write_sensitivity(
+    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, batch_size: int, out: Path
+) -> str:
+    """Measure the sensitivity and write sensitivity.csv and sensitivity.png. Returns what to print."""
+    rows = measure_sensitivity(model, items, sampler, seed, batch_size)
+    write_csv(rows, out / "sensitivity.csv")
+    files = score_files(rows)
+    draw_sensitivity(attenuation_matrix(rows), files, model.settings["sample_rate"], out / "sensitivity.png")
+    found = {name: mean_over_files(files, name) for name in ("own", "elsewhere", "score")}
+    own, elsewhere, score = (interval_text(".2f", one.mean, one.low, one.high) for one in found.values())
+    lines = [f"sensitivity to {BOOST_DB:+.0f} dB in one band of the reference"]
+    lines += [f"attenuation of the noise in that band  {own} dB more"]
+    lines += [f"in the other bands                     {elsewhere}", f"difference                             {score}"]
+    return "\n".join(lines)
+
+
+def draw_sensitivity(matrix: np.ndarray, files: pd.DataFrame, sample_rate: int, path: Path) -> None:
+    """The matrix of attenuations, and per file how much more goes in the raised band than elsewhere."""
+    figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    most = max(1.0, float(np.nanmax(np.abs(matrix)))) if np.isfinite(matrix).any() else 1.0
+    image = left.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", aspect="auto")
+    for (raised, band), value in np.ndenumerate(matrix):
+        colour = "white" if abs(value) > 0.6 * most else "0.2"
+        left.text(band, raised, "–" if np.isnan(value) else f"{value:z.1f}", ha="center", va="center", color=colour)
+    names = [f"{low:.1f}–{high:.1f}" for low, high in pairwise(band_edges(sample_rate) / 1000)]
+    left.set_xticks(range(NUM_BANDS), names, rotation=40, ha="right")
+    left.set_yticks(range(NUM_BANDS), names)
+    left.set(xlabel="band of the output, kHz", ylabel=f"band of the reference with {BOOST_DB:+.0f} dB, kHz")
+    figure.colorbar(image, ax=left, label="attenuation of the noise, dB more")
+    right.axline((0, 0), slope=1, color="0.6", lw=1, ls="--")
+    right.plot(files["elsewhere"], files["own"], "o", color="C0", ms=5, alpha=0.8)
+    right.axhline(0, color="0.85", lw=1)
+    right.axvline(0, color="0.85", lw=1)
+    right.set(xlabel="attenuation elsewhere, dB", ylabel="attenuation in the raised band, dB")
+    right.set_title(f"{len(files)} files; above the line: more where it says", fontsize=10)
+    bare_axes(right)
+    save_figure(figure, path)

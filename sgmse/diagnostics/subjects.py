@@ -97,6 +97,21 @@ def differences_of(subject: Subject, baseline: Subject, num_steps: int | None) -
     return found
 
 
+def describe_training(subject: Subject, baselines: Sequence[Subject], unlike: Sequence[str]) -> list[str]:
+    """Sentences on how model and baseline were trained; `unlike`: in what they differ beside the reference."""
+    if not baselines:
+        return []
+    known = {"baseline": baselines[0], "this model": subject}
+    steps = [f"{what} {one.steps} steps" for what, one in known.items() if one.steps is not None]
+    lines = [f"training: {', '.join(steps)}"] if steps else []
+    if unlike:
+        lines.append(f"the baseline differs in more than the reference: {'; '.join(unlike)}")
+    unknown = [one.path for one in known.values() if not one.has_run]
+    return lines + [
+        f"{path}: no config.yaml of its run, so whether both were trained alike is not known" for path in unknown
+    ]
+
+
 def name(ckpt: Path) -> str:
     """That of the run which wrote a checkpoint, or its own."""
     return ckpt.parent.parent.name if ckpt.parent.name == "checkpoints" else ckpt.stem

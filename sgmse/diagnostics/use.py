@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
 from sgmse.data.references.leak import Leak
 from sgmse.data.testsets.build import MANIFEST
+from sgmse.diagnostics.differences import BASELINE, NOISY
 from sgmse.diagnostics.items import manifest_rows
 from sgmse.diagnostics.subjects import Subject
 from sgmse.diffusion.samplers import SamplerSettings
@@ -25,7 +27,6 @@ from sgmse.enhancement.sweep_scoring import Score
 from sgmse.evaluation.kept import SCORES, Kept, Table
 from sgmse.settings.checks import check_sampler
 
-NOISY, BASELINE = "noisy", "baseline"
 KEY = ["checkpoint", "system"]
 COLUMNS = [*KEY, "seed", "file", "kind", "source", "snr_db", "pesq", "estoi", "si_sdr", "reason"]
 COLUMNS += ["leak", "leak_shared", "nfe", "passes", "guidance_scale", "N"]
@@ -182,6 +183,23 @@ class Use:
             row = told | {"file": name, **self.facts[name], **asdict(cost), **_NO_LEAK}
             rows.append(row | {column: getattr(found, column) for column in ("pesq", "estoi", "si_sdr", "reason")})
         return rows
+
+
+def select_scores(frame: pd.DataFrame, subjects: Sequence[Subject]) -> pd.DataFrame:
+    """The rows of these checkpoints and of the noisy files, with the seeds that the checkpoints have by now."""
+    seeds = {subject.model.checkpoint_sha256: subject.seed for subject in subjects}
+    rows = frame[frame["checkpoint"].isin({"", *seeds})]
+    return rows.assign(seed=rows["checkpoint"].map(seeds).astype("Int64"))
+
+
+def describe_refused(references: SetReferences, has_baseline: bool) -> list[str]:
+    """Which protocols do not run, or not for every file, and why."""
+    lines = [f"{protocol} does not run: {reason}" for protocol, reason in references.refused.items()]
+    for protocol, paths in references.given.items():
+        lacking = sum(path is None for path in paths)
+        if lacking and protocol not in references.refused:
+            lines.append(f"{protocol} runs for {len(paths) - lacking} of {len(paths)} files, the others have no match")
+    return lines if has_baseline else [*lines, "no baseline runs: name one with --baseline"]
 
 
 def facts(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
