@@ -24,7 +24,7 @@ from sgmse.common.download import fetch
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import file_digest
 from sgmse.common.machine import Parser
-from sgmse.encoders import encoder_class
+from sgmse.encoders import ENCODERS
 from sgmse.encoders.weights import PUBLISHED, PublishedWeights
 
 LINKED_HASH = "X-Linked-ETag"  # of the file behind a redirect, as Hugging Face serves it
@@ -48,7 +48,7 @@ def main() -> None:
             print(f"{url} serves no hash: only the size is checked.")
         fetch(url, path, digest, published.size)
         print(f"{path}: sha256 {file_digest(path)}")
-    licence = encoder_class(published.encoder).card.licence
+    licence = ENCODERS[published.encoder].card.licence
     named = "" if path == published.default_path() else f" --encoder_checkpoint {path}"
     print(f"Licence: {licence}. Use it with --encoder {published.encoder}{named}")
 

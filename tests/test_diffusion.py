@@ -64,7 +64,7 @@ def test_predictor_corrector_follows_the_published_path(corrector):
     y, key = as_complex(d["y"]), f"pc.reverse_diffusion.{corrector}"
     noise = replay(as_complex(d[f"{key}.noise"]))
     result = sampling.predictor_corrector(
-        lambda x, t: golden_score(x, y, t), OUVE(), y, noise, num_steps=5, t_eps=0.03, snr=0.5, corrector=corrector
+        lambda x, t: golden_score(x, y, t), OUVE(), y, noise, N=5, t_eps=0.03, snr=0.5, corrector=corrector
     )
     assert relative_error(result.spectrogram, as_complex(d[f"{key}.output"])) < 1e-5
     assert result.nfe == (5 if corrector == "none" else 10)
@@ -79,26 +79,26 @@ def test_bridge_samplers_follow_the_published_path(method):
     def denoise(x, t):
         return 0.5 * x + 0.3 * y * per_item(t, x)
 
-    result = sampling.bridge(denoise, SBVE(), y, noise, num_steps=6, end_time=1e-4, method=method, as_published=True)
+    result = sampling.bridge(denoise, SBVE(), y, noise, N=6, end_time=1e-4, method=method, published_bridge=True)
     # the first ODE step divides by a guard: in float64 the same formula is 1.5e-3 away from the float32 record
     assert relative_error(result.spectrogram, as_complex(d[f"sb.{method}.output"])) < 2e-3
     assert result.nfe == 6
 
 
 SAMPLERS = {
-    "pc": lambda f, y, z: sampling.predictor_corrector(f, OUVE(), y, z, num_steps=4, corrector_steps=2),
-    "pc, no corrector": lambda f, y, z: sampling.predictor_corrector(f, OUVE(), y, z, num_steps=4, corrector="none"),
+    "pc": lambda f, y, z: sampling.predictor_corrector(f, OUVE(), y, z, N=4, corrector_steps=2),
+    "pc, no corrector": lambda f, y, z: sampling.predictor_corrector(f, OUVE(), y, z, N=4, corrector="none"),
     "pc, Euler–Maruyama": lambda f, y, z: sampling.predictor_corrector(
-        f, OUVE(), y, z, num_steps=4, predictor="euler_maruyama"
+        f, OUVE(), y, z, N=4, predictor="euler_maruyama"
     ),
-    "ode, Euler": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, num_steps=4, method="euler"),
-    "ode, Heun": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, num_steps=4, method="heun"),
+    "ode, Euler": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, N=4, method="euler"),
+    "ode, Heun": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, N=4, method="heun"),
     "ode, RK45": lambda f, y, z: sampling.probability_flow_rk45(f, OUVE(), y, z, tolerance=1e-3),
-    "DPM-Solver++ 1": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, num_steps=4, order=1),
-    "DPM-Solver++ 2M": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, num_steps=4, order=2),
-    "bridge ODE 2": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, num_steps=4, order=2),
-    "bridge ODE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, num_steps=4),
-    "bridge SDE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, num_steps=4, method="sde"),
+    "DPM-Solver++ 1": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, N=4, order=1),
+    "DPM-Solver++ 2M": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, N=4, order=2),
+    "bridge ODE 2": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, N=4, order=2),
+    "bridge ODE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, N=4),
+    "bridge SDE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, N=4, method="sde"),
 }
 
 
@@ -124,7 +124,7 @@ def test_bridge_with_a_perfect_denoiser_returns_the_clean_spectrogram(method, nu
         return x0
 
     noise = sampling.gaussian(torch.Generator().manual_seed(1))
-    result = sampling.bridge(denoise, SBVE(), y, noise, num_steps=num_steps, method=method)
+    result = sampling.bridge(denoise, SBVE(), y, noise, N=num_steps, method=method)
     assert relative_error(result.spectrogram, x0) < 1e-3
     assert seen[0] == 1.0
     assert min(seen) >= 1 / num_steps - 1e-3, "the network is asked where x_t is, never near t = 0"
@@ -150,7 +150,7 @@ def flow_error(method, num_steps):
     if method == "rk45":
         coarse = sampling.probability_flow_rk45(score, OUVE(), y, lambda _: start, tolerance=1e-5)
     else:
-        coarse = sampling.probability_flow(score, OUVE(), y, lambda _: start, num_steps=num_steps, method=method)
+        coarse = sampling.probability_flow(score, OUVE(), y, lambda _: start, N=num_steps, method=method)
     return relative_error(coarse.spectrogram, exact)
 
 
@@ -166,7 +166,7 @@ def test_reverse_diffusion_reaches_the_distribution_it_was_given():
     mean = torch.full_like(y, 0.7)
     noise = sampling.gaussian(torch.Generator().manual_seed(0))
     result = sampling.predictor_corrector(
-        lambda x, t: gaussian_score(x, y, t, mean, 0.2), OUVE(), y, noise, num_steps=200, corrector="none", t_eps=0.01
+        lambda x, t: gaussian_score(x, y, t, mean, 0.2), OUVE(), y, noise, N=200, corrector="none", t_eps=0.01
     )
     assert result.spectrogram.mean().real.item() == pytest.approx(0.7, abs=0.02)
     assert result.spectrogram.std().item() == pytest.approx(0.2, abs=0.02)

@@ -10,7 +10,7 @@ from small_tower import SmallTower, save_weights
 from sgmse.commands import enhance as enhancement_noise_cond
 from sgmse.commands import train
 from sgmse.common.errors import UserError
-from sgmse.encoders import ENCODERS, encoder_class, encoder_table
+from sgmse.encoders import ENCODERS, encoder_table
 from sgmse.encoders.panns import PANNsNoiseEncoder
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import ModelConfig
@@ -155,7 +155,7 @@ def test_untrained_weights_are_announced(panns, tmp_path, capsys):
 def test_help_and_docs_tell_the_same_of_every_encoder():
     docs, told = README.read_text(), encoder_table()
     for name in ENCODERS:
-        card = encoder_class(name).card
+        card = ENCODERS[name].card
         for fact in (card.input_rate, card.embedding, card.parameters, card.weights, card.licence, card.good_for):
             assert fact in told
             assert fact in docs

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sgmse.diffusion.transform import SpectrogramTransform
-from sgmse.encoders import ENCODERS, encoder_class
+from sgmse.encoders import ENCODERS
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.cnn import CNNNoiseEncoder
 from sgmse.settings.config import ModelConfig
@@ -65,7 +65,7 @@ def test_every_weight_receives_a_gradient():
 def built(name: str) -> NoiseEncoder:
     """An encoder at the default settings, without weights of its own and not frozen."""
     changes = {"encoder": name, "encoder_checkpoint": "random", "freeze_encoder": False}
-    return encoder_class(name).from_settings(asdict(ModelConfig()) | changes, encoder().transform)
+    return ENCODERS[name].from_settings(asdict(ModelConfig()) | changes, encoder().transform)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -96,8 +96,8 @@ def test_building_a_pretrained_network_opens_no_connection_and_runs_no_command(n
 def test_the_cards_are_there_without_the_packages_of_the_pretrained_networks():
     code = f"""
 import sys
-from sgmse.encoders import ENCODERS, encoder_class
-cards = [encoder_class(name).card for name in ENCODERS]
+from sgmse.encoders import ENCODERS
+cards = [ENCODERS[name].card for name in ENCODERS]
 assert not {HEAVY!r} & set(sys.modules), {HEAVY!r} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

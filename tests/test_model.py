@@ -174,11 +174,23 @@ def test_a_sampler_that_does_not_fit_the_process_is_refused():
         ({"nf": 42}, "use 40 or 44"),
         ({"cond_drop_prob": 1.5}, "cond_drop_prob 1.5 is out of range"),
         ({**OUVE, "backbone": "ncsnpp", "c_skip": "edm"}, "fixed scaling"),
+        ({"c_out": "edm", "c_skip": "edm"}, "vanishes at t = 1"),
+        ({"c_out": "sigma"}, "vanishes at t = 1"),
+        ({"c_out": "1/sigma"}, "explodes at t = 1"),
+        ({"network_scaling": "1/sigma"}, "explodes at t = 1"),
+        ({"backbone": "unet"}, "--backbone unet: one of ncsnpp, "),
+        ({"encoder": "vae"}, "--encoder vae: one of none, cnn"),
+        ({"objective": "flow"}, "--objective flow: one of auto, "),
+        ({"sampler": SamplerSettings(sampler="rk4")}, "--sampler rk4"),
     ],
 )
 def test_impossible_combinations_fail_at_start_with_a_remedy(settings, message):
     with pytest.raises(UserError, match=message):
         tiny(**settings)
+
+
+def test_scalings_whose_powers_of_sigma_cancel_work_for_a_bridge():
+    assert torch.isfinite(enhance(tiny(c_out="sigma", network_scaling="1/sigma")).waveform).all()
 
 
 def test_bf16_autocast_agrees_with_full_precision():

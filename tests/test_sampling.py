@@ -153,10 +153,23 @@ def test_the_schedule_reaches_the_bridge_and_the_exponential_integrators():
         assert relative_error(found[1], found[0]) > 1e-3
 
 
+def test_one_line_makes_a_sampler_selectable_with_the_settings_it_reads(monkeypatch):
+    asked = {}
+
+    def once(denoise, sde, y, noise, **settings):
+        asked.update(settings)
+        return sampling.Sample(denoise(y, torch.ones(len(y))), 1)
+
+    monkeypatch.setitem(sampling.SAMPLERS, "once", sampling.Sampler(once, SBVE, frozenset({"snr"})))
+    settings = sampling.SamplerSettings(sampler="once", snr=0.3)
+    assert sampling.sample(two_talkers, SBVE(), Y, lambda _: START, settings, T_EPS).nfe == 1
+    assert asked == {"snr": 0.3}
+
+
 def test_a_sampler_of_the_other_process_is_refused_with_those_that_fit():
-    with pytest.raises(ValueError, match="use bridge_ode, bridge_ode2 or bridge_sde"):
+    with pytest.raises(UserError, match="use bridge_ode, bridge_ode2 or bridge_sde"):
         sampling.sampler_name(sampling.SamplerSettings(sampler="dpm2"), SBVE())
-    with pytest.raises(ValueError, match="use pc, euler, heun, rk45, dpm1 or dpm2"):
+    with pytest.raises(UserError, match="use pc, euler, heun, rk45, dpm1 or dpm2"):
         sampling.sampler_name(sampling.SamplerSettings(sampler="bridge_ode2"), SDE)
 
 

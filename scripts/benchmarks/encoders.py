@@ -13,7 +13,7 @@ from benchmarks.measure import Call, Row, clock, interleaved, ratios
 from torch import Tensor
 
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.encoders import ENCODERS, encoder_class
+from sgmse.encoders import ENCODERS
 from sgmse.encoders.weights import RANDOM
 from sgmse.model.score_model import Batch, NoiseCondScoreModel
 from sgmse.settings.config import CONFIGS, ModelConfig
@@ -25,7 +25,7 @@ def variants() -> dict[str, dict[str, Any]]:
     """Every encoder by name, the pretrained ones frozen and trained along; their weights are random: speed is equal."""
     found: dict[str, dict[str, Any]] = {}
     for name in ENCODERS:
-        if not encoder_class(name).card.pretrained:
+        if not ENCODERS[name].card.pretrained:
             found[name] = {"encoder": name}
             continue
         for fate, frozen in (("frozen", True), ("trained", False)):

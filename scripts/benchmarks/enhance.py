@@ -139,7 +139,7 @@ def _loaded(path: Path, asked: Enhancement, device: str) -> Enhancer:
     if path == asked.against:
         try:
             sampler_name(PUBLISHED, model.sde)
-        except ValueError:
+        except UserError:
             raise UserError(
                 f"{path}: is a bridge, but the published sampler is for OUVE; name another --against"
             ) from None

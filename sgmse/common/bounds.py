@@ -1,7 +1,8 @@
-"""Bounds of settings, declared with their types, e.g. `nf: Annotated[int, Bounds(1)]`."""
+"""Bounds of settings, declared with their types, e.g. `nf: Annotated[int, Bounds(1)]`; names to choose from."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ class Interval(Bounds):
 
 def check_bounds(settings: Any) -> None:
     """Raise `UserError` for the first setting of a dataclass that is out of its bounds. None is in all bounds."""
+    for f in dataclasses.fields(settings):
+        choices, value = f.metadata.get("choices"), getattr(settings, f.name)
+        if choices is not None and value not in choices:
+            raise UserError(f"--{f.name} {value}: one of {', '.join(choices)} is needed")
     for name, hint in typing.get_type_hints(type(settings), include_extras=True).items():
         value = getattr(settings, name)
         for bounds in getattr(hint, "__metadata__", ()):

@@ -41,7 +41,7 @@ Interval = tuple[float, float]
 def time_grid(model: Enhancer) -> Tensor:
     """[K]: times from `t_eps` to the end; the end alone for a model that knows no other time."""
     end = model.sde.end_time
-    if model.objective.name == "predictive":
+    if model.objective.one_step:
         return torch.tensor([end])
     return torch.linspace(model.t_eps, end, NUM_TIMES)
 
@@ -95,10 +95,10 @@ def _compare(model: Enhancer, item: Item, t: Tensor, others: dict[str, Condition
         return clean_estimate(model.sde, prediction, x_t, y, t)
 
     matched = estimate(encode_reference(model, item.reference))
-    loss, against = losses.data_prediction(matched, x), {}
+    loss, against = losses.spectrogram_error(matched, x), {}
     for name, condition in others.items():
         other = estimate(condition)
-        error, moved = losses.data_prediction(other, x), losses.data_prediction(matched, other)
+        error, moved = losses.spectrogram_error(other, x), losses.spectrogram_error(matched, other)
         against[name] = torch.stack([loss, error, moved / error.clamp_min(1e-20)])
     return against
 

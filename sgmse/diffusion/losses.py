@@ -6,59 +6,56 @@ and the clipping of gradients do not depend on the crop; Adam's steps are the sa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from sgmse.common.errors import UserError
-from sgmse.diffusion.sde import per_item
+from sgmse.diffusion.sde import OUVE, SBVE, per_item
 
-ObjectiveName = Literal["score_matching", "denoiser", "data_prediction", "predictive"]
-PREDICT_DATA = ("data_prediction", "predictive")
 LossWeighting = Literal["1", "sigma^2", "edm"]
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What the model is trained for, with the weights of its parts (see the functions below)."""
+class Perturbed:
+    """A batch of the forward process: x_t = mean + σ z [B, C, F, T] at the times t [B], from clean spectrograms."""
 
-    name: ObjectiveName
-    weighting: LossWeighting
-    sigma_data: float
-    l1_weight: float
-    pesq_weight: float
-
-
-def score_matching(score: Tensor, z: Tensor, sigma: Tensor) -> Tensor:
-    """½ E|σ s(x_t) + z|²: denoising score matching with weight σ², Richter et al. 2024, Eq. (7).
-
-    Args:
-        score: predicted score.
-        z: the noise of x_t = μ + σ z.
-        sigma: [B].
-    """
-    return 0.5 * _mean_square(per_item(sigma, score) * score + z)
+    clean: Tensor
+    x_t: Tensor
+    t: Tensor
+    mean: Tensor
+    sigma: Tensor
+    z: Tensor
 
 
-def denoiser(
-    score: Tensor, x_t: Tensor, mean: Tensor, sigma: Tensor, weighting: LossWeighting, sigma_data: float
-) -> Tensor:
+def score_matching(score: Tensor, batch: Perturbed, settings: Mapping[str, Any]) -> Tensor:
+    """½ E|σ s(x_t) + z|²: denoising score matching with weight σ², Richter et al. 2024, Eq. (7)."""
+    return 0.5 * _mean_square(per_item(batch.sigma, score) * score + batch.z)
+
+
+def denoiser(score: Tensor, batch: Perturbed, settings: Mapping[str, Any]) -> Tensor:
     """½ λ(σ) E|D − μ|² with D = σ² s + x_t, Richter et al. 2024, Eq. (8) and (10).
 
-    weighting: "1", "sigma^2", or "edm" = (σ² + σ_data²) / (σ σ_data)².
+    loss_weighting: λ is "1", "sigma^2", or "edm" = (σ² + σ_data²) / (σ σ_data)².
     """
-    sigma_b = per_item(sigma, score)
-    loss = 0.5 * _mean_square(sigma_b**2 * score + x_t - mean)
-    if weighting == "sigma^2":
+    sigma, sigma_data = batch.sigma, settings["sigma_data"]
+    loss = 0.5 * _mean_square(per_item(sigma, score) ** 2 * score + batch.x_t - batch.mean)
+    if settings["loss_weighting"] == "sigma^2":
         return loss * sigma**2
-    if weighting == "edm":
+    if settings["loss_weighting"] == "edm":
         return loss * (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
     return loss
 
 
-def data_prediction(estimate: Tensor, clean: Tensor) -> Tensor:
-    """½ E|x̂ − x|² on compressed spectrograms, Richter et al. 2024, Sec. III-C."""
+def data_prediction(estimate: Tensor, batch: Perturbed, settings: Mapping[str, Any]) -> Tensor:
+    """The error of the estimate on compressed spectrograms, Richter et al. 2024, Sec. III-C."""
+    return spectrogram_error(estimate, batch.clean)
+
+
+def spectrogram_error(estimate: Tensor, clean: Tensor) -> Tensor:
+    """½ E|x̂ − x|² [B]."""
     return 0.5 * _mean_square(estimate - clean)
 
 
@@ -80,3 +77,38 @@ def pesq_loss(sample_rate: int) -> nn.Module:
 
     module: nn.Module = PesqLoss(1.0, sample_rate=sample_rate).eval()
     return module.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a network can be trained for.
+
+    Args:
+        name: in `OBJECTIVES`.
+        loss: (prediction [B, C, F, T], the batch, the model's settings) → [B].
+        process: the one it trains for.
+        predicts: what the preconditioned network returns: the score, the mean of x_t, or the clean spectrogram. Losses
+            of the waveform are added to the last.
+        settings: of the model that it alone reads.
+        one_step: it knows the last time only, where the bridge is at y: no diffusion.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Perturbed, Mapping[str, Any]], Tensor]
+    process: type[OUVE] | type[SBVE]
+    predicts: Literal["score", "mean", "clean"]
+    settings: frozenset[str] = frozenset()
+    one_step: bool = False
+
+
+_OF_WAVEFORMS = frozenset({"l1_weight", "pesq_weight"})
+# the first one of each process is its default
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("score_matching", score_matching, OUVE, "score"),
+        Objective("denoiser", denoiser, OUVE, "mean", frozenset({"loss_weighting"})),
+        Objective("data_prediction", data_prediction, SBVE, "clean", _OF_WAVEFORMS),
+        Objective("predictive", data_prediction, SBVE, "clean", _OF_WAVEFORMS, one_step=True),
+    )
+}

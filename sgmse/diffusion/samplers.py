@@ -1,77 +1,33 @@
-"""Samplers: pure functions over a callable.
+"""Samplers: pure functions over a callable, found in `SAMPLERS` by name.
 
 `Score` maps (x_t [B, C, F, T] complex, t [B]) to the score of the same shape; `Denoise` to the predicted clean
 spectrogram. Randomness enters as `noise(like)`, which draws one complex standard normal of the shape of `like`.
-Every sampler returns the sample and the number of evaluations it asked for, which it counts.
-
-What all samplers share: the callables, the sample, the noise source, the count of evaluations, the step times.
-
-Which sampler, with which settings.
-
-Predictor–corrector and probability-flow samplers of OUVE.
-
-Exponential integrators of the probability flow of OUVE, in data prediction.
-
-Samplers of the Schrödinger bridge.
+Every sampler returns the sample and the number of evaluations it asked for, which it counts. Its parameters are named
+as the settings they come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from sgmse.common.errors import UserError
 from sgmse.diffusion.sde import OUVE, SBVE, SDE
-
-__all__ = [
-    "SETTINGS_OF",
-    "Denoise",
-    "Noise",
-    "Sample",
-    "SamplerSettings",
-    "Schedule",
-    "Score",
-    "bridge",
-    "dpm_solver",
-    "gaussian",
-    "predictor_corrector",
-    "probability_flow",
-    "probability_flow_rk45",
-    "sample",
-    "sampler_name",
-]
-
-
-def sample(
-    predict: Score | Denoise, sde: SDE, y: Tensor, noise: Noise, settings: SamplerSettings, t_eps: float
-) -> Sample:
-    """Run the sampler that `settings` name on y [B, C, F, T]; `predict` is a score (OUVE) or a denoiser (bridge)."""
-    name, chosen = sampler_name(settings, sde), settings
-    if isinstance(sde, SBVE):
-        published = chosen.published_bridge and name != "bridge_ode2"
-        method: Literal["ode", "sde"] = "sde" if name == "bridge_sde" else "ode"
-        order: Literal[1, 2] = 2 if name == "bridge_ode2" else 1
-        return bridge(predict, sde, y, noise, chosen.N, method, order, chosen.schedule, as_published=published)
-    if name == "rk45":
-        return probability_flow_rk45(predict, sde, y, noise, t_eps)
-    if name in ("dpm1", "dpm2"):
-        return dpm_solver(predict, sde, y, noise, chosen.N, t_eps, 1 if name == "dpm1" else 2, chosen.schedule)
-    if name != "pc":
-        return probability_flow(predict, sde, y, noise, chosen.N, t_eps, "euler" if name == "euler" else "heun")
-    corrector = (chosen.corrector, chosen.snr, chosen.corrector_steps)
-    return predictor_corrector(predict, sde, y, noise, chosen.N, t_eps, chosen.predictor, *corrector)
-
 
 Score = Callable[[Tensor, Tensor], Tensor]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor], Tensor]
 Schedule = Literal["uniform", "quadratic"]
+Predictor = Literal["reverse_diffusion", "euler_maruyama"]
+Corrector = Literal["ald", "langevin", "none"]
 
 
 @dataclass(frozen=True)
@@ -108,71 +64,13 @@ def step_times(start: float, end: float, count: int, schedule: Schedule, device:
     return torch.linspace(start**0.5, end**0.5, count, device=device) ** 2
 
 
-OUVE_SAMPLERS = ("pc", "euler", "heun", "rk45", "dpm1", "dpm2")
-BRIDGE_SAMPLERS = ("bridge_ode", "bridge_ode2", "bridge_sde")
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How the model samples. Stored in the checkpoint; enhancement may override each value."""
-
-    sampler: Literal[
-        "auto", "pc", "euler", "heun", "rk45", "dpm1", "dpm2", "bridge_ode", "bridge_ode2", "bridge_sde"
-    ] = "auto"
-    """predictor–corrector, probability-flow ODE (Euler, Heun, adaptive RK45, exponential integrator of first and second
-    order), or bridge (ODE of first and second order, SDE); auto: pc for the OUVE process, bridge_ode for the bridge"""
-    N: int = 30
-    """steps of the sampler (rk45 chooses its own)"""
-    schedule: Schedule = "uniform"
-    """times of the steps of dpm1, dpm2 and the bridge; quadratic: shorter steps towards the end"""
-    predictor: Predictor = "reverse_diffusion"
-    """predictor of the pc sampler"""
-    corrector: Corrector = "ald"
-    """corrector of the pc sampler: annealed Langevin dynamics, Langevin or none"""
-    corrector_steps: int = 1
-    """corrector steps per predictor step of the pc sampler"""
-    snr: float = 0.5
-    """step-size parameter r of the corrector"""
-    published_bridge: bool = False
-    """take bridge steps as the published code does: the network is asked at the end of each step"""
-
-
-SETTINGS_OF = {
-    "pc": {"N", "predictor", "corrector", "corrector_steps", "snr"},
-    "euler": {"N"},
-    "heun": {"N"},
-    "rk45": set[str](),
-    "dpm1": {"N", "schedule"},
-    "dpm2": {"N", "schedule"},
-    "bridge_ode": {"N", "schedule", "published_bridge"},
-    "bridge_ode2": {"N", "schedule"},
-    "bridge_sde": {"N", "schedule", "published_bridge"},
-}
-
-
-def sampler_name(settings: SamplerSettings, sde: SDE) -> str:
-    """The sampler that is meant. Raises ValueError when it does not fit the process."""
-    bridges = isinstance(sde, SBVE)
-    if settings.sampler == "auto":
-        return "bridge_ode" if bridges else "pc"
-    fitting = BRIDGE_SAMPLERS if bridges else OUVE_SAMPLERS
-    if settings.sampler not in fitting:
-        shown = f"{', '.join(fitting[:-1])} or {fitting[-1]}"
-        raise ValueError(f"the sampler {settings.sampler} does not fit the model's diffusion process; use {shown}")
-    return settings.sampler
-
-
-Predictor = Literal["reverse_diffusion", "euler_maruyama"]
-Corrector = Literal["ald", "langevin", "none"]
-
-
 @torch.no_grad()
 def predictor_corrector(
     score: Score,
     sde: OUVE,
     y: Tensor,
     noise: Noise,
-    num_steps: int = 30,
+    N: int = 30,
     t_eps: float = 0.03,
     predictor: Predictor = "reverse_diffusion",
     corrector: Corrector = "ald",
@@ -185,14 +83,14 @@ def predictor_corrector(
     `snr` is the corrector's step-size parameter r.
     """
     counted = Counted(score)
-    times = torch.linspace(sde.end_time, t_eps, num_steps, device=y.device)
+    times = torch.linspace(sde.end_time, t_eps, N, device=y.device)
     x = x_mean = sde.prior(y, noise(y))
     for i, t in enumerate(times):
         for _ in range(corrector_steps if corrector != "none" else 0):
             x = _correct(counted(x, t), x, noise(x), sde.std(t), snr, corrector)
-        step = t - times[i + 1] if i + 1 < num_steps else t
+        step = t - times[i + 1] if i + 1 < N else t
         if predictor == "euler_maruyama":  # equal steps of 1/N, as published; reverse diffusion follows the grid
-            step = torch.full_like(step, sde.end_time / num_steps)
+            step = torch.full_like(step, sde.end_time / N)
         # reverse SDE (Anderson 1982), one step back: x − [f − g² score] Δt + g √Δt z
         g2 = sde.diffusion(t) ** 2
         x_mean = x - (sde.drift(x, y) - g2 * counted(x, t)) * step
@@ -215,7 +113,7 @@ def probability_flow(
     sde: OUVE,
     y: Tensor,
     noise: Noise,
-    num_steps: int = 30,
+    N: int = 30,
     t_eps: float = 0.03,
     method: Literal["euler", "heun"] = "heun",
 ) -> Sample:
@@ -224,7 +122,7 @@ def probability_flow(
     Euler needs one evaluation a step, Heun two; one more removes the noise left at `t_eps`.
     """
     counted = Counted(score)
-    times = torch.linspace(sde.end_time, t_eps, num_steps, device=y.device)
+    times = torch.linspace(sde.end_time, t_eps, N, device=y.device)
 
     def slope(x: Tensor, t: Tensor) -> Tensor:
         return sde.drift(x, y) - 0.5 * sde.diffusion(t) ** 2 * counted(x, t)
@@ -273,7 +171,7 @@ def dpm_solver(
     sde: OUVE,
     y: Tensor,
     noise: Noise,
-    num_steps: int = 10,
+    N: int = 10,
     t_eps: float = 0.03,
     order: Literal[1, 2] = 2,
     schedule: Schedule = "uniform",
@@ -288,7 +186,7 @@ def dpm_solver(
     order 2 extends it linearly in log κ from the last two evaluations. The last step, from `t_eps` to 0, returns D.
     """
     counted = Counted(score)
-    times = step_times(sde.end_time, t_eps, num_steps, schedule, y.device)
+    times = step_times(sde.end_time, t_eps, N, schedule, y.device)
     sigmas = sde.std(times)
     kappas = torch.exp(-sde.theta * times) / sigmas
     x = sde.prior(y, noise(y))
@@ -311,26 +209,28 @@ def bridge(
     sde: SBVE,
     y: Tensor,
     noise: Noise,
-    num_steps: int = 5,
+    N: int = 5,
     method: Literal["ode", "sde"] = "ode",
     order: Literal[1, 2] = 1,
     schedule: Schedule = "uniform",
     end_time: float = 1e-4,
-    as_published: bool = False,
+    published_bridge: bool = False,
 ) -> Sample:
     """Bridge samplers, Jukić et al. 2024, Eq. (13) (SDE) and (14) (ODE), which hold the estimate over each step.
 
     The network is asked at the start of each step, where x_t is. The published code asks it at the *end* of the step
     (the last time at t = `end_time`, below every time of training) and its guards shift the first ODE step by about
-    4 % of y; `as_published` reproduces both for its checkpoints. `order` 2 (ODE only) extends the estimate linearly.
+    4 % of y; `published_bridge` reproduces both for its checkpoints. `order` 2 (ODE only) extends the estimate
+    linearly.
     """
     counted = Counted(denoise)
-    times = step_times(sde.end_time, end_time, num_steps + 1, schedule, y.device)[:, None]
+    times = step_times(sde.end_time, end_time, N + 1, schedule, y.device)[:, None]
     x = last = y
     for i, (t_prev, t) in enumerate(pairwise(times)):
-        estimate = counted(x, t if as_published else t_prev)
+        estimate = counted(x, t if published_bridge else t_prev)
         if method == "ode":
-            at_prior = i == 0 and not as_published  # x = y exactly: Eq. (14) is 0/0 there, its limit is the bridge mean
+            # in the first step x is y exactly: Eq. (14) is 0/0 there, and its limit is the mean of the bridge
+            at_prior = i == 0 and not published_bridge
             x = sde.mean(estimate, y, t) if at_prior else _ode_step(sde, x, estimate, y, t_prev, t)
             if order == 2 and i > 0:
                 x = x + _second_order(sde, times[i - 1], t_prev, t) * (estimate - last)
@@ -338,7 +238,7 @@ def bridge(
         else:
             kept = sde.sigma(t) ** 2 / (sde.sigma(t_prev) ** 2 + sde.guard)
             x = kept * x + (1 - kept) * estimate
-            if i + 1 < num_steps:
+            if i + 1 < N:
                 x = x + sde.sigma(t) * (1 - kept).sqrt() * noise(x)
     return Sample(x, counted.calls)
 
@@ -366,3 +266,79 @@ def _second_order(sde: SBVE, t_before: Tensor, t_prev: Tensor, t: Tensor) -> Ten
     kappa = ((1 - now) / now).sqrt()
     integral = (now - prev) * kappa - (area(now) - area(prev))
     return (now * (1 - now)).sqrt() * integral / (prev - before)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler that can be chosen.
+
+    Args:
+        run: (score or denoiser, process, y [B, C, F, T], noise, …) → sample.
+        process: the one whose reverse it follows.
+        settings: the fields of `SamplerSettings` it reads, which `run` takes as keyword arguments.
+    """
+
+    run: Callable[..., Sample]
+    process: type[OUVE] | type[SBVE]
+    settings: frozenset[str]
+
+
+# the first one of each process is its default
+SAMPLERS = {
+    "pc": Sampler(predictor_corrector, OUVE, frozenset({"N", "predictor", "corrector", "corrector_steps", "snr"})),
+    "euler": Sampler(partial(probability_flow, method="euler"), OUVE, frozenset({"N"})),
+    "heun": Sampler(partial(probability_flow, method="heun"), OUVE, frozenset({"N"})),
+    "rk45": Sampler(probability_flow_rk45, OUVE, frozenset()),
+    "dpm1": Sampler(partial(dpm_solver, order=1), OUVE, frozenset({"N", "schedule"})),
+    "dpm2": Sampler(partial(dpm_solver, order=2), OUVE, frozenset({"N", "schedule"})),
+    "bridge_ode": Sampler(bridge, SBVE, frozenset({"N", "schedule", "published_bridge"})),
+    "bridge_ode2": Sampler(partial(bridge, order=2), SBVE, frozenset({"N", "schedule"})),
+    "bridge_sde": Sampler(partial(bridge, method="sde"), SBVE, frozenset({"N", "schedule", "published_bridge"})),
+}
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How the model samples. Stored in the checkpoint; enhancement may override each value."""
+
+    sampler: str = field(default="auto", metadata={"choices": ("auto", *SAMPLERS)})
+    """predictor–corrector, probability-flow ODE (Euler, Heun, adaptive RK45, exponential integrator of first and second
+    order), or bridge (ODE of first and second order, SDE); auto: pc for the OUVE process, bridge_ode for the bridge"""
+    N: int = 30
+    """steps of the sampler (rk45 chooses its own)"""
+    schedule: Schedule = "uniform"
+    """times of the steps of dpm1, dpm2 and the bridge; quadratic: shorter steps towards the end"""
+    predictor: Predictor = "reverse_diffusion"
+    """predictor of the pc sampler"""
+    corrector: Corrector = "ald"
+    """corrector of the pc sampler: annealed Langevin dynamics, Langevin or none"""
+    corrector_steps: int = 1
+    """corrector steps per predictor step of the pc sampler"""
+    snr: float = 0.5
+    """step-size parameter r of the corrector"""
+    published_bridge: bool = False
+    """take bridge steps as the published code does: the network is asked at the end of each step"""
+
+
+def sampler_name(settings: SamplerSettings, sde: SDE) -> str:
+    """The sampler that is meant. Raises `UserError` for one that is unknown or does not fit the process."""
+    fitting = [name for name, sampler in SAMPLERS.items() if sampler.process is type(sde)]
+    if settings.sampler == "auto":
+        return fitting[0]
+    if settings.sampler not in fitting:
+        raise UserError(
+            f"--sampler {settings.sampler}: does not fit the model's diffusion process; use "
+            f"{', '.join(fitting[:-1])} or {fitting[-1]}"
+        )
+    return settings.sampler
+
+
+def sample(
+    predict: Score | Denoise, sde: SDE, y: Tensor, noise: Noise, settings: SamplerSettings, t_eps: float
+) -> Sample:
+    """Run the sampler that `settings` name on y [B, C, F, T]; `predict` is a score (OUVE) or a denoiser (bridge)."""
+    sampler = SAMPLERS[sampler_name(settings, sde)]
+    chosen: dict[str, Any] = {name: getattr(settings, name) for name in sampler.settings}
+    if sampler.process is OUVE:  # the bridge has an end of its own
+        chosen["t_eps"] = t_eps
+    return sampler.run(predict, sde, y, noise, **chosen)

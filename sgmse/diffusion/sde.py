@@ -116,3 +116,4 @@ class SBVE:
 
 
 SDE = OUVE | SBVE
+PROCESSES: dict[str, type[OUVE] | type[SBVE]] = {"ouve": OUVE, "sbve": SBVE}  # the names of --sde

@@ -1,42 +1,35 @@
 """Noise encoders: a reference recording → a `Condition`.
 
-Each lives in a file of its own, which is imported only when its encoder is built. To add one, write the file and name
-its class here; the class is a `NoiseEncoder`.
+To add one, write its file, a `NoiseEncoder` with its card and the settings it reads, and name the class in `ENCODERS`.
+What its file imports must be light: a library that only this encoder needs is imported when the encoder is built.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from sgmse.encoders.base import NoiseEncoder
+from sgmse.encoders.clap import CLAPNoiseEncoder
+from sgmse.encoders.cnn import CNNNoiseEncoder
+from sgmse.encoders.panns import PANNsNoiseEncoder
+from sgmse.encoders.sequence import SequenceNoiseEncoder
 
-if TYPE_CHECKING:
-    from sgmse.encoders.base import NoiseEncoder
-
-ENCODERS = {
-    "cnn": "sgmse.encoders.cnn:CNNNoiseEncoder",
-    "sequence": "sgmse.encoders.sequence:SequenceNoiseEncoder",
-    "clap": "sgmse.encoders.clap:CLAPNoiseEncoder",
-    "panns": "sgmse.encoders.panns:PANNsNoiseEncoder",
+ENCODERS: dict[str, type[NoiseEncoder]] = {
+    "cnn": CNNNoiseEncoder,
+    "sequence": SequenceNoiseEncoder,
+    "clap": CLAPNoiseEncoder,
+    "panns": PANNsNoiseEncoder,
 }
-
-
-def encoder_class(name: str) -> type[NoiseEncoder]:
-    """The class behind a name in `ENCODERS`."""
-    module, attribute = ENCODERS[name].split(":")
-    found: type[NoiseEncoder] = getattr(import_module(module), attribute)
-    return found
 
 
 def encoder_table() -> str:
     """What to know about each encoder, for `--help`."""
     lines = ["encoders (--encoder NAME):"]
-    for name in ENCODERS:
-        card = encoder_class(name).card
+    for name, encoder in ENCODERS.items():
+        card = encoder.card
         weights = "pretrained, frozen or not" if card.pretrained else "trained along"
         tokens = "tokens for cross-attention" if card.gives_tokens else "no tokens"
         lines += [
             f"  {name:9} {card.good_for}",
-            f"  {'':9} hears {card.input_rate}; {card.embedding}; {tokens}",
+            f"  {'':9} takes {card.input_rate}; {card.embedding}; {tokens}",
             f"  {'':9} {card.parameters} parameters, {weights}; weights: {card.weights}; licence: {card.licence}",
         ]
     return "\n".join(lines)

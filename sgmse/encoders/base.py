@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ class EncoderCard:
     """What to know about an encoder before choosing it.
 
     Args:
-        input_rate: sampling rate at which it hears.
+        input_rate: sampling rate of its input.
         embedding: what it makes of a reference, with its size.
         parameters: trainable when nothing is frozen, at the default settings and without tokens, in millions.
         weights: where they come from.
@@ -44,11 +44,13 @@ class NoiseEncoder(nn.Module):
     Args:
         dim: size of its vector.
         card: what to know about it.
+        settings: names of the settings that it reads and not every encoder does.
         identity: what tells its pretrained weights from others, or None where it has none.
     """
 
     dim: int
-    card: EncoderCard
+    card: ClassVar[EncoderCard]
+    settings: ClassVar[frozenset[str]]
     identity: str | None = None
 
     @classmethod

@@ -10,10 +10,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmse.encoders import weights
 from sgmse.encoders.base import EncoderCard
 from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower
 from sgmse.encoders.vendored import module_of, package_folder
+from sgmse.encoders.weights import CLAP
 
 INSTALL = "laion-clap==1.1.7 torchvision"  # laion-clap imports torchvision without requiring it
 
@@ -60,7 +60,7 @@ class CLAPTower(Tower):
 class CLAPNoiseEncoder(PretrainedNoiseEncoder):
     """CLAP's audio half around the reference, with its level beside it."""
 
-    published = weights.CLAP
+    published = CLAP
     tower_class = CLAPTower
     card = EncoderCard(
         input_rate="48 kHz",

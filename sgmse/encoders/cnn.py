@@ -38,6 +38,7 @@ class CNNNoiseEncoder(NoiseEncoder):
         gives_tokens=False,
         pretrained=False,
     )
+    settings = frozenset({"encoder_channels"})
 
     def __init__(self, transform: SpectrogramTransform, dim: int, channels: int) -> None:
         super().__init__()

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sgmse.encoders import weights
 from sgmse.encoders.base import EncoderCard
 from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower
 from sgmse.encoders.vendored import module_of
+from sgmse.encoders.weights import PANNS
 
 INSTALL = "panns-inference==0.1.1"
 
@@ -55,7 +55,7 @@ class Cnn14Tower(Tower):
 class PANNsNoiseEncoder(PretrainedNoiseEncoder):
     """PANNs' Cnn14 around the reference, with its level beside it."""
 
-    published = weights.PANNS
+    published = PANNS
     tower_class = Cnn14Tower
     card = EncoderCard(
         input_rate="32 kHz",

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
 from sgmse.diffusion.transform import SpectrogramTransform
-from sgmse.encoders import weights
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.cache import EmbeddingCache, audio_key, weights_digest
 from sgmse.encoders.levels import NUM_BANDS, band_levels, level
+from sgmse.encoders.weights import RANDOM, PublishedWeights, cache_folder, identity, locate, read, wrong_file
 
 QUIETEST_PEAK = 1e-8
 # of the resampler: torchaudio's default leaves images above the old Nyquist frequency, where these networks, which see
@@ -71,7 +71,8 @@ class PretrainedNoiseEncoder(NoiseEncoder):
         identity: of the tower's weights.
     """
 
-    published: ClassVar[weights.PublishedWeights]
+    settings = frozenset({"encoder_checkpoint", "freeze_encoder", "encoder_lr_factor", "cross_attention_resolutions"})
+    published: ClassVar[PublishedWeights]
     tower_class: ClassVar[type[Tower]]
 
     def __init__(
@@ -94,20 +95,20 @@ class PretrainedNoiseEncoder(NoiseEncoder):
         cls, settings: Mapping[str, Any], transform: SpectrogramTransform, load_pretrained: bool = True
     ) -> PretrainedNoiseEncoder:
         checkpoint, frozen = settings["encoder_checkpoint"], settings["freeze_encoder"]
-        from_file = checkpoint != weights.RANDOM and (frozen or load_pretrained)
-        path = weights.locate(cls.published, checkpoint) if from_file else None  # before anything takes time
+        from_file = checkpoint != RANDOM and (frozen or load_pretrained)
+        path = locate(cls.published, checkpoint) if from_file else None  # before anything takes time
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             tower = cls.tower_class()
-        identity = weights.RANDOM if checkpoint == weights.RANDOM else None
+        own_identity = RANDOM if checkpoint == RANDOM else None
         if path is not None:
             try:
-                tower.load_state_dict(tower.published_state(weights.read(path)))
+                tower.load_state_dict(tower.published_state(read(path)))
             except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
-                raise weights.wrong_file(path, cls.published, error) from None
-            identity = weights.identity(path)
+                raise wrong_file(path, cls.published, error) from None
+            own_identity = identity(path)
         with_tokens = bool(settings["cross_attention_resolutions"])
-        return cls(tower, settings["sample_rate"], settings["cond_dim"], frozen, with_tokens, identity)
+        return cls(tower, settings["sample_rate"], settings["cond_dim"], frozen, with_tokens, own_identity)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.tower.parameters() if p.requires_grad]
@@ -150,7 +151,7 @@ class PretrainedNoiseEncoder(NoiseEncoder):
         if not self.frozen or self.training:
             return self._hear(waveform, length)
         if self.cache is None:
-            self.cache = EmbeddingCache(weights.cache_folder() / "embeddings" / self._weights_name())
+            self.cache = EmbeddingCache(cache_folder() / "embeddings" / self._weights_name())
         keys = [audio_key(item[:n], self.sample_rate) for item, n in zip(waveform, length.tolist(), strict=True)]
         entries = [self.cache.load(key) for key in keys]
         missing = [i for i, entry in enumerate(entries) if entry is None]
@@ -178,8 +179,8 @@ class PretrainedNoiseEncoder(NoiseEncoder):
     def _weights_name(self) -> str:
         """Encoder and weights; random weights are named by their content, which may change with the libraries."""
         identity = self.identity
-        if identity == weights.RANDOM:
-            identity = f"{weights.RANDOM}-{weights_digest(_tensors(self.tower))}"
+        if identity == RANDOM:
+            identity = f"{RANDOM}-{weights_digest(_tensors(self.tower))}"
         return f"{self.published.encoder}-{identity}"
 
 

@@ -49,6 +49,7 @@ class SequenceNoiseEncoder(NoiseEncoder):
         gives_tokens=True,
         pretrained=False,
     )
+    settings = frozenset({"encoder_channels", "num_tokens", "token_bands", "cross_attention_resolutions"})
 
     def __init__(
         self, transform: SpectrogramTransform, dim: int, channels: int, num_tokens: int, token_bands: int

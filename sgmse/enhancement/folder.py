@@ -14,7 +14,7 @@ from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
-from sgmse.diffusion.samplers import SETTINGS_OF, SamplerSettings, sampler_name
+from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
 from sgmse.diffusion.sde import SBVE
 from sgmse.enhancement import guided as guidance_run
 from sgmse.enhancement.acceleration import autocast, compile_network
@@ -140,11 +140,8 @@ def _say_bandwidth(config: EnhanceConfig, jobs: list[Job], rate: int) -> None:
 def _sampler_settings(config: EnhanceConfig, typed: dict[str, Any], model: Enhancer) -> SamplerSettings:
     """The checkpoint's sampler with what was typed. A setting that the sampler does not have is refused."""
     settings = dataclasses.replace(model.sampler, **typed)
-    try:
-        name = sampler_name(settings, model.sde)
-    except ValueError as error:
-        raise UserError(f"--sampler: {error}") from None
-    meaningless = typed.keys() - SETTINGS_OF[name] - {"sampler"}
+    name = sampler_name(settings, model.sde)
+    meaningless = typed.keys() - SAMPLERS[name].settings - {"sampler"}
     if config.t_eps is not None and isinstance(model.sde, SBVE):
         meaningless |= {"t_eps"}
     for setting in sorted(meaningless):

@@ -10,7 +10,7 @@ from typing import get_args
 
 from sgmse.common.errors import UserError
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.diffusion.samplers import SETTINGS_OF, SamplerSettings, Schedule, sampler_name
+from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, Schedule, sampler_name
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 
@@ -65,20 +65,17 @@ def parse_interval(text: str) -> Interval | None:
 def parse_sampler(text: str, model: Enhancer) -> SamplerSettings:
     """`NAME` or `NAME:SCHEDULE`, laid over the sampler of the checkpoint. Raises `UserError` where it does not fit."""
     name, _, schedule = text.partition(":")
-    known = ("auto", *SETTINGS_OF)
+    known = ("auto", *SAMPLERS)
     if name not in known:
         raise UserError(f"--samplers {text}: no such sampler; use {', '.join(known[:-1])} or {known[-1]}")
-    try:
-        name = sampler_name(replace(model.sampler, sampler=name), model.sde)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise UserError(f"--samplers: {error}") from None
+    name = sampler_name(replace(model.sampler, sampler=name), model.sde)
     schedules = get_args(Schedule)
-    if schedule and ("schedule" not in SETTINGS_OF[name] or schedule not in schedules):
+    if schedule and ("schedule" not in SAMPLERS[name].settings or schedule not in schedules):
         raise UserError(
             f"--samplers {text}: a schedule is {' or '.join(schedules)}, for dpm1, dpm2 and the bridge; write dpm2:"
             "quadratic or leave it out"
         )
-    chosen = schedule or (model.sampler.schedule if "schedule" in SETTINGS_OF[name] else "uniform")
+    chosen = schedule or (model.sampler.schedule if "schedule" in SAMPLERS[name].settings else "uniform")
     return replace(model.sampler, sampler=name, schedule=chosen)  # type: ignore[arg-type]
 
 
@@ -103,7 +100,7 @@ def _combined(
 ) -> Iterator[Cell]:
     parsed = [parse_interval(text) for text in intervals]
     for sampler, count, scale, interval in product(samplers, steps, scales, parsed):
-        adaptive = "N" not in SETTINGS_OF[sampler.sampler]
+        adaptive = "N" not in SAMPLERS[sampler.sampler].settings
         settings = sampler if adaptive else replace(sampler, N=count)
         yield Cell(settings, scale, None if scale in (0, 1) else interval)
 

@@ -13,7 +13,7 @@ from sgmse.data.corpora.manifest import MANIFEST
 from sgmse.data.corpora.noise import NOISE_CORPORA
 from sgmse.data.testsets import build
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.encoders import encoder_class
+from sgmse.encoders import ENCODERS
 from sgmse.experiments import sets
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK, Experiment
 from sgmse.experiments.plan import Plan, Training
@@ -124,7 +124,7 @@ def parameters(training: Training) -> int:
     tower = 0
     if values["encoder"] in pretrained():
         if not values["freeze_encoder"]:
-            tower = int(1e6 * float(encoder_class(values["encoder"]).card.parameters.split()[0]))
+            tower = int(1e6 * float(ENCODERS[values["encoder"]].card.parameters.split()[0]))
         values |= {"encoder": "sequence"}  # stands for it: what is around the pretrained network is about as large
     with torch.device("meta"):
         train = cli.take(TrainConfig, values)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError
-from sgmse.encoders import ENCODERS, encoder_class
+from sgmse.encoders import ENCODERS
 from sgmse.evaluation.statistics import Spread
 from sgmse.experiments.catalogue import CONFIGS, EXPERIMENTS, SETS, nearest, train_parser
 from sgmse.settings import cli
@@ -76,7 +76,7 @@ def trained(name: str) -> str:
 
 
 def pretrained() -> list[str]:
-    return [name for name in ENCODERS if encoder_class(name).card.pretrained]
+    return [name for name, encoder in ENCODERS.items() if encoder.card.pretrained]
 
 
 def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from torch import nn
 
 from sgmse.diffusion.conditioning import LearnedNull, ZeroNull
-from sgmse.diffusion.losses import Objective
 from sgmse.diffusion.precondition import Preconditioner
-from sgmse.diffusion.sde import OUVE, SBVE, SDE
+from sgmse.diffusion.sde import PROCESSES, SDE
 from sgmse.diffusion.transform import SpectrogramTransform
-from sgmse.encoders import encoder_class
-from sgmse.encoders import levels as statistics
+from sgmse.encoders import ENCODERS
 from sgmse.encoders.base import NoiseEncoder
+from sgmse.encoders.levels import CHANNELS
 from sgmse.model.auxiliary import AuxiliaryLosses
-from sgmse.networks.ncsnpp import VARIANTS, NCSNpp
+from sgmse.networks import BACKBONES
+from sgmse.networks.ncsnpp import NCSNpp
 from sgmse.settings.config import ModelConfig
 
 
@@ -24,39 +24,30 @@ def make_transform(config: ModelConfig) -> SpectrogramTransform:
 
 
 def make_sde(config: ModelConfig) -> SDE:
-    if config.sde == "ouve":
-        return OUVE(config.theta, config.sigma_min, config.sigma_max)
-    return SBVE(config.k, config.c)
+    process = PROCESSES[config.sde]
+    return process(**{f.name: getattr(config, f.name) for f in fields(process)})
 
 
 def make_preconditioner(config: ModelConfig, sde: SDE) -> Preconditioner:
-    fixed_scaling = config.backbone != "ncsnpp_v2"  # SGMSE+'s own networks predict −score
     return Preconditioner(
         sde,
         scaling=config.resolved_scaling(),
         c_in=config.c_in,
-        c_out="-1" if fixed_scaling else config.c_out,
+        c_out="-1" if BACKBONES[config.backbone].fixed_scaling else config.c_out,
         c_skip=config.c_skip,
         sigma_data=config.sigma_data,
     )
 
 
-def make_objective(config: ModelConfig) -> Objective:
-    return Objective(
-        config.resolved_objective(), config.loss_weighting, config.sigma_data, config.l1_weight, config.pesq_weight
-    )
-
-
 def make_backbone(config: ModelConfig) -> NCSNpp:
-    return NCSNpp(
-        VARIANTS[config.backbone],
+    return BACKBONES[config.backbone].make(
         config.nf,
         tuple(config.ch_mult),
         config.num_res_blocks,
         config.frequency_fold,
         None if config.encoder == "none" else config.cond_dim,
         tuple(config.cross_attention_resolutions),
-        statistics.CHANNELS if config.reference_statistics else 0,
+        CHANNELS if config.reference_statistics else 0,
     )
 
 
@@ -66,7 +57,7 @@ def make_encoder(config: ModelConfig, transform: SpectrogramTransform, load_pret
         return None
     # checkpoints leave out what is frozen, so that is always read from its own file
     load_pretrained = load_pretrained or config.freeze_encoder
-    return encoder_class(config.encoder).from_settings(asdict(config), transform, load_pretrained)
+    return ENCODERS[config.encoder].from_settings(asdict(config), transform, load_pretrained)
 
 
 def make_null(config: ModelConfig) -> nn.Module | None:

@@ -16,17 +16,16 @@ from sgmse.data import audio
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings, Guide
+from sgmse.diffusion.losses import OBJECTIVES
 from sgmse.diffusion.noise import FrameNoise
-from sgmse.diffusion.samplers import Noise, SamplerSettings, sample, sampler_name
+from sgmse.diffusion.samplers import Noise, SamplerSettings, sample
 from sgmse.diffusion.sde import per_item
-from sgmse.diffusion.transform import PadMode
 from sgmse.encoders.levels import reference_statistics
 from sgmse.encoders.weights import other_weights
 from sgmse.model.build import (
     make_backbone,
     make_encoder,
     make_null,
-    make_objective,
     make_preconditioner,
     make_sde,
     make_transform,
@@ -34,6 +33,7 @@ from sgmse.model.build import (
 from sgmse.model.checkpoints import read_checkpoint
 from sgmse.model.chunking import Chunks, joined
 from sgmse.model.waveforms import check_parts, to_array, to_spectrograms, to_waveforms, too_short
+from sgmse.networks import BACKBONES
 from sgmse.networks.published import rename
 from sgmse.settings.checks import check_model
 from sgmse.settings.config import ModelConfig
@@ -83,12 +83,11 @@ class Enhancer(nn.Module):
         self.settings, self.sampler = asdict(config) | asdict(sampler), sampler
         self.t_eps = config.t_eps
         self.cond_drop_prob = 0.0 if config.encoder == "none" else config.cond_drop_prob
-        self.pad_mode: PadMode = "zero" if config.backbone == "ncsnpp" else "reflect"
+        self.objective = OBJECTIVES[config.resolved_objective()]
+        self.pad_mode = BACKBONES[config.backbone].pad_mode
         try:
             self.transform, self.sde = make_transform(config), make_sde(config)
-            sampler_name(sampler, self.sde)
             self.preconditioner = make_preconditioner(config, self.sde)
-            self.objective = make_objective(config)
             self.backbone = make_backbone(config)
             self.encoder = make_encoder(config, self.transform, load_pretrained)
             self.null = make_null(config)
@@ -162,7 +161,7 @@ class Enhancer(nn.Module):
     def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
         """Score (OUVE) or clean spectrogram (bridge) [B, 1, F, T] from x_t, y [B, 1, F, T], t [B]."""
         output = self.preconditioner(lambda x, y, t: self.backbone(x, y, t, condition), x_t, y, t)
-        if self.objective.name == "denoiser":  # the network predicts the mean D; its score is (D − x_t) / σ²
+        if self.objective.predicts == "mean":  # D ≈ μ; the score that belongs to it is (D − x_t) / σ²
             return (output - x_t) / per_item(self.sde.std(t), x_t) ** 2
         return output
 

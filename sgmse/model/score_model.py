@@ -16,6 +16,7 @@ from sgmse.data.loaders import mismatched
 from sgmse.diffusion import adaptive, losses
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.conditioning import Condition, keep_mask
+from sgmse.diffusion.losses import Perturbed
 from sgmse.diffusion.samplers import SamplerSettings, gaussian
 from sgmse.diffusion.sde import per_item
 from sgmse.model.build import make_auxiliary
@@ -53,7 +54,7 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         self.auxiliary = None if train is None else make_auxiliary(config)
         self.average = None if train is None else AveragedWeights(self, train.ema_decay)
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
-        if train is not None and self.objective.pesq_weight > 0:
+        if train is not None and config.pesq_weight > 0:
             self._pesq_loss = (losses.pesq_loss(config.sample_rate),)
         if train is not None and train.lr_decay == "cosine" and train.max_steps < 1:
             raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")
@@ -89,34 +90,33 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         return torch.stack(list(values.values())).sum()
 
     def loss(self, batch: Batch, condition: Condition | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Perturb, predict, compare: losses [B] at random diffusion times [B].
+        """Perturb, predict, compare: losses [B] at random diffusion times [B]."""
+        y = self.transform(batch["noisy"])
+        perturbed = self._perturb(self.transform(batch["clean"]), y, generator)
+        prediction = self.predict(perturbed.x_t, y, perturbed.t, condition)
+        loss = self.objective.loss(prediction, perturbed, self.settings)
+        if self.objective.predicts == "clean":
+            loss = self._add_waveform_losses(loss, prediction, batch["clean"])
+        return loss, perturbed.t
 
-        The predictive objective knows the last time only, where x_t is y: no diffusion, one step.
-        """
-        x, y = self.transform(batch["clean"]), self.transform(batch["noisy"])
-        if self.objective.name == "predictive":
-            t = torch.full((len(x),), self.sde.end_time, device=x.device)
-            return self._data_prediction(self.predict(y, y, t, condition), x, batch["clean"]), t
-        t = torch.rand(x.shape[0], generator=generator, device=x.device) * (self.sde.end_time - self.t_eps) + self.t_eps
-        z = gaussian(generator)(x)
-        mean, sigma = self.sde.mean(x, y, t), self.sde.std(t)
-        x_t = mean + per_item(sigma, z) * z
-        output = self.predict(x_t, y, t, condition)
-        objective = self.objective
-        if objective.name == "score_matching":
-            return losses.score_matching(output, z, sigma), t
-        if objective.name == "denoiser":
-            return losses.denoiser(output, x_t, mean, sigma, objective.weighting, objective.sigma_data), t
-        return self._data_prediction(output, x, batch["clean"]), t
+    def _perturb(self, clean: Tensor, y: Tensor, generator: torch.Generator) -> Perturbed:
+        """x_t from clean and noisy spectrograms [B, C, F, T] at random times."""
+        if self.objective.one_step:  # the last time, where the bridge is at y: nothing is drawn
+            t = torch.full((len(clean),), self.sde.end_time, device=clean.device)
+            return Perturbed(clean, y, t, mean=y, sigma=torch.zeros_like(t), z=torch.zeros_like(y))
+        t = torch.rand(len(clean), generator=generator, device=clean.device)
+        t = t * (self.sde.end_time - self.t_eps) + self.t_eps
+        z = gaussian(generator)(clean)
+        mean, sigma = self.sde.mean(clean, y, t), self.sde.std(t)
+        return Perturbed(clean, mean + per_item(sigma, z) * z, t, mean, sigma, z)
 
-    def _data_prediction(self, estimate: Tensor, clean: Tensor, clean_waveform: Tensor) -> Tensor:
-        """[B]: spectrogram error + weighted L1 (and PESQ) of the waveforms, Richter et al. 2024, Eq. (13)."""
-        waveform = self.transform.inverse(estimate, clean_waveform.shape[-1])
-        loss = losses.data_prediction(estimate, clean)
-        loss = loss + self.objective.l1_weight * losses.waveform_l1(waveform, clean_waveform)
+    def _add_waveform_losses(self, loss: Tensor, estimate: Tensor, clean: Tensor) -> Tensor:
+        """[B]: plus weighted L1 (and PESQ) of the waveforms [B, N], Richter et al. 2024, Eq. (13)."""
+        waveform = self.transform.inverse(estimate, clean.shape[-1])
+        loss = loss + self.settings["l1_weight"] * losses.waveform_l1(waveform, clean)
         for pesq_loss in self._pesq_loss:
-            distance = pesq_loss.to(self.device)(clean_waveform, waveform)
-            loss = loss + self.objective.pesq_weight * distance.to(loss.dtype)
+            distance = pesq_loss.to(self.device)(clean, waveform)
+            loss = loss + self.settings["pesq_weight"] * distance.to(loss.dtype)
         return loss
 
     # ---- validation loss, with averaged weights ----

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields
+
 from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError
 from sgmse.data.mixing import LARGEST_SNR_DB
 from sgmse.data.noise import augment
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
-from sgmse.diffusion.losses import PREDICT_DATA, ObjectiveName
-from sgmse.diffusion.samplers import SETTINGS_OF, SamplerSettings
-from sgmse.encoders import ENCODERS, encoder_class
+from sgmse.diffusion.losses import OBJECTIVES
+from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
+from sgmse.diffusion.sde import PROCESSES
+from sgmse.encoders import ENCODERS
+from sgmse.networks import BACKBONES
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
 
 LOWEST_RATE = 4000  # in Hz; catches rates given in kHz
@@ -19,15 +25,17 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
     """Raise `UserError` for values that cannot work together, whoever set them."""
     check_bounds(config)
     objective = config.resolved_objective()
+    process = PROCESSES[config.sde]
     check_sampler(sampler, objective)
-    if (objective in PREDICT_DATA) != (config.sde == "sbve"):
-        fitting = "data_prediction or predictive" if config.sde == "sbve" else "score_matching or denoiser"
+    sampler_name(sampler, process())
+    if OBJECTIVES[objective].process is not process:
+        fitting = " or ".join(name for name, other in OBJECTIVES.items() if other.process is process)
         raise UserError(f"--objective {objective} does not fit --sde {config.sde}; use {fitting}, or --objective auto")
     if config.reference_statistics and config.encoder == "none":
         raise UserError("--reference_statistics describes a reference, and --encoder none takes none; leave one out")
     if config.sigma_min >= config.sigma_max:
         raise UserError(f"--sigma_min {config.sigma_min} must be less than --sigma_max {config.sigma_max}; change one")
-    if config.backbone != "ncsnpp_v2":
+    if BACKBONES[config.backbone].fixed_scaling:
         if objective != "score_matching":
             raise UserError(
                 f"--backbone {config.backbone} predicts a score only; use --backbone ncsnpp_v2 for {objective}"
@@ -35,12 +43,15 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         scaled = (config.network_scaling, config.c_in, config.c_out, config.c_skip)
         if scaled != ("auto", "1", "1", "0") and scaled != ("none", "1", "1", "0"):
             raise UserError(f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 to choose another")
+    elif config.sde == "sbve":
+        _check_bridge_scaling(config)
     if config.sample_rate < LOWEST_RATE:
         raise UserError(f"--sample_rate {config.sample_rate} is too low for speech; use {LOWEST_RATE} Hz or more")
-    if config.cross_attention_resolutions and config.encoder not in _GIVE_TOKENS:
+    gives_tokens = [name for name, encoder in ENCODERS.items() if encoder.card.gives_tokens]
+    if config.cross_attention_resolutions and config.encoder not in gives_tokens:
         raise UserError(
             f"--cross_attention_resolutions attends to the tokens of a reference, and --encoder {config.encoder} gives "
-            f"none; use --encoder {' or '.join(_GIVE_TOKENS)}, or add a --config file with the line "
+            f"none; use --encoder {' or '.join(gives_tokens)}, or add a --config file with the line "
             "`cross_attention_resolutions: []`"
         )
     if config.hop_length > config.n_fft // 2:
@@ -54,16 +65,29 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
         )
 
 
-def check_sampler(sampler: SamplerSettings, objective: ObjectiveName) -> None:
+def _check_bridge_scaling(config: ModelConfig) -> None:
+    """Raise `UserError` where the output of a bridge's network vanishes or explodes at t = 1, its first step."""
+    # at t = 1 the bridge is at y and its σ is 0; c_out is then as σ to this power, and so is the network scaling
+    power = {"sigma": 1, "edm": 1, "1/sigma": -1}.get(config.c_out, 0)
+    power -= config.resolved_scaling() == "1/sigma"
+    if power:
+        fate = "vanishes" if power > 0 else "explodes"
+        raise UserError(
+            f"--c_out {config.c_out} with --network_scaling {config.resolved_scaling()}: the output of the network "
+            f"{fate} at t = 1, where a bridge starts and its sigma is 0; use --c_out 1 and --network_scaling none"
+        )
+
+
+def check_sampler(sampler: SamplerSettings, objective: str) -> None:
     """Raise `UserError` for values that no sampler can work with, or none of a model with this objective."""
     if sampler.N < 1 or sampler.corrector_steps < 1:
         raise UserError("--N and --corrector_steps count steps; use 1 or more (--corrector none for no corrector)")
     if not sampler.snr > 0:
         raise UserError(f"--snr {sampler.snr} is out of range; use more than 0 (--corrector none for no corrector)")
-    if objective == "predictive" and (sampler.N != 1 or sampler.published_bridge):
+    if OBJECTIVES[objective].one_step and (sampler.N != 1 or sampler.published_bridge):
         wrong = "--published_bridge" if sampler.published_bridge else f"--N {sampler.N}"
         raise UserError(
-            f"{wrong} does not fit the objective predictive, which knows one step from noisy to clean, at t = 1; use "
+            f"{wrong} does not fit the objective {objective}, which knows one step from noisy to clean, at t = 1; use "
             "--N 1 without --published_bridge"
         )
 
@@ -102,24 +126,15 @@ def _check_variation(data: DataConfig) -> None:
 
 _DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
 _DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
-_BY_SDE = {("ouve",): {"theta", "sigma_min", "sigma_max"}, ("sbve",): {"k", "c"}}
-_BY_OBJECTIVE = {
-    PREDICT_DATA: {"l1_weight", "pesq_weight"},
-    ("denoiser",): {"loss_weighting"},
-}
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
 _NEEDS_ENCODER |= {"reference_statistics"}
-_PRETRAINED = tuple(name for name in ENCODERS if encoder_class(name).card.pretrained)
-_GIVE_TOKENS = tuple(name for name in ENCODERS if encoder_class(name).card.gives_tokens)
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
-_OF_SOME_ENCODERS = {
-    "encoder_channels": ("cnn", "sequence"),
-    "num_tokens": ("sequence",),
-    "token_bands": ("sequence",),
-    "encoder_checkpoint": _PRETRAINED,
-    "freeze_encoder": _PRETRAINED,
-    "encoder_lr_factor": _PRETRAINED,
-    "cross_attention_resolutions": _GIVE_TOKENS,
+# what each choice reads; a setting that others read and the chosen one does not has no meaning
+_READS: dict[str, Mapping[str, AbstractSet[str]]] = {
+    "sde": {name: {f.name for f in fields(process)} for name, process in PROCESSES.items()},
+    "objective": {name: objective.settings for name, objective in OBJECTIVES.items()},
+    "encoder": {"none": set(), **{name: encoder.settings for name, encoder in ENCODERS.items()}},
+    "sampler": {name: sampler.settings for name, sampler in SAMPLERS.items()},
 }
 
 
@@ -129,22 +144,15 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
         for name in typed.intersection(_NEEDS_ENCODER):
             raise UserError(f"--encoder none takes no reference, so --{name} has no meaning; leave one of them out")
     asked = {name for name in typed if getattr(model, name, None) != []}  # an empty list asks for nothing
-    for name, encoders in _OF_SOME_ENCODERS.items():
-        if name in asked and model.encoder not in encoders:
-            fitting = " or ".join(encoders)
-            raise UserError(f"--{name} belongs to --encoder {fitting}, but it is {model.encoder} here; leave it out")
+    chosen = {"sde": model.sde, "objective": model.resolved_objective(), "encoder": model.encoder}
+    chosen["sampler"] = sampler_name(sampler, PROCESSES[model.sde]())
+    for choice, reads in _READS.items():
+        others = set().union(*reads.values()) - reads[chosen[choice]]
+        for name in sorted(asked & others):
+            fitting = " or ".join(other for other in reads if name in reads[other])
+            raise UserError(f"--{name} belongs to --{choice} {fitting}, but it is {chosen[choice]} here; leave it out")
     if "encoder_lr_factor" in typed and model.freeze_encoder:
         raise UserError("--encoder_lr_factor has no meaning for a frozen encoder; add --no-freeze_encoder")
-    choices = (("sde", model.sde, _BY_SDE), ("objective", model.resolved_objective(), _BY_OBJECTIVE))
-    for choice, chosen, settings in choices:
-        for others, names in settings.items():
-            for name in typed.intersection(names) if chosen not in others else ():
-                fitting = " or ".join(others)
-                raise UserError(f"--{name} belongs to --{choice} {fitting}, but it is {chosen} here; leave it out")
-    method = sampler.sampler if sampler.sampler != "auto" else ("bridge_ode" if model.sde == "sbve" else "pc")
-    fits = method.startswith("bridge") == (model.sde == "sbve")  # the model tells where it does not
-    for name in typed.intersection(set().union(*SETTINGS_OF.values()) - SETTINGS_OF[method]) if fits else ():
-        raise UserError(f"--{name} has no meaning for the sampler {method}; leave it out or choose another --sampler")
     if "base_dir" in typed and typed & {"speech_dir", "noise_dir"}:
         raise UserError("--base_dir is a corpus of pairs, --speech_dir and --noise_dir mix on the fly; give one kind")
     _check_places(typed, train)

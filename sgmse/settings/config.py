@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from sgmse.common.bounds import Bounds, Interval
-from sgmse.diffusion.losses import LossWeighting, ObjectiveName
+from sgmse.diffusion.losses import OBJECTIVES, LossWeighting
 from sgmse.diffusion.precondition import InputScaling, OutputScaling, SkipScaling
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.diffusion.sde import OUVE, SBVE
+from sgmse.diffusion.sde import OUVE, PROCESSES, SBVE
 from sgmse.encoders import ENCODERS
+from sgmse.networks import BACKBONES
 
 Count = Annotated[int, Bounds(1)]
 CountOrZero = Annotated[int, Bounds(0)]
@@ -23,11 +24,17 @@ NotNegative = Annotated[float, Bounds(0)]
 Share = Annotated[float, Bounds(0, 1)]
 
 
+def _choice(default: str, *choices: str) -> str:
+    """A field that takes one of these names."""
+    chosen: str = field(default=default, metadata={"choices": choices})
+    return chosen
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The model"""
 
-    backbone: Literal["ncsnpp", "ncsnpp_v2", "ncsnpp_48k"] = "ncsnpp"
+    backbone: str = _choice("ncsnpp", *BACKBONES)
     """NCSN++ variant: ncsnpp is SGMSE+ and divides its output by t; ncsnpp_v2 leaves scaling to the preconditioner;
     ncsnpp_48k has no pyramids and attends in the middle only"""
     nf: Count = 128
@@ -50,7 +57,7 @@ class ModelConfig:
     spec_abs_exponent: Annotated[float, Bounds(0, 1, excluded=(0,))] = 0.5
     """exponent that compresses the magnitudes"""
 
-    sde: Literal["ouve", "sbve"] = "ouve"
+    sde: str = _choice("ouve", *PROCESSES)
     """diffusion process: Ornstein–Uhlenbeck (SGMSE+) or Schrödinger bridge, both variance exploding"""
     theta: NotNegative = OUVE.theta
     """stiffness of the ouve process"""
@@ -65,7 +72,7 @@ class ModelConfig:
     t_eps: Annotated[float, Bounds(0, 1, excluded=(0, 1))] = 0.03
     """smallest diffusion time of training, and of sampling with ouve"""
 
-    objective: Literal["auto"] | ObjectiveName = "auto"
+    objective: str = _choice("auto", "auto", *OBJECTIVES)
     """what the network learns; auto: score_matching for ouve, data_prediction for sbve. predictive: the bridge's first
     step alone, from y straight to clean speech: the control that tells what diffusion adds"""
     loss_weighting: LossWeighting = "1"
@@ -85,7 +92,7 @@ class ModelConfig:
     pesq_weight: NotNegative = 0.0
     """weight of the PESQ loss in data_prediction and predictive; needs `pip install torch-pesq`"""
 
-    encoder: str = field(default="cnn", metadata={"choices": ("none", *ENCODERS)})
+    encoder: str = _choice("cnn", "none", *ENCODERS)
     """noise encoder; none: a model without reference, the baseline"""
     cond_dim: Count = 512
     """size of the condition vector"""
@@ -114,10 +121,10 @@ class ModelConfig:
     band_level_weight: NotNegative = 0.0
     """weight of the error in predicting the band levels of the mixture's noise from the reference"""
 
-    def resolved_objective(self) -> ObjectiveName:
+    def resolved_objective(self) -> str:
         if self.objective != "auto":
             return self.objective
-        return "score_matching" if self.sde == "ouve" else "data_prediction"
+        return next(name for name, objective in OBJECTIVES.items() if objective.process is PROCESSES[self.sde])
 
     def resolved_scaling(self) -> Literal["none", "1/sigma", "1/t"]:
         if self.network_scaling != "auto":
