@@ -63,7 +63,7 @@ IMPOSSIBLE = [
     ("--sde sbve --theta 2", "--theta belongs to --sde ouve"),
     ("--sde ouve --l1_weight 1", "--l1_weight belongs to --objective data_prediction"),
     ("--sampler pc", "does not fit the model's diffusion process"),
-    ("--snr 0.3", "--snr has no meaning for the sampler bridge_ode"),
+    ("--snr 0.3", "--snr belongs to --sampler pc"),
     ("--nolog --logger wandb", "--nolog turns logging off"),
     ("--wandb_name x", "--wandb_name has no meaning for --logger csv"),
     ("--speech_dir s", "needs both --speech_dir and --noise_dir"),
