@@ -74,11 +74,13 @@ def test_how_many_times_run_at_once_changes_nothing():
 def test_the_loss_of_a_score_is_that_of_its_clean_estimate_up_to_a_factor_of_time():
     sde, t = OUVE(), torch.tensor([0.1, 0.9])
     x, y, z, score = torch.randn(4, 2, 1, 8, 8, dtype=torch.complex64)
-    x_t = sde.mean(x, y, t) + per_item(sde.std(t), x) * z
+    mean, sigma = sde.mean(x, y, t), sde.std(t)
+    batch = losses.Perturbed(x, mean + per_item(sigma, x) * z, t, mean, sigma, z)
+    x_t = batch.x_t
     estimate = gap.clean_estimate(sde, score, x_t, y, t)
-    factor = torch.exp(2 * sde.theta * t) * sde.std(t) ** 2
+    factor = torch.exp(2 * sde.theta * t) * sigma**2
     torch.testing.assert_close(
-        losses.data_prediction(estimate, x), factor * losses.score_matching(score, z, sde.std(t))
+        losses.data_prediction(estimate, batch, {}), factor * losses.score_matching(score, batch, {})
     )
     exact = gap.clean_estimate(sde, sde.score_from_clean(x_t, y, x, t), x_t, y, t)
     torch.testing.assert_close(exact, x, rtol=1e-4, atol=1e-4)
