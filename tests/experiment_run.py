@@ -11,9 +11,9 @@ import pandas as pd
 
 from sgmse.data import audio
 from sgmse.experiments.catalogue import Experiment
-from sgmse.experiments.cells import all_shares, cells
+from sgmse.experiments.cells import list_cells, list_shares
+from sgmse.experiments.ledger import write_record
 from sgmse.experiments.plan import Data, Plan, Training
-from sgmse.experiments.state import Record, State
 
 RATE = 16000
 SETS = ("id", "esc50", "nonstationary")
@@ -30,11 +30,15 @@ _SHA = "a" * 64
 
 
 def experiment(name: str, baseline: str | None = "BASE-00", versus: tuple[str, ...] = ()) -> Experiment:
-    encoder = {"encoder": "cnn" if baseline else "none"}
-    sets = ("nonstationary",) if name.startswith("XAttn") else SETS
-    reference = "disjoint" if baseline else "none"
-    hypothesis = f"What {name} is expected to show."
-    return Experiment(name, hypothesis, "bridge", encoder, (1.0,), sets, (), baseline, versus, reference)
+    return Experiment(
+        id=name,
+        hypothesis=f"What {name} is expected to show.",
+        train={"encoder": "cnn" if baseline else "none"},
+        sets=["nonstationary"] if name.startswith("XAttn") else list(SETS),
+        baseline=baseline,
+        versus=list(versus),
+        reference="disjoint" if baseline else "none",
+    )
 
 
 def make_plan(names: tuple[str, ...], seeds: tuple[int, ...]) -> Plan:
@@ -49,12 +53,12 @@ def make_plan(names: tuple[str, ...], seeds: tuple[int, ...]) -> Plan:
     }
     training_of = {name: f"bridge_{name.lower()}" for name in names}
     trainings = {
-        training: Training(training, experiments[name].train, (), (name,)) for name, training in training_of.items()
+        training: Training(training, experiments[name].train, [], [name]) for name, training in training_of.items()
     }
     items = dict.fromkeys((*SETS, "valid"), 6)
-    steps = {name: (1, 3) for name in names}
+    steps = {name: [1, 3] for name in names}
     set_names = {name: name for name in SETS}
-    return Plan("mini", seeds, experiments, trainings, training_of, Data(), set_names, items, steps)
+    return Plan("mini", list(seeds), experiments, trainings, training_of, Data(), set_names, items, steps)
 
 
 def make_run(
@@ -67,7 +71,7 @@ def make_run(
     """Write plan.json, results.csv, trainings.csv, validation.csv, sweeps, test sets and enhanced files."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = make_plan(names, seeds)
-    (folder / "plan.json").write_text(plan.as_json())
+    (folder / "plan.json").write_text(plan.to_json())
     rng = np.random.default_rng(0)
     tables = []
     for name in plan.sets:
@@ -83,9 +87,8 @@ def make_run(
             _write_choice(folder / "choices" / experiment_id / f"seed{seed}", GAINS[experiment_id])
     pd.concat(tables, ignore_index=True).to_csv(folder / "results.csv", index=False)
     _write_trainings(folder, plan)
-    state = State(folder / "state")
-    for cell in cells(plan, all_shares(plan), "all"):
-        state.write(Record(cell.key, "done", "", "2026-01-01T00:00:00"))
+    for cell in list_cells(plan, list_shares(plan)):
+        write_record(folder, cell.key, {"status": "done", "product": {}})
     return plan
 
 

@@ -23,20 +23,20 @@ GAIN = Rule("gains", ("CFG-01",), "baseline", ("esc50",), "pesq", 0.3)
 
 def make_plan(seeds: Sequence[int] = (0, 1)) -> Plan:
     """BASE-00; CFG-01 against it; CFG-02, of the same training, against both."""
-    needs: dict[str, tuple[str | None, tuple[str, ...]]] = {
-        "BASE-00": (None, ()),
-        "CFG-01": ("BASE-00", ()),
-        "CFG-02": ("BASE-00", ("CFG-01",)),
+    needs: dict[str, tuple[str | None, list[str]]] = {
+        "BASE-00": (None, []),
+        "CFG-01": ("BASE-00", []),
+        "CFG-02": ("BASE-00", ["CFG-01"]),
     }
     experiments = {
-        name: Experiment(name, "?", "bridge", {}, (1.0,), ("id", "esc50"), (), baseline, versus, "disjoint")
+        name: Experiment(id=name, hypothesis="?", train={}, sets=["id", "esc50"], baseline=baseline, versus=versus)
         for name, (baseline, versus) in needs.items()
     }
     training_of = {"BASE-00": "none", "CFG-01": "cnn", "CFG-02": "cnn"}
-    trainings = {name: Training(name, {"cond_dim": len(name)}, (), ()) for name in ("none", "cnn")}
+    trainings = {name: Training(name, {"cond_dim": len(name)}, [], []) for name in ("none", "cnn")}
     names = {"id": "id", "esc50": "ood"}
-    steps = dict.fromkeys(experiments, (1,))
-    return Plan("mini", tuple(seeds), experiments, trainings, training_of, Data(), names, {}, steps)
+    steps = {name: [1] for name in experiments}
+    return Plan("mini", list(seeds), experiments, trainings, training_of, Data(), names, {}, steps)
 
 
 def make_results(plan: Plan, gains: Mapping[str, float], deviation: float = 0.1, seed: int = 0) -> pd.DataFrame:
@@ -232,7 +232,7 @@ def test_the_printed_table_names_the_verdict_and_the_reason(capsys: pytest.Captu
 
 
 def test_the_declared_criteria_name_experiments_and_sets_of_the_catalogue() -> None:
-    known, rules = catalogue.load(), declared()
+    known, rules = catalogue.load_experiments(), declared()
     assert [(rule.sets, rule.threshold) for rule in rules.values()] == [
         (("id",), -0.05),
         (("esc50", "urbansound8k"), 0.3),

@@ -1,16 +1,14 @@
 """Experiments as data: what the files in configs/experiments/ say, and which files are refused."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from sgmse.common.errors import UserError
-from sgmse.experiments.catalogue import chosen, load
-from sgmse.experiments.resolve import check_baselines, resolved, with_defaults
-from sgmse.settings.config import CONDITIONING
+from sgmse.experiments.catalogue import load_experiments, select_experiments
+from sgmse.experiments.resolve import check_baselines, resolve_settings, with_defaults
 
-CATALOGUE = load()
+CATALOGUE = load_experiments()
 PLANNED = """CFG-00 CFG-01 CFG-02 CFG-03 CFG-04 CFG-05 CFG-06 CLAP-01 CLAP-02 CLAP-03 PANNs-01
 XAttn-01 XAttn-02 XAttn-03 COMB-01 COMB-02 COMB-03""".split()
 BASE = "# Hypothesis: none.\ntrain: {encoder: none}\n"
@@ -26,7 +24,7 @@ def folder(tmp_path: Path, **files: str) -> Path:
 def refused(tmp_path: Path, **files: str) -> str:
     """Why a folder of experiment files is refused."""
     with pytest.raises(UserError) as error:
-        check_baselines(load(folder(tmp_path, **files)))
+        check_baselines(load_experiments(folder(tmp_path, **files)))
     return str(error.value)
 
 
@@ -41,13 +39,13 @@ def test_every_experiment_differs_from_its_baseline_in_conditioning_alone():
     check_baselines(CATALOGUE)
     conditioned = [e for e in CATALOGUE.values() if e.baseline]
     assert {e.id for e in CATALOGUE.values()} - {e.id for e in conditioned} == {
-        e.id for e in CATALOGUE.values() if resolved(e)["encoder"] == "none"
+        e.id for e in CATALOGUE.values() if resolve_settings(e)["encoder"] == "none"
     }
 
 
 def test_the_guidance_experiments_are_those_of_the_plan():
     planned = {
-        f"CFG-0{i}": (p, (float(w),)) for i, (p, w) in enumerate([(p, w) for p in (0.1, 0.2) for w in (1, 3, 5)], 1)
+        f"CFG-0{i}": (p, [float(w)]) for i, (p, w) in enumerate([(p, w) for p in (0.1, 0.2) for w in (1, 3, 5)], 1)
     }
     found = {name: (CATALOGUE[name].train["cond_drop_prob"], CATALOGUE[name].guidance_scale) for name in planned}
     assert found == planned
@@ -59,12 +57,12 @@ def test_the_second_base_repeats_the_first_but_for_its_objective():
         first, second = CATALOGUE[f"CFG-0{i}"], CATALOGUE[f"SGM-0{i}"]
         assert second.train == first.train
         assert second.guidance_scale == first.guidance_scale
-        assert with_defaults(resolved(second))["sde"] == "ouve"
+        assert with_defaults(resolve_settings(second))["sde"] == "ouve"
         assert CATALOGUE[second.baseline].base == "sgmse_plus"
 
 
 def test_global_pooling_differs_from_cross_attention_in_attention_alone():
-    pooled, attending = (with_defaults(resolved(CATALOGUE[name])) for name in ("XAttn-03", "XAttn-02"))
+    pooled, attending = (with_defaults(resolve_settings(CATALOGUE[name])) for name in ("XAttn-03", "XAttn-02"))
     assert {name for name in pooled if pooled[name] != attending[name]} == {"cross_attention_resolutions"}
     assert set(CATALOGUE["XAttn-01"].sets) | set(CATALOGUE["XAttn-02"].sets) <= set(CATALOGUE["XAttn-03"].sets)
 
@@ -74,65 +72,63 @@ def test_like_takes_everything_and_what_follows_wins(tmp_path):
         "A": "# Hypothesis: one.\ntrain: {encoder: cnn, cond_drop_prob: 0.2}\nguidance_scale: 3\nbaseline: B\n",
         "C": "# Hypothesis: two,\n# told on two lines.\nlike: A\ntrain: {cond_drop_prob: 0.3}\nsets: [id]\n",
     }
-    child = load(folder(tmp_path, **files))["C"]
+    child = load_experiments(folder(tmp_path, **files))["C"]
     assert child.hypothesis == "two, told on two lines."
     assert child.train == {"encoder": "cnn", "cond_drop_prob": 0.3}
-    assert (child.guidance_scale, child.baseline, child.sets) == ((3.0,), "B", ("id",))
+    assert (child.guidance_scale, child.baseline, child.sets) == ([3.0], "B", ["id"])
 
 
 def test_an_experiment_comes_with_those_it_is_compared_with_but_not_with_theirs():
-    picked = chosen(CATALOGUE, ["COMB-03"])
+    picked = select_experiments(CATALOGUE, ["COMB-03"])
     assert set(picked) == {"COMB-03", "BASE-01", "COMB-02", "BASE-00"}
     assert list(picked)[-1] == "COMB-03"
     assert all(e.baseline in picked for e in picked.values() if e.baseline)
-    everything = chosen(CATALOGUE, [])
+    everything = select_experiments(CATALOGUE, [])
     assert everything == CATALOGUE
 
 
 @pytest.mark.parametrize(("name", "meant"), [("CFG-1", "CFG-01"), ("xattn-02", "XAttn-02"), ("pann-01", "PANNs-01")])
 def test_an_unknown_id_is_answered_with_the_nearest(name, meant):
     with pytest.raises(UserError, match=f"{name}: no such experiment; did you mean {meant}"):
-        chosen(CATALOGUE, [name])
+        select_experiments(CATALOGUE, [name])
+
+
+CNN = "# x\ntrain: {encoder: cnn}\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "culprit"),
     [
-        ("train: {encoder: cnn}\nbaseline: B\n", "does not open with its hypothesis"),
-        ("# x\ntrain: {encodr: cnn}\nbaseline: B\n", "no such setting: encodr; did you mean encoder?"),
-        ("# x\ntrain: {encoder: cnn, nf: wide}\nbaseline: B\n", "nf wide: a whole number is needed"),
-        ("# x\ntrain: {encoder: cnn, cond_drop_prob: 2}\nbaseline: B\n", "--cond_drop_prob 2.0 is out of range"),
-        ("# x\ntrain: {encoder: cnn, num_tokens: 8}\nbaseline: B\n", "--num_tokens belongs to --encoder sequence"),
-        ("# x\ntrain: {encoder: cnn, seed: 3}\nbaseline: B\n", "train: seed is for the runner to set"),
-        ("# x\ntrain: {encoder: cnn}\nbaselin: B\n", "no such setting: baselin; did you mean baseline?"),
-        ("# x\ntrain: {encoder: cnn}\nbase: brige\nbaseline: B\n", "--base brige: one of bridge, sgmse_plus is needed"),
-        ("# x\ntrain: {encoder: cnn}\nsets: [id, esc5]\nbaseline: B\n", "esc5: no such test set; did you mean esc50?"),
-        (
-            "# x\ntrain: {encoder: cnn}\ncorpora: [voicebank, wam]\nbaseline: B\n",
-            "wam: no such corpus; did you mean wham",
-        ),
-        ("# x\ntrain: {encoder: cnn}\ncorpora: [demand]\nbaseline: B\n", "voicebank gives the speech; add it"),
-        ("# x\ntrain: {encoder: cnn}\nguidance_scale: []\nbaseline: B\n", "guidance_scale is empty"),
-        ("# x\ntrain: {encoder: cnn}\nreference: disjunct\nbaseline: B\n", "--reference disjunct: one of disjoint"),
-        ("# x\ntrain: {encoder: cnn}\nbaseline: b\n", "b: no such experiment; did you mean B?"),
-        ("# x\ntrain: {encoder: cnn}\nbaseline: A\n", "is compared with itself"),
-        ("# x\ntrain: {encoder: cnn}\n", "has an encoder but no baseline"),
+        ("train: {encoder: cnn}\nbaseline: B\n", "hypothesis"),
+        ("# x\ntrain: {encodr: cnn}\nbaseline: B\n", "encodr; did you mean encoder?"),
+        ("# x\ntrain: {encoder: cnn, nf: wide}\nbaseline: B\n", "nf wide"),
+        ("# x\ntrain: {encoder: cnn, cond_drop_prob: 2}\nbaseline: B\n", "cond_drop_prob 2.0"),
+        ("# x\ntrain: {encoder: cnn, num_tokens: 8}\nbaseline: B\n", "num_tokens"),
+        ("# x\ntrain: {encoder: cnn, seed: 3}\nbaseline: B\n", "seed"),
+        (f"{CNN}baselin: B\n", "baselin; did you mean baseline?"),
+        (f"{CNN}base: brige\nbaseline: B\n", "base brige"),
+        (f"{CNN}sets: [id, esc5]\nbaseline: B\n", "esc5: no such test set; did you mean esc50?"),
+        (f"{CNN}corpora: [voicebank, wam]\nbaseline: B\n", "wam: no such corpus; did you mean wham"),
+        (f"{CNN}corpora: [demand]\nbaseline: B\n", "voicebank"),
+        (f"{CNN}guidance_scale: []\nbaseline: B\n", "guidance_scale is empty"),
+        (f"{CNN}reference: disjunct\nbaseline: B\n", "reference disjunct"),
+        (f"{CNN}baseline: b\n", "b: no such experiment; did you mean B?"),
+        (f"{CNN}baseline: A\n", "compared with itself"),
+        (CNN, "no baseline"),
         ("# x\nlike: A\n", "is like itself (A → A)"),
         ("# x\nlike: Z\n", "Z: no such experiment"),
-        (
-            "# x\ntrain: {encoder: cnn, nf: 32}\nbaseline: B\n",
-            "A: has nf 32, its baseline B 128; a baseline may",
-        ),
-        ("# x\ntrain: {encoder: cnn}\ncorpora: [voicebank, wham]\nbaseline: B\n", "A: is trained on voicebank, wham"),
+        ("# x\ntrain: {encoder: cnn, nf: 32}\nbaseline: B\n", "A: has nf 32, its baseline B 128"),
+        (f"{CNN}corpora: [voicebank, wham]\nbaseline: B\n", "A: has corpora ['voicebank', 'wham'], its baseline B"),
         ("# x\ntrain: {encoder: cnn, cond_drop_prob: 0}\nguidance_scale: 3\nbaseline: B\n", "drops no reference"),
-        ("# x\ntrain: {encoder: none}\nguidance_scale: 3\n", "has no encoder, so guidance_scale must be 1"),
-        ("# x\ntrain: [encoder]\n", "settings of train.py are needed"),
-        ("# x\ntrain: {encoder: cnn\n", "is no valid YAML"),
+        ("# x\ntrain: {encoder: none}\nguidance_scale: 3\n", "has no encoder"),
+        ("# x\ntrain: [encoder]\n", "train ['encoder']"),
+        ("# x\ntrain: {encoder: cnn\n", "YAML"),
     ],
 )
-def test_a_file_that_cannot_be_meant_is_refused_in_one_sentence(tmp_path, text, told):
+def test_a_file_that_cannot_be_meant_is_refused_in_one_sentence(tmp_path, text, culprit):
     message = refused(tmp_path, A=text)
-    assert told in message
+    assert culprit in message
+    assert "A" in message.partition(":")[0]
     assert "\n" not in message
 
 
@@ -148,13 +144,4 @@ def test_a_baseline_with_an_encoder_is_refused(tmp_path):
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no experiment"):
-        load(tmp_path)
-
-
-def test_conditioning_settings_exist():
-    assert set(with_defaults({})) >= CONDITIONING
-
-
-def test_experiments_are_values():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        CATALOGUE["CFG-01"].base = "sgmse_plus"
+        load_experiments(tmp_path)

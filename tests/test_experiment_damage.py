@@ -13,10 +13,10 @@ from tiny_experiments import StandIn, plan, work
 from sgmse.common.errors import UserError
 from sgmse.experiments import results
 from sgmse.experiments.cells import Cell
+from sgmse.experiments.ledger import Ledger, read_record
 from sgmse.experiments.page.write import write
-from sgmse.experiments.run_dir import join_plan
 from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.state import State
+from sgmse.experiments.work import join_plan
 
 NO_PRODUCT = '{"cell": "c", "status": "done", "hash": "h", "started": "s", "product": [1]}'
 CHOICE = "choices/CFG-01/seed0/choice.json"
@@ -67,8 +67,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, out):
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"cell": "c"}', b"\xff\xfe", NO_PRODUCT])
 def test_a_cell_whose_record_is_damaged_was_never_begun(tmp_path, text):
-    (tmp_path / "c.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert State(tmp_path).read("c") is None
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "c.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_record(tmp_path, "c") is None
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,6 @@ def test_scores_that_are_no_table_of_the_runner_are_refused(tmp_path, monkeypatc
     frame = pd.DataFrame([dict.fromkeys(COLUMNS, "0")]).assign(**{column: value})
     done.scores(noisy).parent.mkdir(parents=True)
     frame.dropna(axis="columns").to_csv(done.scores(noisy), index=False)
-    monkeypatch.setattr(results.Account, "is_done", lambda self, cell: cell.key == noisy.key)
+    monkeypatch.setattr(Ledger, "is_done", lambda self, cell: cell.key == noisy.key)
     with pytest.raises(UserError, match=told):
         results.collect(done)

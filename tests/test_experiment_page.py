@@ -20,10 +20,10 @@ from sgmse.data import audio
 from sgmse.evaluation import page as report_module
 from sgmse.evaluation.tables import Table, escaped, interval, latex, markdown, number
 from sgmse.experiments import comparisons
+from sgmse.experiments.ledger import write_record
 from sgmse.experiments.page import figures, listening
 from sgmse.experiments.page.run import read
 from sgmse.experiments.page.write import write
-from sgmse.experiments.state import Record, State
 
 CLAIM = re.compile(r"https?://|//[a-z]+\.", re.IGNORECASE)
 
@@ -185,8 +185,8 @@ def test_text_of_a_corpus_cannot_end_the_script_or_become_markup(tmp_path, no_fi
 def test_an_unfinished_run_has_a_page_that_says_what_is_missing(tmp_path, no_figures):
     run = tmp_path / "run"
     plan = make_run(run, ("BASE-00", "CFG-00", "CFG-01"))
-    state = State(run / "state")
-    state.write(Record("train_bridge_cfg-01_seed0", "failed", "", "2026-01-01T00:00:00", error="the loss became NaN"))
+    failed = {"status": "failed", "error": "the loss became NaN", "product": {}}
+    write_record(run, "train_bridge_cfg-01_seed0", failed)
     for name in plan.sets:
         (run / "state" / f"score_CFG-01_seed0_{name}.json").unlink()
     table = pd.read_csv(run / "results.csv")

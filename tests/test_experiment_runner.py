@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,23 +14,22 @@ import pytest
 from tiny_experiments import StandIn, plan, ready_sets, scale_file, work
 
 from sgmse.common.errors import UserError
+from sgmse.common.lease import hold
 from sgmse.experiments import results
-from sgmse.experiments.account import Account
-from sgmse.experiments.cells import all_shares, cells
+from sgmse.experiments.cells import list_cells, list_shares
+from sgmse.experiments.ledger import Ledger, read_record
 from sgmse.experiments.plan import Plan
-from sgmse.experiments.run_dir import join_plan
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.state import State
+from sgmse.experiments.work import join_plan
 from sgmse.training.interruption import Preempted
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(folder: Path, made: Plan, launch: StandIn, stage: str = "all", stopping=lambda: False) -> Runner:
-    whole = join_plan(folder, made)
-    runner = Runner(work(folder, whole, launch), stage != "train", stopping)
-    runner.run(cells(made, all_shares(made), stage))
+def run(folder: Path, made: Plan, launch: StandIn, stage: str = "all") -> Runner:
+    runner = Runner(work(folder, join_plan(folder, made), launch), patient=stage != "train")
+    runner.run(list_cells(made, list_shares(made), stage))
     return runner
 
 
@@ -110,7 +110,6 @@ def test_a_failed_cell_stops_only_what_rests_on_it_and_is_tried_again(tmp_path, 
     (failure,) = failing.failures
     log = tmp_path / "run" / "logs" / f"train_{made.training_of['ONE']}_seed0.log"
     assert failure.endswith(f"the moon is full; wait (exit code 2); log: {log}")
-    assert log.read_text().startswith("$ python "), "the log opens with what to type"
     assert "skipped, as is what rests on it, since this is not done: training" in capsys.readouterr().out
     mended = StandIn()
     assert outcomes(run(tmp_path / "run", made, mended)) == {"done", "there"}
@@ -124,15 +123,15 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         """Nothing catches it, as nothing catches SIGKILL."""
 
     class Dying(StandIn):
-        def __call__(self, command, log, lock=None):
+        def __call__(self, command, log):
             if "enhanced/ONE" in " ".join(command):
                 raise Killed
-            return super().__call__(command, log, lock)
+            return super().__call__(command, log)
 
     before = Dying()
     with pytest.raises(Killed):
         run(tmp_path / "run", made, before)
-    assert State(tmp_path / "run" / "state").read("enhance_ONE_seed0_id").status == "running"
+    assert read_record(tmp_path / "run", "enhance_ONE_seed0_id")["status"] == "running"
     after = StandIn()
     assert outcomes(run(tmp_path / "run", made, after)) == {"done", "there"}
     assert not {target for _, target in before.started} & {target for _, target in after.started}
@@ -153,9 +152,9 @@ def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys):
 
 def test_what_was_done_with_other_settings_is_not_done(whole):
     folder, made, _ = whole
-    account = Account(work(folder, replace(made, steps=made.steps | {"ONE": (2,)}), StandIn()))
-    planned = cells(account.work.plan, all_shares(made), "all")
-    assert {cell.name for cell in planned if not account.is_done(cell)} == {"ONE"}
+    ledger = Ledger(work(folder, replace(made, steps=made.steps | {"ONE": [2]}), StandIn()))
+    planned = list_cells(ledger.work.plan, list_shares(made))
+    assert {cell.name for cell in planned if not ledger.is_done(cell)} == {"ONE"}
 
 
 def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):
@@ -170,19 +169,15 @@ def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):
     assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 4
 
 
-def test_a_run_that_is_asked_to_stop_stops_before_the_next_cell(tmp_path):
-    launch = StandIn()
-    with pytest.raises(Preempted) as stop:
-        run(tmp_path / "run", plan(tmp_path), launch, stopping=lambda: bool(launch.started))
-    assert stop.value.code == 85
-    assert len(launch.started) == 1
+def test_a_stop_ends_the_run_at_once_and_is_no_failure(tmp_path):
+    class Stopped(StandIn):
+        def __call__(self, command, log):
+            raise Preempted
 
-
-def test_a_process_that_a_signal_ended_has_not_failed(tmp_path):
-    launch = StandIn(fails="guidance_sweep")  # as one that knows no way to stop
     with pytest.raises(Preempted):
-        run(tmp_path / "run", plan(tmp_path), launch, stopping=lambda: "sweep" in str(launch.started))
-    assert State(tmp_path / "run" / "state").read("choose_BASE_seed0").status == "running"
+        run(tmp_path / "run", plan(tmp_path), Stopped())
+    statuses = {json.loads(path.read_text())["status"] for path in (tmp_path / "run/state").glob("train_*.json")}
+    assert statuses == {"running"}
 
 
 def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path):
@@ -210,33 +205,34 @@ def test_scores_of_other_settings_or_another_set_are_refused_in_one_table(tmp_pa
 
 def test_two_processes_never_train_the_same(tmp_path, capsys):
     made = plan(tmp_path)
-    name = made.training_of["ONE"]
-    lock = State(tmp_path / "run" / "state").lock(f"train_{name}_seed0")
-    assert lock.acquire() == ""
-    launch = StandIn()
-    runner = run(tmp_path / "run", made, launch, "train")
+    name, launch = made.training_of["ONE"], StandIn()
+    with hold(tmp_path / "run" / "state" / f"train_{name}_seed0.lease"):
+        runner = run(tmp_path / "run", made, launch, "train")
     assert runner.outcomes[f"train_{name}_seed0"] == "elsewhere"
     assert [Path(target).parent.name for _, target in launch.started] == [made.training_of["BASE"]]
     assert f"process {os.getpid()} on" in capsys.readouterr().out
-    lock.release()
     assert run(tmp_path / "run", made, StandIn(), "train").outcomes[f"train_{name}_seed0"] == "done"
 
 
-def test_who_waited_for_another_process_finds_its_work_done(tmp_path, monkeypatch):
+def test_who_waited_for_another_process_finds_its_work_done(tmp_path, capsys):
     made = plan(tmp_path)
     join_plan(tmp_path / "run", made)
     name, launch, other = made.training_of["BASE"], StandIn(), StandIn()
-    lock = State(tmp_path / "run" / "state").lock(f"train_{name}_seed0")
-    assert lock.acquire() == ""
 
-    def meanwhile(seconds: float) -> None:
-        lock.release()
-        Runner(work(tmp_path / "run", made, other), False, lambda: False).run(cells(made, [(name, 0)], "train"))
+    class Slow(StandIn):
+        """Trains while another runner waits for it."""
 
-    monkeypatch.setattr("sgmse.experiments.runner.time.sleep", meanwhile)
-    runner = Runner(work(tmp_path / "run", made, launch), True, lambda: False)
-    runner.run(cells(made, [(name, 0)], "train"))
-    assert (set(runner.outcomes.values()), launch.started, len(other.started)) == ({"there"}, [], 1)
+        def __call__(self, command, log):
+            waiting.start()
+            while "waiting" not in capsys.readouterr().out:
+                time.sleep(0.05)
+            other(command, log)
+
+    second = Runner(work(tmp_path / "run", made, launch), patient=True)
+    waiting = threading.Thread(target=second.run, args=[list_cells(made, [(name, 0)], "train")])
+    Runner(work(tmp_path / "run", made, Slow()), patient=True).run(list_cells(made, [(name, 0)], "train"))
+    waiting.join()
+    assert (outcomes(second), launch.started, len(other.started)) == ({"there"}, [], 1)
 
 
 def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tmp_path, capsys):

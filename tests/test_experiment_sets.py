@@ -30,8 +30,8 @@ def folders(tmp_path):
     for name in ("dog0", "dog1", "rain0"):
         save(tmp_path / "other" / f"{name}.wav", 2.0)
     return Data(
-        speech_dir=(str(tmp_path / "speech"),),
-        noise_dir=(str(tmp_path / "noise"),),
+        speech_dir=[str(tmp_path / "speech")],
+        noise_dir=[str(tmp_path / "noise")],
         ood_noise_dir=str(tmp_path / "other"),
     )
 
@@ -137,7 +137,7 @@ def test_a_ready_made_set_has_a_row_for_every_file(tmp_path):
 
 def test_a_ready_made_set_of_a_recording_that_was_trained_on_is_refused(folders, tmp_path):
     sets.provide("ood", folders, 2, tmp_path / "ready" / "ood", [], 1)
-    heard = Data(speech_dir=folders.speech_dir, noise_dir=(str(folders.ood_noise_dir),))
+    heard = Data(speech_dir=folders.speech_dir, noise_dir=[str(folders.ood_noise_dir)])
     data = Data(test_sets=str(tmp_path / "ready"))
     with pytest.raises(UserError, match="is made of a recording that was trained on"):
         sets.provide("ood", data, 2, tmp_path / "run" / "ood", [config(tmp_path, heard)], 1)

@@ -1,9 +1,6 @@
 """What the runner of experiments keeps and makes of it: plan.json, locks, choices, minutes, tables for W&B."""
 
 import dataclasses
-import math
-import os
-import subprocess
 import sys
 import types
 
@@ -12,8 +9,7 @@ from tiny_experiments import StandIn, plan, work
 
 from sgmse.common.errors import UserError
 from sgmse.experiments import choice, results, training
-from sgmse.experiments.run_dir import join_plan, read_plan
-from sgmse.experiments.state import Lock
+from sgmse.experiments.work import join_plan, read_plan
 
 
 def test_files_that_a_candidate_leaves_unscored_count_for_none(tmp_path):
@@ -30,34 +26,22 @@ def test_a_folder_of_experiments_grows_but_takes_no_other_settings(tmp_path):
     small = plan(tmp_path, conditioned=("ONE",))
     join_plan(folder, small)
     whole = join_plan(folder, plan(tmp_path, seeds=(1,), conditioned=("THREE",)))
-    assert (set(whole.experiments), whole.seeds) == ({"BASE", "ONE", "THREE"}, (0, 1))
-    assert whole.trainings[whole.training_of["ONE"]].experiments == ("ONE", "THREE")
+    assert (set(whole.experiments), whole.seeds) == ({"BASE", "ONE", "THREE"}, [0, 1])
+    assert whole.trainings[whole.training_of["ONE"]].experiments == ["ONE", "THREE"]
     assert read_plan(folder) == whole
     with pytest.raises(UserError, match="holds results with another scale"):
         join_plan(folder, dataclasses.replace(small, scale="paper"))
     with pytest.raises(UserError, match="holds ONE with other settings than it has now"):
-        join_plan(folder, dataclasses.replace(small, steps=small.steps | {"ONE": (7,)}))
+        join_plan(folder, dataclasses.replace(small, steps=small.steps | {"ONE": [7]}))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"holds thesis.tex and is no folder of experiments"):
         join_plan(tmp_path / "other", small)
 
 
-def test_a_lock_is_free_when_the_last_process_that_holds_it_has_died(tmp_path):
-    lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
-    assert lock.acquire() == ""
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with subprocess.Popen(command, pass_fds=(lock.fd,)) as training:  # it outlives the runner that started it
-        lock.release()
-        assert other.acquire() != ""
-        training.kill()
-    assert other.acquire() == ""
-    other.release()
-
-
 def test_speech_for_mixing_is_listed_once_also_after_a_stop_in_between(tmp_path, monkeypatch):
     made = plan(tmp_path)
-    mixing = {name: dataclasses.replace(t, corpora=("voicebank", "demand")) for name, t in made.trainings.items()}
+    mixing = {name: dataclasses.replace(t, corpora=["voicebank", "demand"]) for name, t in made.trainings.items()}
     made = dataclasses.replace(made, trainings=mixing, data=dataclasses.replace(made.data, data_dir=str(tmp_path)))
     listed = []
     monkeypatch.setattr(training, "write_speech", lambda voicebank, out: listed.append((voicebank, out)))
@@ -68,18 +52,6 @@ def test_speech_for_mixing_is_listed_once_also_after_a_stop_in_between(tmp_path,
     (out / "manifest.csv").touch()
     training.prepare_speech(work(tmp_path / "run", made, StandIn()))
     assert len(listed) == 1
-
-
-@pytest.mark.parametrize(("age_s", "free"), [(10, False), (1000, True)])
-def test_a_lock_of_another_host_is_taken_over_when_its_heart_stops(tmp_path, age_s, free):
-    path = tmp_path / "lock"
-    path.write_text("process 1 on elsewhere")
-    then = path.stat().st_mtime - age_s
-    os.utime(path, (then, then))
-    lock = Lock(path)
-    assert lock.acquire() == ("" if free else "process 1 on elsewhere")
-    if free:
-        lock.release()
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -104,10 +76,3 @@ def test_the_tables_go_to_wandb_and_stay_on_disk_whatever_it_does(tmp_path, caps
     results.send_to_wandb(work(tmp_path, plan(tmp_path), StandIn()))
     assert sent == [[str(tmp_path / "results.csv"), str(tmp_path / "trainings.csv")]]
     assert ("warning: W&B did not take the tables (ConnectionError: no way)" in capsys.readouterr().err) != works
-
-
-def test_minutes_are_those_of_the_last_validation(tmp_path):
-    path = tmp_path / "validation.csv"
-    assert training.minutes(path) == 0
-    path.write_text("step,seconds\n1,20\n2,60\n")
-    assert math.isclose(training.minutes(path), 1.0)

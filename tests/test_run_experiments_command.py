@@ -13,9 +13,7 @@ from small_corpora import save
 from tiny_experiments import StandIn, ready_sets, scale_file
 
 from sgmse.commands import experiments as run_experiments
-from sgmse.experiments import commands as processes
-from sgmse.experiments.commands import Failed, Processes
-from sgmse.experiments.state import Lock
+from sgmse.experiments.processes import Failed, Launcher
 from sgmse.training.interruption import Preempted
 
 
@@ -23,7 +21,7 @@ from sgmse.training.interruption import Preempted
 def _one_catalogue():
     """Reading it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_experiments, "load", cache(run_experiments.load))
+        patch.setattr(run_experiments, "load_experiments", cache(run_experiments.load_experiments))
         yield
 
 
@@ -31,7 +29,7 @@ def _one_catalogue():
 def tiny(tmp_path, monkeypatch):
     """Flags of a run in moments, whose commands are stand-ins."""
     started = StandIn()
-    monkeypatch.setattr(Processes, "launch", lambda self, *arguments: started(*arguments))
+    monkeypatch.setattr(Launcher, "__call__", lambda self, *arguments: started(*arguments))
     sets = ready_sets(tmp_path / "ready")
     flags = ["--scale", scale_file(tmp_path), "--out", tmp_path / "run", "--test_sets", sets, "--jobs", 1]
     return [*flags, "--device", "cpu"], started
@@ -136,7 +134,7 @@ def script(tmp_path):
 def test_a_process_leaves_its_lines_but_not_its_progress_in_the_log(tmp_path, script):
     log = tmp_path / "logs" / "cell.log"
     command = script(r"print('one'); print('10%\r20%\r', end=''); print('two')")
-    processes.call(Processes().launch, command, log)
+    Launcher()(command, log)
     lines = log.read_text().splitlines()
     assert lines[0] == f"$ python {command[0]}"
     assert lines[1:] == ["one", "two"]
@@ -153,14 +151,7 @@ def test_a_process_leaves_its_lines_but_not_its_progress_in_the_log(tmp_path, sc
 )
 def test_a_process_that_fails_is_told_by_its_last_words(tmp_path, script, text, words):
     with pytest.raises(Failed, match=words):
-        processes.call(Processes().launch, script(text), tmp_path / "cell.log")
-
-
-def test_a_process_holds_the_lock_of_its_cell_itself(tmp_path, script):
-    lock = Lock(tmp_path / "lock")
-    assert lock.acquire() == ""
-    processes.call(Processes().launch, script(f"import os; os.fstat({lock.fd})"), tmp_path / "cell.log", lock.fd)
-    lock.release()
+        Launcher()(script(text), tmp_path / "cell.log")
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
@@ -170,7 +161,7 @@ def test_a_signal_to_the_runner_lets_the_training_save_itself(tmp_path, script, 
         "def save(*_):\n    print('saved', flush=True)\n    sys.exit(85)\n"
         "signal.signal(signal.SIGUSR1, save)\nprint('ready', flush=True)\ntime.sleep(60)\n"
     )
-    log, started = tmp_path / "cell.log", Processes()
+    log = tmp_path / "cell.log"
 
     def send() -> None:
         while not log.is_file() or "ready" not in log.read_text():
@@ -178,7 +169,12 @@ def test_a_signal_to_the_runner_lets_the_training_save_itself(tmp_path, script, 
         os.kill(os.getpid(), number)
 
     threading.Thread(target=send).start()
-    with started.passing_signals_on(), pytest.raises(Preempted):
-        processes.call(started.launch, command, log)
-    assert started.asked_to_stop
+    launcher = Launcher()
+    with launcher.handling_signals(), pytest.raises(Preempted):
+        launcher(command, log)
     assert log.read_text().endswith("saved\n")
+
+
+def test_a_signal_between_trainings_stops_at_once():
+    with Launcher().handling_signals(), pytest.raises(Preempted):
+        signal.raise_signal(signal.SIGUSR1)

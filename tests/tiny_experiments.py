@@ -14,8 +14,9 @@ from short_set import short_set
 
 from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.plan import Data, Plan, make_plan
+from sgmse.experiments.processes import Failed
 from sgmse.experiments.scales import load_scale
-from sgmse.experiments.work import Options, Work
+from sgmse.experiments.work import Work
 
 SCALE = """
 train: {nf: 4, ch_mult: [1, 1], num_res_blocks: 1, frequency_fold: 8, num_frames: 24, batch_size: 2, num_workers: 0,
@@ -48,19 +49,14 @@ def ready_sets(folder: Path) -> Path:
 
 def plan(folder: Path, seeds: Sequence[int] = (0,), conditioned: tuple[str, ...] = ("ONE", "THREE")) -> Plan:
     """BASE without encoder; ONE and THREE, which differ in guidance alone and share a training."""
-    scales = {"ONE": (1.0,), "THREE": (1.0, 3.0)}
-    common = ("bridge", {"encoder": "cnn"})
-    experiments = {
-        "BASE": Experiment("BASE", "-", "bridge", {"encoder": "none"}, (1.0,), ("id",), _VB, None, (), "none")
-    }
+    facts = {"hypothesis": "-", "sets": ["id"]}
+    experiments = {"BASE": Experiment(id="BASE", train={"encoder": "none"}, reference="none", **facts)}
+    facts |= {"train": {"encoder": "cnn"}, "baseline": "BASE"}
     for name in conditioned:
-        experiments[name] = Experiment(name, "-", *common, scales[name], ("id",), _VB, "BASE", (), "disjoint")
+        experiments[name] = Experiment(id=name, guidance_scale=[1.0, 3.0] if name == "THREE" else [1.0], **facts)
     sets = folder / "ready"
     data = Data(test_sets=str(sets if sets.is_dir() else ready_sets(sets)))
     return make_plan(experiments, load_scale(str(scale_file(folder))), data, seeds)
-
-
-_VB = ("voicebank",)
 
 
 class StandIn:
@@ -74,17 +70,15 @@ class StandIn:
         self.started: list[tuple[str, str]] = []
         self.fails, self.best = fails, best
 
-    def __call__(self, command: Sequence[str], log: Path, lock: int | None = None) -> int:
+    def __call__(self, command: Sequence[str], log: Path) -> None:
         script, flags = command[1], list(command[2:])  # after "-m"
         target = next(flags[flags.index(flag) + 1] for flag in _TARGETS if flag in flags)
         self.started.append((script, target))
         if self.fails is not None and self.fails in " ".join(command):
-            log.write_text(f"{log.read_text()}error: the moon is full; wait\n")
-            return 2
+            raise Failed("the moon is full; wait (exit code 2)")
         {"sgmse.commands.train": self._train, "scripts.guidance_sweep": self._sweep}.get(script, self._enhance)(
             Path(target), flags
         )
-        return 0
 
     def _train(self, folder: Path, flags: list[str]) -> None:
         if folder.exists():  # a training that goes on
@@ -128,4 +122,4 @@ def _values(flags: list[str], flag: str) -> list[str]:
 
 
 def work(folder: Path, made: Plan, launch: StandIn) -> Work:
-    return Work(made, folder, Options("cpu", jobs=1), launch)
+    return Work(made, folder, launch, "cpu", jobs=1)

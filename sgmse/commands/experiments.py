@@ -31,17 +31,16 @@ from typing import NoReturn
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import Parser
 from sgmse.experiments import preflight, results
-from sgmse.experiments.catalogue import Experiment, chosen, load
-from sgmse.experiments.cells import all_shares, cells
-from sgmse.experiments.commands import Processes
+from sgmse.experiments.catalogue import Experiment, load_experiments, select_experiments
+from sgmse.experiments.cells import list_cells, list_shares
 from sgmse.experiments.criteria import criteria, print_criteria
 from sgmse.experiments.overview import listed, overview
 from sgmse.experiments.plan import RANDOM, Plan, make_data, make_plan
-from sgmse.experiments.run_dir import join_plan
+from sgmse.experiments.processes import Launcher
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scales import Scale, load_scale
 from sgmse.experiments.scoring import ENHANCED
-from sgmse.experiments.work import Options, Work
+from sgmse.experiments.work import Work, join_plan
 from sgmse.training import loggers
 from sgmse.training import run as runs
 from sgmse.training.interruption import Preempted
@@ -53,7 +52,7 @@ _WORDS |= {name: name for name in ("done", "failed", "skipped")}
 def main() -> None:
     """The plan, and unless --dry-run is given, its cells."""
     arguments = parse_arguments()
-    catalogue = load()
+    catalogue = load_experiments()
     if arguments.list:
         print(listed(catalogue))
         return
@@ -64,18 +63,17 @@ def main() -> None:
     left_out = preflight.check(plan, scale, out)
     for name, remedy in left_out.items():
         print(f"left out: the test set {name}; {remedy}")
-    shares = all_shares(plan)
+    shares = list_shares(plan)
     print(f"shares: {len(shares)}, each a training and its experiments (--shard K/{len(shares)})", flush=True)
     mine = shares if arguments.shard is None else [shares[share(arguments.shard, len(shares))]]
     if arguments.dry_run:
         return
-    processes = Processes()
-    options = Options(arguments.device, arguments.logger, arguments.jobs)
-    work = Work(join_plan(out, plan), out, options, processes.launch)
-    runner = Runner(work, arguments.stage != "train", lambda: processes.asked_to_stop)
+    launcher = Launcher()
+    work = Work(join_plan(out, plan), out, launcher, arguments.device, arguments.logger, arguments.jobs)
+    runner = Runner(work, patient=arguments.stage != "train")
     try:
-        with processes.passing_signals_on():
-            runner.run(cells(plan, mine, arguments.stage, left_out))
+        with launcher.handling_signals():
+            runner.run(list_cells(plan, mine, arguments.stage, left_out))
     except Preempted:
         print("stopped as asked; the same command goes on from here", flush=True)
         raise
@@ -142,7 +140,7 @@ def planned(arguments: argparse.Namespace, catalogue: Mapping[str, Experiment], 
         arguments.ood_noise_dir,
         arguments.test_sets,
     )
-    experiments = chosen(catalogue, arguments.ids)
+    experiments = select_experiments(catalogue, arguments.ids)
     return make_plan(experiments, scale, data, sorted(set(arguments.seeds)), arguments.encoder_checkpoint)
 
 
@@ -158,7 +156,7 @@ def conclude(work: Work, runner: Runner) -> None:
         print(
             f"tables: {work.folder / results.RESULTS}; page: python scripts/report.py {shlex.quote(str(work.folder))}"
         )
-        if work.options.logger == "wandb":
+        if work.logger == "wandb":
             results.send_to_wandb(work)
     if counts["failed"] or counts["skipped"]:
         sys.exit(1)

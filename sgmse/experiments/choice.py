@@ -12,7 +12,6 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv, write_json
 from sgmse.evaluation import scores as evaluation
 from sgmse.experiments.cells import Cell
-from sgmse.experiments.commands import call
 from sgmse.experiments.scales import VALID
 from sgmse.experiments.work import Product, Products, Work
 
@@ -21,12 +20,12 @@ SWEEPABLE = ("disjoint", "same_class", "other_take", "mismatched")  # protocols 
 _CHECKPOINTS = ("best_pesq", "last")
 
 
-def choose(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+def choose(work: Work, cell: Cell, products: Products) -> Product:
     """Sweep every checkpoint of the training, then choose. Writes sweep.csv, a row per candidate, and choice.json."""
     folder = work.choice(cell)
     found = products[cell.needs[0].key]["checkpoints"]
     for name in found:
-        call(work.launch, sweep_command(work, cell, name), work.log(cell), lock)
+        work.launch(sweep_command(work, cell, name), work.log(cell))
     table = candidates({name: folder / name for name in found})
     best = table.iloc[0]
     choice = {
@@ -43,14 +42,14 @@ def choose(work: Work, cell: Cell, products: Products, lock: int) -> Product:
 
 def sweep_command(work: Work, cell: Cell, checkpoint: str) -> list[str]:
     """Every guidance scale with every number of steps, for one checkpoint on the validation set."""
-    experiment, options = work.plan.experiments[cell.name], work.options
-    words = ["-m", "scripts.guidance_sweep", "--ckpt", str(work.run_of(cell) / "checkpoints" / f"{checkpoint}.ckpt")]
+    experiment = work.plan.experiments[cell.name]
+    words = ["-m", "scripts.guidance_sweep", "--ckpt", str(work.run(cell) / "checkpoints" / f"{checkpoint}.ckpt")]
     words += ["--test_dir", str(work.test_set(VALID)), "--out", str(work.choice(cell) / checkpoint)]
     words += ["--scales", *(f"{scale:g}" for scale in experiment.guidance_scale)]
-    words += ["--steps", *map(str, work.plan.steps[cell.name]), "--device", options.device]
-    if work.conditioned(cell.name) and experiment.reference in SWEEPABLE:
+    words += ["--steps", *map(str, work.plan.steps[cell.name]), "--device", work.device]
+    if work.is_conditioned(cell.name) and experiment.reference in SWEEPABLE:
         words += ["--reference", experiment.reference]
-    return words + ([] if options.jobs is None else ["--jobs", str(options.jobs)])
+    return words + ([] if work.jobs is None else ["--jobs", str(work.jobs)])
 
 
 def candidates(sweeps: dict[str, Path]) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def comparisons(
     check(results, plan)
     cells, rows = by_cell(results), []
     for name in plan.experiments:
-        for against in plan.compared_with(name):
+        for against in plan.opponents(name):
             for test_set in (shared for shared in plan.sets_of(name) if shared in plan.sets_of(against)):
                 for metric in metrics:
                     found = pair(cells, trainings, plan, (name, against), test_set, metric)

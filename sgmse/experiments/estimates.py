@@ -17,7 +17,7 @@ from sgmse.encoders import ENCODERS
 from sgmse.experiments import sets
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK, Experiment
 from sgmse.experiments.plan import Plan, Training
-from sgmse.experiments.scales import VALID, Scale, encoder_kind, pretrained
+from sgmse.experiments.scales import VALID, Scale, encoder_kind, pretrained_encoders
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import ModelConfig, TrainConfig
@@ -122,7 +122,7 @@ def parameters(training: Training) -> int:
     """Trained parameters of a model, without those of a frozen encoder. Nothing is allocated."""
     values = training.values
     tower = 0
-    if values["encoder"] in pretrained():
+    if values["encoder"] in pretrained_encoders():
         if not values["freeze_encoder"]:
             tower = int(1e6 * float(ENCODERS[values["encoder"]].card.parameters.split()[0]))
         values |= {"encoder": "sequence"}  # stands for it: what is around the pretrained network is about as large

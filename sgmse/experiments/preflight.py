@@ -6,9 +6,10 @@ from pathlib import Path
 
 from sgmse.data import corpora
 from sgmse.encoders import weights
-from sgmse.experiments import estimates, run_dir, sets
+from sgmse.experiments import estimates, sets
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.scales import VALID, Scale
+from sgmse.experiments.work import merged_plan
 
 
 def check(plan: Plan, scale: Scale, out: Path) -> dict[str, str]:
@@ -16,7 +17,7 @@ def check(plan: Plan, scale: Scale, out: Path) -> dict[str, str]:
 
     Returns the test sets that these data do not allow, each with what would.
     """
-    run_dir.joined(out, plan)
+    merged_plan(out, plan)
     estimates.check_corpora(plan)
     for folders, what in ((plan.data.speech_dir, "speech"), (plan.data.noise_dir, "noise")):
         for split in ("train", "valid") if folders else ():

@@ -9,7 +9,7 @@ from typing import Any
 from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.experiments.catalogue import CONFIGS, Experiment, train_parser
+from sgmse.experiments.catalogue import CONFIGS, Experiment, read_train_settings, train_parser
 from sgmse.experiments.scales import Scale, encoder_kind
 from sgmse.settings import cli
 from sgmse.settings.checks import check_model, check_typed
@@ -19,7 +19,8 @@ FULL_RESOLUTION = 256  # nominal, at the first level of the network
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def default_settings() -> dict[str, Any]:
+    """Every setting of train.py as it is by default."""
     values = vars(train_parser().get_defaults())
     values.pop("config")
     return values
@@ -27,29 +28,24 @@ def _defaults() -> dict[str, Any]:
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting of train.py: those given, the others as they are by default."""
-    return {**_defaults(), **settings}
-
-
-def differs(name: str, value: Any) -> bool:
-    """Whether a setting of train.py has another value than by default."""
-    return bool(value != _defaults().get(name))
+    return {**default_settings(), **settings}
 
 
 @cache
-def _base(name: str) -> dict[str, Any]:
+def _base_settings(name: str) -> dict[str, Any]:
     path = CONFIGS / f"{name}.yaml"
-    return cli.checked(cli.read_yaml(path), train_parser(), path)
+    return read_train_settings(cli.read_yaml(path), path)
 
 
-def resolved(experiment: Experiment, scale: Scale | None = None) -> dict[str, Any]:
+def resolve_settings(experiment: Experiment, scale: Scale | None = None) -> dict[str, Any]:
     """The settings of the training that differ from or replace the defaults, ready to be written as a config file.
 
     Raises `UserError`, naming the experiment, for settings that cannot work together or that the scale would change.
     """
-    typed = _base(experiment.base) | dict(experiment.train)
+    typed = _base_settings(experiment.base) | dict(experiment.train)
     if scale is not None:
-        typed = _scaled(experiment, typed, scale)
-    model, sampler, train = _parts(typed)
+        typed = _scale_settings(experiment, typed, scale)
+    model, sampler, train = _take_parts(typed)
     try:
         check_bounds(train)
         check_model(model, sampler)
@@ -63,40 +59,34 @@ def resolved(experiment: Experiment, scale: Scale | None = None) -> dict[str, An
     return typed
 
 
-def _scaled(experiment: Experiment, typed: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
+def _scale_settings(experiment: Experiment, typed: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
     kind = encoder_kind(with_defaults(typed))
-    over = {**scale.train, **scale.bases.get(experiment.base, {}), **scale.encoders.get(kind, {})}
+    sizes = {**scale.train, **scale.bases.get(experiment.base, {}), **scale.encoders.get(kind, {})}
     values = dict(typed)
-    for name, value in over.items():
+    for name, value in sizes.items():
         if name in experiment.train and experiment.train[name] != value:
             raise UserError(
                 f"{experiment.id}: {name} is {experiment.train[name]}, but the scale {scale.name} makes it {value}; a "
                 "scale must not change what an experiment varies, so take it out of one of them"
             )
-        if _has_meaning(name, values):
+        try:  # a size that belongs to another encoder or process is left out
+            check_typed({name, *values}, *_take_parts(values))
             values[name] = value
+        except UserError:
+            continue
     wanted = values.get("cross_attention_resolutions")
     if wanted:
-        there = [FULL_RESOLUTION >> level for level in range(len(with_defaults(values)["ch_mult"]))]
-        values["cross_attention_resolutions"] = [resolution for resolution in wanted if resolution in there]
+        levels = [FULL_RESOLUTION >> level for level in range(len(with_defaults(values)["ch_mult"]))]
+        values["cross_attention_resolutions"] = [resolution for resolution in wanted if resolution in levels]
         if not values["cross_attention_resolutions"]:
             raise UserError(
-                f"{experiment.id}: attends at {wanted}, and the network of the scale {scale.name} has {there}; name "
+                f"{experiment.id}: attends at {wanted}, and the network of the scale {scale.name} has {levels}; name "
                 "one of these too"
             )
     return values
 
 
-def _has_meaning(name: str, typed: Mapping[str, Any]) -> bool:
-    """Whether train.py would take the setting `name` beside those `typed`: some belong to one encoder or process."""
-    try:
-        check_typed({name, *typed}, *_parts(typed))
-    except UserError:
-        return False
-    return True
-
-
-def _parts(typed: Mapping[str, Any]) -> tuple[ModelConfig, SamplerSettings, TrainConfig]:
+def _take_parts(typed: Mapping[str, Any]) -> tuple[ModelConfig, SamplerSettings, TrainConfig]:
     values = with_defaults(typed)
     return cli.take(ModelConfig, values), cli.take(SamplerSettings, values), cli.take(TrainConfig, values)
 
@@ -104,23 +94,21 @@ def _parts(typed: Mapping[str, Any]) -> tuple[ModelConfig, SamplerSettings, Trai
 def check_baselines(catalogue: Mapping[str, Experiment]) -> None:
     """Raise `UserError` unless every baseline has no encoder and differs from its experiment in conditioning alone."""
     for experiment in catalogue.values():
-        values = with_defaults(resolved(experiment))
+        values = with_defaults(resolve_settings(experiment))
         if experiment.baseline is None:
             if values["encoder"] != "none":
                 raise UserError(f"{experiment.id}: has an encoder but no baseline; name the model to compare it with")
             continue
         baseline = catalogue[experiment.baseline]
-        other = with_defaults(resolved(baseline))
-        if other["encoder"] != "none":
-            raise UserError(f"{experiment.id}: its baseline {baseline.id} has the encoder {other['encoder']}, not none")
-        if sorted(baseline.corpora) != sorted(experiment.corpora):
+        theirs = with_defaults(resolve_settings(baseline))
+        if theirs["encoder"] != "none":
             raise UserError(
-                f"{experiment.id}: is trained on {', '.join(experiment.corpora)}, its baseline {baseline.id} on "
-                f"{', '.join(baseline.corpora)}; use a baseline of the same corpora"
+                f"{experiment.id}: its baseline {baseline.id} has the encoder {theirs['encoder']}, not none"
             )
-        for name in values.keys() - CONDITIONING:
-            if values[name] != other[name]:
+        pairs = [(name, values[name], theirs[name]) for name in values.keys() - CONDITIONING]
+        for name, own, other in [("corpora", sorted(experiment.corpora), sorted(baseline.corpora)), *pairs]:
+            if own != other:
                 raise UserError(
-                    f"{experiment.id}: has {name} {values[name]}, its baseline {baseline.id} {other[name]}; a baseline "
-                    "may differ in conditioning settings only, so use another one"
+                    f"{experiment.id}: has {name} {own}, its baseline {baseline.id} {other}; a baseline may differ in "
+                    "conditioning settings only, so use another one"
                 )

@@ -10,12 +10,12 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
+from sgmse.common.lease import hold
 from sgmse.evaluation import scores as evaluation
-from sgmse.experiments.account import Account
-from sgmse.experiments.cells import Cell, all_shares, cells
-from sgmse.experiments.run_dir import alone, read_plan
+from sgmse.experiments.cells import Cell, list_cells, list_shares
+from sgmse.experiments.ledger import Ledger
 from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.work import Work
+from sgmse.experiments.work import Work, read_plan
 from sgmse.training.loggers import PROJECT
 
 RESULTS, TRAININGS = "results.csv", "trainings.csv"
@@ -33,22 +33,22 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises `UserError` where scores were made with other settings, at another scale or on another test set: they must
     not stand in one table. Array tasks may call it at the same time, and plan.json may have grown since they began.
     """
-    with alone(work.folder, "results"):
+    with hold(work.lock("results")):
         work = replace(work, plan=read_plan(work.folder) or work.plan)
-        account = Account(work)
-        planned = cells(work.plan, all_shares(work.plan), "all")
-        done = [cell for cell in planned if account.is_done(cell)]
-        tables = [_scores(account, cell) for cell in done if cell.kind in ("noisy", "score")]
+        ledger = Ledger(work)
+        planned = list_cells(work.plan, list_shares(work.plan))
+        done = [cell for cell in planned if ledger.is_done(cell)]
+        tables = [_scores(ledger, cell) for cell in done if cell.kind in ("noisy", "score")]
         frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
         write_csv(frame, work.folder / RESULTS)
-        rows = [_training(account, cell) for cell in done if cell.kind == "train"]
+        rows = [_training(ledger, cell) for cell in done if cell.kind == "train"]
         trainings = pd.DataFrame(rows, columns=list(OF_TRAININGS))
         write_csv(trainings, work.folder / TRAININGS)
     return frame, trainings
 
 
-def _scores(account: Account, cell: Cell) -> pd.DataFrame:
-    path, plan = account.work.scores(cell), account.work.plan
+def _scores(ledger: Ledger, cell: Cell) -> pd.DataFrame:
+    path, plan = ledger.work.scores(cell), ledger.work.plan
     try:
         frame = pd.read_csv(path, dtype=_TYPES)
     except (OSError, ValueError):
@@ -57,7 +57,7 @@ def _scores(account: Account, cell: Cell) -> pd.DataFrame:
     if absent:
         raise UserError(f"{path}: has no column {absent[0]}; remove it and run again")
     name = cell.test_set or cell.name
-    expected = {"scale": plan.scale, "set_sha256": account.products[Cell("set", name).key]["sha256"]}
+    expected = {"scale": plan.scale, "set_sha256": ledger.products[Cell("set", name).key]["sha256"]}
     if cell.kind == "score":
         expected["config_hash"] = plan.config_hash(cell.name)
     for column, value in expected.items():
@@ -67,13 +67,13 @@ def _scores(account: Account, cell: Cell) -> pd.DataFrame:
     return frame
 
 
-def _training(account: Account, cell: Cell) -> dict[str, object]:
-    work, product = account.work, account.products[cell.key]
+def _training(ledger: Ledger, cell: Cell) -> dict[str, object]:
+    work, product = ledger.work, ledger.products[cell.key]
     return {
         "training": cell.name,
         "seed": cell.seed,
         "experiments": " ".join(work.plan.trainings[cell.name].experiments),
-        "run_folder": os.path.relpath(work.run(cell.name, cell.seed), work.folder),
+        "run_folder": os.path.relpath(work.run(cell), work.folder),
         **{name: value for name, value in product.items() if name in OF_TRAININGS},
         "config_hash": cell.name.rpartition("_")[2],
     }

@@ -14,7 +14,6 @@ from sgmse.encoders import weights
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
 from sgmse.experiments.cells import Cell
-from sgmse.experiments.commands import call
 from sgmse.experiments.work import Product, Products, Work
 
 ENHANCED = "enhanced"
@@ -30,10 +29,10 @@ _OF_RUN = (
 )
 
 
-def enhance(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+def enhance(work: Work, cell: Cell, products: Products) -> Product:
     """Enhance the test set once, with the guidance scale, steps and checkpoint that were chosen."""
     choice, _ = (products[need.key] for need in cell.needs)
-    call(work.launch, command(work, cell, choice), work.log(cell), lock)
+    work.launch(command(work, cell, choice), work.log(cell))
     told = evaluation.read_run(work.enhanced(cell))
     return {name: told.get(name) for name in _OF_RUN}
 
@@ -41,23 +40,23 @@ def enhance(work: Work, cell: Cell, products: Products, lock: int) -> Product:
 def command(work: Work, cell: Cell, choice: Mapping[str, Any]) -> list[str]:
     """What enhances the set."""
     words = ["-m", "sgmse.commands.enhance", "--test_dir", str(work.test_set(cell.test_set))]
-    words += ["--ckpt", str(work.run_of(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt")]
-    words += ["--enhanced_dir", str(work.enhanced(cell)), "--N", str(choice["N"]), "--device", work.options.device]
-    if work.conditioned(cell.name):
+    words += ["--ckpt", str(work.run(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt")]
+    words += ["--enhanced_dir", str(work.enhanced(cell)), "--N", str(choice["N"]), "--device", work.device]
+    if work.is_conditioned(cell.name):
         words += ["--guidance_scale", f"{choice['guidance_scale']:g}"]
         words += ["--reference", work.plan.experiments[cell.name].reference]
     return words
 
 
-def score(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+def score(work: Work, cell: Cell, products: Products) -> Product:
     """Score the enhanced files and write the cell's table."""
     enhanced = cell.needs[0]
     choice, built = (need.key for need in enhanced.needs)
     folder, told = work.test_set(cell.test_set), products[enhanced.key]
     systems = {ENHANCED: work.enhanced(enhanced)}
-    frame = evaluation.evaluate(folder / "clean", systems, None, work.options.jobs)
+    frame = evaluation.evaluate(folder / "clean", systems, None, work.jobs)
     references = leakage.look_up(systems, folder / "clean", folder / "noisy")
-    frame = leakage.with_leaks(frame, references, work.options.jobs)
+    frame = leakage.with_leaks(frame, references, work.jobs)
     facts = {
         **told,
         "experiment": cell.name,
@@ -74,10 +73,10 @@ def score(work: Work, cell: Cell, products: Products, lock: int) -> Product:
     return _means(frame)
 
 
-def score_noisy(work: Work, cell: Cell, products: Products, lock: int) -> Product:
+def score_noisy(work: Work, cell: Cell, products: Products) -> Product:
     """Score the unprocessed files of a set."""
     folder = work.test_set(cell.name)
-    frame = evaluation.evaluate(folder / "clean", {}, folder / "noisy", work.options.jobs)
+    frame = evaluation.evaluate(folder / "clean", {}, folder / "noisy", work.jobs)
     sha = products[cell.needs[0].key]["sha256"]
     facts = {"experiment": evaluation.NOISY, "set": cell.name, "scale": work.plan.scale, "set_sha256": sha}
     _write(frame, {**facts, "smoke": False}, folder, work.scores(cell))

@@ -48,7 +48,7 @@ def left_out(names: Sequence[str], data: Data) -> dict[str, str]:
         found = ready(name, data)
         if found is not None:
             _check_ready(found)
-        elif data.is_corpora:
+        elif data.data_dir is not None:
             continue
         elif data.speech_dir and name in OOD and data.ood_noise_dir is None:
             missing[name] = "give --ood_noise_dir with noise that training never hears, or --test_sets"

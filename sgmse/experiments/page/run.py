@@ -17,12 +17,12 @@ from sgmse.common.errors import UserError
 from sgmse.evaluation import scores as evaluation
 from sgmse.experiments import sets
 from sgmse.experiments.catalogue import Experiment
-from sgmse.experiments.cells import all_shares, cells
+from sgmse.experiments.cells import list_cells, list_shares
+from sgmse.experiments.ledger import read_record
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.results import OF_TRAININGS, RESULTS, TRAININGS
-from sgmse.experiments.run_dir import PLAN, read_plan
 from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.state import State
+from sgmse.experiments.work import PLAN, read_plan
 
 _TEXT: dict[str, type] = dict.fromkeys(  # names and hashes may look like numbers
     "file kind source set experiment reason reference checkpoint_sha256 config_hash set_sha256".split(), str
@@ -110,11 +110,10 @@ class Run:
 
     def missing(self) -> tuple[list[str], int, int]:
         """The cells that failed, each with its error; how many others are not done yet; how many there are."""
-        planned = cells(self.plan, all_shares(self.plan), "all", self.left_out)
-        state = State(self.folder / "state")
-        records = {cell: state.read(cell.key) for cell in planned}
-        failed = [f"{cell}: {r.error}" for cell, r in records.items() if r is not None and r.status == "failed"]
-        open_ = sum(record is None or record.status == "running" for record in records.values())
+        planned = list_cells(self.plan, list_shares(self.plan), "all", self.left_out)
+        records = {cell: read_record(self.folder, cell.key) for cell in planned}
+        failed = [f"{cell}: {r['error']}" for cell, r in records.items() if r is not None and r["status"] == "failed"]
+        open_ = sum(record is None or record["status"] == "running" for record in records.values())
         return failed, open_, len(planned)
 
 

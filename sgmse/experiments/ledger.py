@@ -8,20 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_json
 from sgmse.data.testsets import build
 from sgmse.experiments import training
 from sgmse.experiments.cells import Cell
-from sgmse.experiments.state import Record, State
 from sgmse.experiments.work import Product, Work
+
+Record = dict[str, Any]
+"""what RUN_DIR/state/KEY.json says of a cell: status (running, done, failed), hash of what its result depends on,
+started, seconds (all its starts counted that ended by themselves), error, product"""
 
 _DECIDES_NOTHING = ("rtf", "minutes", "device", "compared")  # of a product: what may differ without other results
 
 
-class Account:
-    """What RUN_DIR/state says, held against the plan. products: of the cells that were found done."""
+def read_record(folder: Path, key: str) -> Record | None:
+    """The record of a cell; None where it was never begun, or its file is damaged."""
+    try:
+        record = json.loads((folder / "state" / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("product"), dict):
+        return None
+    return {"status": "", "hash": "", "seconds": 0.0, "error": ""} | record
+
+
+def write_record(folder: Path, key: str, record: Record) -> None:
+    """The file appears whole, since array tasks read and write at the same time."""
+    write_json(folder / "state" / f"{key}.json", {"cell": key} | record)
+
+
+class Ledger:
+    """The records of a RUN_DIR, held against its plan. products: of the cells that were found done."""
 
     def __init__(self, work: Work) -> None:
-        self.work, self.state = work, State(work.folder / "state")
+        self.work = work
         self.products: dict[str, Product] = {}
 
     def is_done(self, cell: Cell) -> bool:
@@ -30,40 +50,41 @@ class Account:
             return True
         if not all(self.is_done(need) for need in cell.needs):
             return False
-        record = self.state.read(cell.key)
-        if record is None or record.status != "done" or record.hash != self.hash(cell):
+        record = read_record(self.work.folder, cell.key)
+        if record is None or record["status"] != "done" or record["hash"] != self.digest(cell):
             return False
         if not self._result(cell).exists():
             return False
-        self.products[cell.key] = record.product
+        self.products[cell.key] = record["product"]
         return True
 
     def is_compared(self, cell: Cell) -> bool:
         """Whether a set, which is done, was compared with what every training of the plan reads."""
         return set(training.data_read(self.work)) <= set(self.products[cell.key]["compared"])
 
-    def done(self, cell: Cell, record: Record) -> None:
+    def write_done(self, cell: Cell, record: Record) -> None:
         """Write that a cell is done, and keep its product."""
-        self.state.write(record)
-        self.products[cell.key] = record.product
+        write_record(self.work.folder, cell.key, record)
+        self.products[cell.key] = record["product"]
 
-    def hash(self, cell: Cell) -> str:
-        """Of what the result of a cell depends on: the plan, and what those cells made that it rests on (all done)."""
+    def digest(self, cell: Cell) -> str:
+        """Of what the result of a cell depends on: the plan, and the products of the cells it needs (all done)."""
         plan, own = self.work.plan, []
         if cell.kind == "set":
             own = [plan.items[cell.name], vars(plan.data)]
         elif cell.kind in ("choose", "enhance"):
             own = [plan.config_hash(cell.name)]
-        made = [_deciding(self.products[need.key]) for need in cell.needs]
-        text = json.dumps([cell.key, own, made], sort_keys=True)
+        needed = [self.products[need.key] for need in cell.needs]
+        decisive = [{k: v for k, v in product.items() if k not in _DECIDES_NOTHING} for product in needed]
+        text = json.dumps([cell.key, own, decisive], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check_set(self, cell: Cell) -> None:
         """Raise `UserError` when the files of a set are no longer those that scores were made with."""
-        record, folder = self.state.read(cell.key), self.work.test_set(cell.name)
-        if record is None or record.status != "done" or not folder.exists():
+        record, folder = read_record(self.work.folder, cell.key), self.work.test_set(cell.name)
+        if record is None or record["status"] != "done" or not folder.exists():
             return
-        now, then = build.set_digest(folder), record.product["sha256"]
+        now, then = build.set_digest(folder), record["product"]["sha256"]
         if now != then:
             raise UserError(
                 f"{folder}: is another test set than the one that was built or scored here (sha256 {now[:12]}, then "
@@ -76,11 +97,7 @@ class Account:
         if cell.kind == "set":
             return work.test_set(cell.name)
         if cell.kind == "train":
-            return work.run(cell.name, cell.seed)
+            return work.run(cell)
         if cell.kind == "choose":
             return work.choice(cell) / "choice.json"
         return work.enhanced(cell) if cell.kind == "enhance" else work.scores(cell)
-
-
-def _deciding(product: Product) -> dict[str, Any]:
-    return {name: value for name, value in product.items() if name not in _DECIDES_NOTHING}
