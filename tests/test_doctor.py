@@ -5,16 +5,16 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from commands import call, refusal
+from commands import refusal
 from examined import RATE, only, problems, speech, white, write_pairs
 from small_corpora import save
 
 from sgmse.commands import doctor
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
-from sgmse.doctor import pairs, signals, splits
+from sgmse.doctor import leaks, pairs, signals
 from sgmse.doctor.examine import Request, examine
-from sgmse.doctor.page import Page, sample
+from sgmse.doctor.report import Report, sample
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def test_files_without_partner_and_unequal_lengths_are_found(good):
     save(good / "train/noisy/train2.wav", samples=speech(1, 0, 2), rate=RATE)
     found = problems(data=good)
     assert found == {
-        "train: 1 files have no partner of the same name": True,
-        "train: 1 of 3 pairs differ in length or rate": True,
+        "train: of 4 names, 1 have no partner of the same name": True,
+        "train: of 3 pairs, 1 differ in length or rate": True,
     }
 
 
@@ -110,7 +110,7 @@ def test_a_leaked_file_is_found_under_another_name_and_format(good):
     clean, noisy = speech(1.5, 0, 3), white(1.5, 33)
     save(good / "test/clean/new.flac", samples=clean, rate=RATE)
     save(good / "test/noisy/new.flac", samples=clean + noisy, rate=RATE)
-    only(problems(data=good), "clean speech: 1 recordings are in the training data and in another split")
+    only(problems(data=good), "1 are in the training data and in another split")
 
 
 def test_silence_clipping_and_offset_are_told_without_falsifying(good):
@@ -133,9 +133,9 @@ def test_a_damaged_file_is_told_and_the_rest_is_looked_at(good):
     (good / "train/clean/train1.flac").write_bytes(whole[: len(whole) // 2])
     (good / "test/noisy/test2.wav").write_bytes(b"")
     found = problems(data=good)
-    assert [what.partition(",")[0] for what in found] == [
-        "train/clean: 1 files cannot be read",
-        "test/noisy: 1 files cannot be read",
+    assert [(what.partition(":")[0], "1 cannot be read" in what) for what in found] == [
+        ("train/clean", True),
+        ("test/noisy", True),
     ]
 
 
@@ -156,17 +156,17 @@ def test_sources_shared_by_two_splits_are_found(tmp_path):
         for i, split in enumerate(("train", "valid"))
     ]
     manifest.write(tmp_path, clips)
-    only(problems(noise_dirs=[tmp_path]), "1 source recordings are in the training data and in another split")
+    only(problems(noise_dirs=[tmp_path]), "of the source recordings, 1 are in the training data")
 
 
 def test_a_recording_is_known_by_its_course_whatever_format_level_and_sign(tmp_path):
     samples = speech(2, 1)
-    kept = splits.course(save(tmp_path / "a.wav", samples=samples))
+    kept = leaks.course(save(tmp_path / "a.wav", samples=samples))
     for name, other in (("b.flac", samples), ("c.wav", -0.3 * samples)):
         path = save(tmp_path / name, samples=other)
-        np.testing.assert_allclose(splits.course(path), kept, atol=0.05)
-    assert np.abs(splits.course(save(tmp_path / "e.wav", samples=samples[::-1])) - kept).max() > 1
-    assert splits.course(save(tmp_path / "f.wav", samples=np.zeros(8000))) is None
+        np.testing.assert_allclose(leaks.course(path), kept, atol=0.05)
+    assert np.abs(leaks.course(save(tmp_path / "e.wav", samples=samples[::-1])) - kept).max() > 1
+    assert leaks.course(save(tmp_path / "f.wav", samples=np.zeros(8000))) is None
 
 
 def test_the_folders_of_the_settings_are_looked_at(good, tmp_path):
@@ -187,24 +187,28 @@ def test_the_histogram_counts_around_multiples_of_5_db():
 
 
 def test_problems_that_falsify_are_told_first_with_their_remedy():
-    page = Page()
-    page.problem("a small one", "do this")
-    page.problem("a grave one", "do that", ["a", "b", "c", "d", "e"], falsifies=True)
-    page.fact("a fact")
-    lines = page.text().splitlines()
+    report = Report()
+    report.problem("a small one", "do this")
+    report.problem("a grave one", "do that", True, ["a", "b", "c", "d", "e"])
+    report.fact("a fact")
+    lines = report.text().splitlines()
     assert lines[0] == "PROBLEMS: 2, 1 of which would falsify a result (!!)"
     assert lines[1:7] == [" !! a grave one", "      a", "      b", "      c", "      and 2 more", "      → do that"]
     assert lines[7:] == ["  - a small one", "      → do this", "", "LOOKED AT", "  a fact"]
 
 
-def test_wrong_arguments_are_one_sentence(good, tmp_path, capsys):
-    assert "nothing to look at" in refusal(doctor.main, capsys)
-    assert "--max_files 0: 1 or more" in refusal(doctor.main, capsys, "--data", good, "--max_files", 0)
-    assert "--data nowhere: no such folder" in refusal(doctor.main, capsys, "--data", "nowhere")
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ([], "nothing to look at"),
+        (["--data", "odd", "--max_files", 0], "--max_files 0"),
+        (["--data", "nowhere"], "--data nowhere"),
+        (["--data", "odd"], "found stuff"),
+        (["--test_dir", "odd"], "--test_dir odd"),
+        (["--ckpt", "x.ckpt"], "x.ckpt"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_the_culprit_is_named(arguments, culprit, tmp_path, monkeypatch, capsys):
     (tmp_path / "odd/stuff").mkdir(parents=True)
-    sentence = refusal(doctor.main, capsys, "--data", tmp_path / "odd")
-    assert "expected train/, valid/ or test/" in sentence
-    assert "but found stuff" in sentence
-    assert "holds no clean/ and noisy/" in refusal(doctor.main, capsys, "--test_dir", tmp_path / "odd")
-    assert "no such checkpoint" in refusal(doctor.main, capsys, "--ckpt", tmp_path / "x.ckpt")
-    assert "PROBLEMS" in call(doctor.main, capsys, "--data", good)
+    monkeypatch.chdir(tmp_path)
+    assert culprit in refusal(doctor.main, capsys, *arguments)

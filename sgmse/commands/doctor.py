@@ -24,9 +24,9 @@ from sgmse.doctor.examine import Request, examine
 
 def main() -> None:
     """Print the page; leave with exit code 1 if something would falsify a result."""
-    page = examine(parse_arguments())
-    print(page.text())
-    if page.falsified:
+    report = examine(parse_arguments())
+    print(report.text())
+    if report.is_falsified:
         sys.exit(1)
 
 

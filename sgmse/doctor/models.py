@@ -8,7 +8,7 @@ import torch
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest
-from sgmse.doctor.page import Page
+from sgmse.doctor.report import Report
 from sgmse.encoders import weights
 from sgmse.model import checkpoints
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
@@ -16,45 +16,44 @@ from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
 PUBLISHED_BATCH = 8  # per device, the default of sp-uhh/sgmse
 
 
-def check_settings(page: Page, model: ModelConfig, data: DataConfig, train: TrainConfig, named: bool) -> None:
+def check_settings(report: Report, model: ModelConfig, data: DataConfig, train: TrainConfig, named: bool) -> None:
     """Batch size and encoder weights. `named`: the settings come from a file, not from the defaults."""
     whose = "settings" if named else "settings (the defaults; name others with --config)"
-    page.fact(f"{whose}: {model.sample_rate} Hz, {model.backbone}, {model.sde}, encoder {model.encoder}")
-    steps, devices = train.accumulate_grad_batches, train.devices
-    effective = data.batch_size * steps * devices
-    page.fact(
-        f"effective batch size: {data.batch_size} per device x {steps} batches per step x {devices} devices = "
-        f"{effective} (published code of SGMSE+: {PUBLISHED_BATCH} per device)"
+    report.fact(f"{whose}: {model.sample_rate} Hz, {model.backbone}, {model.sde}, encoder {model.encoder}")
+    effective = data.batch_size * train.accumulate_grad_batches * train.devices
+    report.fact(
+        f"effective batch size: {data.batch_size} per device x {train.accumulate_grad_batches} batches per step x "
+        f"{train.devices} devices = {effective} (published code of SGMSE+: {PUBLISHED_BATCH} per device)"
     )
     if effective < PUBLISHED_BATCH:
-        page.problem(
+        report.problem(
             f"the effective batch size of {effective} is below that of SGMSE+'s published code, {PUBLISHED_BATCH} per "
             "device, for which the learning rate of 1e-4 was chosen",
             f"add --accumulate_grad_batches {-(-PUBLISHED_BATCH // effective)}",
         )
     if model.encoder != "none" and model.cond_drop_prob == 0:
-        page.fact("cond_drop_prob 0: the null condition stays untrained, so only --guidance icg and auto can guide")
-    _check_encoder_weights(page, model)
+        report.fact("cond_drop_prob 0: the null condition stays untrained, so only --guidance icg and auto can guide")
+    _check_encoder_weights(report, model)
 
 
-def check_checkpoint(page: Page, path: Path, wanted: ModelConfig | None) -> ModelConfig | None:
+def check_checkpoint(report: Report, path: Path, wanted: ModelConfig | None) -> ModelConfig | None:
     """Averaged weights, weights that are numbers, encoder, and the rate of a checkpoint. Returns its settings."""
     content = checkpoints.read(path)
     ours = checkpoints.is_ours(content)
     average = content.get("average", {}).get("weights") if ours else content.get("ema")
-    page.fact(
+    report.fact(
         f"{path}: {'step ' + str(content.get('global_step', '?')) if ours else 'published format'}, "
         f"averaged weights {'present' if average else 'absent'}, sha256 {weights.identity(path)}"
     )
     if not average:
-        page.problem(
+        report.problem(
             f"{path}: holds no averaged weights; enhancement uses the raw ones, which score lower",
             "use a checkpoint as train.py writes it, not one stripped or converted",
         )
     tensors = [value for value in content["state_dict"].values() if torch.is_floating_point(value)]
     tensors += list(average.values()) if ours and average else []
     if not all(torch.isfinite(tensor).all() for tensor in tensors):
-        page.problem(
+        report.problem(
             f"{path}: holds weights that are no numbers; its training diverged",
             "use an earlier checkpoint of the run, and a lower --lr",
             falsifies=True,
@@ -62,22 +61,19 @@ def check_checkpoint(page: Page, path: Path, wanted: ModelConfig | None) -> Mode
     if not ours:
         return None
     stored, _ = checkpoints.stored_settings(content)
-    if wanted is not None and wanted.sample_rate != stored.sample_rate:
-        page.problem(
-            f"{path}: was trained at {stored.sample_rate} Hz, but the settings say {wanted.sample_rate} Hz",
-            "name the config.yaml of the run that made the checkpoint",
-            falsifies=True,
-        )
-    if wanted is not None and wanted.encoder != stored.encoder:
-        page.problem(
-            f"{path}: was trained with --encoder {stored.encoder}, but the settings say {wanted.encoder}",
-            "name the config.yaml of the run that made the checkpoint",
-            falsifies=True,
-        )
-    found = _check_encoder_weights(page, stored) if stored.freeze_encoder else None  # others are in the checkpoint
+    for name in ("sample_rate", "encoder"):
+        if wanted is not None and getattr(wanted, name) != getattr(stored, name):
+            report.problem(
+                f"{path}: was trained with --{name} {getattr(stored, name)}, but the settings say "
+                f"{getattr(wanted, name)}",
+                "name the config.yaml of the run that made the checkpoint",
+                falsifies=True,
+            )
+    # Weights of an encoder that was trained along are in the checkpoint.
+    found = _check_encoder_weights(report, stored) if stored.freeze_encoder else None
     trained = content.get("encoder_identity")
     if found is not None and trained is not None and found != trained:
-        page.problem(
+        report.problem(
             f"{path}: was trained with {stored.encoder} weights of hash {trained}, but those found have {found}",
             "bring the first ones back, and name them with --encoder_checkpoint",
             falsifies=True,
@@ -85,28 +81,25 @@ def check_checkpoint(page: Page, path: Path, wanted: ModelConfig | None) -> Mode
     return stored
 
 
-def _check_encoder_weights(page: Page, model: ModelConfig) -> str | None:
+def _check_encoder_weights(report: Report, model: ModelConfig) -> str | None:
     """Where the weights of a pretrained encoder are; the identity of the file, None where there is none."""
     published = weights.PUBLISHED.get(model.encoder)
     if published is None:
         return None
     if model.encoder_checkpoint == weights.RANDOM:
-        page.problem(
-            f"--encoder {model.encoder} has random weights",
-            f"run `{published.fetch_command}` and leave --encoder_checkpoint out",
-            falsifies=True,
-        )
+        remedy = f"run `{published.fetch_command}` and leave --encoder_checkpoint out"
+        report.problem(f"--encoder {model.encoder} has random weights", remedy, falsifies=True)
         return None
     try:
         path = weights.locate(published, model.encoder_checkpoint)
     except UserError as error:
-        page.problem(str(error).partition(";")[0], f"run `{published.fetch_command}`")
+        report.problem(str(error).partition(";")[0], f"run `{published.fetch_command}`")
         return None
     identity = weights.identity(path)
-    page.fact(f"weights of {model.encoder}: {path}, sha256 {identity}…")
-    _, _, told = (published.digest or "").partition(":")
-    if told and file_digest(path, "md5") != told:
-        page.problem(
+    report.fact(f"weights of {model.encoder}: {path}, sha256 {identity}…")
+    _, _, expected = (published.digest or "").partition(":")
+    if expected and file_digest(path, "md5") != expected:
+        report.problem(
             f"{path}: is not the published file of --encoder {model.encoder} (its md5 is another one)",
             f"delete it and run `{published.fetch_command}`",
             falsifies=True,

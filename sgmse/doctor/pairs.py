@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sgmse.data import audio
+from sgmse.common.errors import UserError
+from sgmse.data import audio, corpora
 from sgmse.data.audio import AudioInfo
+from sgmse.data.corpora import Pair
 from sgmse.data.mixing import is_silent, rms
-from sgmse.doctor.page import Page, of_how_many, sample
-from sgmse.doctor.signals import read_or_none
+from sgmse.doctor.report import Problem, Report, count, sample
 
 READ_S = 10.0
 LEAST_GAIN = 0.3  # of the clean file in the noisy one; at -10 dB chance reaches 0.1
@@ -23,6 +25,18 @@ _LAG = 2  # samples
 _ROLE_CORRELATION = 0.1
 _BIN_DB = 5
 _BAR = 40
+
+_ALONE = Problem(
+    "have no partner of the same name", "bring both folders to the same names, or remove what is alone", True
+)
+_UNEQUAL = Problem("differ in length or rate", "cut or resample them alike, or replace them", True)
+_FOREIGN = Problem(
+    "noisy files do not hold their clean file; names may be swapped",
+    "compare these files with their neighbours by ear and give each its own name back",
+    True,
+)
+_REVERSED = Problem("have clean and noisy exchanged", "move the files to the other folder", True)
+_EQUAL = Problem("noisy files equal their clean file", "mix the noise in, or leave them out", True)
 
 
 class Comparison(NamedTuple):
@@ -38,34 +52,57 @@ class Comparison(NamedTuple):
     is_reversed: bool
 
 
-def matched(
-    page: Page, label: str, folder: Path, infos: Mapping[Path, AudioInfo]
-) -> list[tuple[str, AudioInfo, AudioInfo]]:
-    """(name, clean, noisy) of every pair in `folder`; no partner, or an unequal length or rate, is a problem.
+def match_pairs(report: Report, label: str, folder: Path, readable: Mapping[Path, AudioInfo]) -> list[Pair]:
+    """The pairs of a folder whose files are `readable`; no partner, or an unequal length or rate, is a problem."""
+    paths, alone = corpora.match_names(folder / "clean", folder / "noisy", f" ({label})")
+    pairs = [
+        Pair(name, readable[clean], readable[noisy])
+        for name, (clean, noisy) in paths.items()
+        if {clean, noisy} <= readable.keys()
+    ]
+    equal = [pair for pair in pairs if pair.is_equal]
+    report.files(f"{label}: of {len(paths) + len(alone)} names", {_ALONE: alone})
+    unequal = [pair.noisy.path for pair in pairs if not pair.is_equal]
+    report.files(f"{label}: of {len(pairs)} pairs", {_UNEQUAL: unequal})
+    return equal
 
-    `infos`: the files that can be read; others are left out.
-    """
-    clean_dir, noisy_dir = folder / "clean", folder / "noisy"
-    clean, noisy = audio.by_name(clean_dir, f"{label}, clean"), audio.by_name(noisy_dir, f"{label}, noisy")
-    alone = sorted(clean.keys() ^ noisy.keys())
-    if alone:
-        page.problem(
-            f"{label}: {len(alone)} files have no partner of the same name",
-            "bring both folders to the same names, or remove what is alone",
-            [clean.get(name) or noisy[name] for name in alone],
+
+def check_pairs(report: Report, label: str, pairs: Sequence[Pair], max_files: int) -> None:
+    """Alignment, swaps and the histogram of SNRs, from the first 10 s of each pair."""
+    looked_at = sample(pairs, max_files)
+    found: dict[Problem, list[Path]] = {_FOREIGN: [], _REVERSED: [], _EQUAL: []}
+    snrs, lags = [], {}
+    for pair in tqdm(looked_at, desc=f"{label}: pairs", leave=False):
+        try:
+            clean, noisy = (audio.read(info.path, None, 0.0, READ_S) for info in (pair.clean, pair.noisy))
+        except UserError:
+            continue  # the check of single files says it, as it says that a file is silent
+        if is_silent(clean) or is_silent(noisy):
+            continue
+        result, path = compare(clean, noisy, pair.clean.sample_rate), pair.noisy.path
+        if np.array_equal(clean, noisy):
+            found[_EQUAL].append(path)
+        elif result.is_reversed:
+            found[_REVERSED].append(path)
+        elif result.gain < LEAST_GAIN:
+            found[_FOREIGN].append(path)
+        else:
+            snrs.append(result.snr_db)
+            if abs(result.lag) >= _LAG:
+                lags[path] = result.lag
+    subject = f"{label}: of {count(len(looked_at), len(pairs))} pairs"
+    report.files(subject, found)
+    if lags:
+        common, times = Counter(lags.values()).most_common(1)[0]
+        report.problem(
+            f"{subject}, {len(lags)} are not aligned; the most frequent delay of the noisy file is {common} samples "
+            f"({times} files)",
+            "shift one of the two; a delay of a codec or filter is the same for all files",
             falsifies=True,
+            where=list(lags),
         )
-    both = [name for name in sorted(clean.keys() & noisy.keys()) if {clean[name], noisy[name]} <= infos.keys()]
-    pairs = [(name, infos[clean[name]], infos[noisy[name]]) for name in both]
-    unequal = [n.path for _, c, n in pairs if (c.num_frames, c.sample_rate) != (n.num_frames, n.sample_rate)]
-    if unequal:
-        page.problem(
-            f"{label}: {len(unequal)} of {len(pairs)} pairs differ in length or rate",
-            "cut or resample them alike, or replace them",
-            unequal,
-            falsifies=True,
-        )
-    return [pair for pair in pairs if pair[2].path not in set(unequal)]
+    if snrs:
+        report.fact(f"{label}: SNR of {len(snrs)} pairs, mean {np.mean(snrs):.1f} dB\n{histogram(snrs)}")
 
 
 def compare(clean: np.ndarray, noisy: np.ndarray, sample_rate: int) -> Comparison:
@@ -74,64 +111,13 @@ def compare(clean: np.ndarray, noisy: np.ndarray, sample_rate: int) -> Compariso
     before, after = max(0, -lag), max(0, lag)
     here = clean[before : len(clean) - after].astype(np.float64)
     there = noisy[after : len(noisy) - before].astype(np.float64)
-    gain = _dot(here, there) / max(_dot(here, here), 1e-12)
+    gain = float(here @ there) / max(float(here @ here), 1e-12)
     residual = there - here
+    # In the right order the residual is noise, unlike the clean file; in the wrong one it is the noise's negative.
     with_clean, with_noisy = _correlation(residual, here), _correlation(residual, there)
     is_reversed = with_clean < -_ROLE_CORRELATION and abs(with_noisy) < -with_clean / 3
     snr_db = 20 * np.log10(rms(here) / rms(residual)) if residual.any() else np.inf
     return Comparison(lag, gain, float(snr_db), bool(is_reversed))
-
-
-def check_pairs(page: Page, label: str, pairs: Sequence[tuple[str, AudioInfo, AudioInfo]], max_files: int) -> None:
-    """Alignment, swaps and the histogram of SNRs, from the first 10 s of each pair."""
-    looked = sample(pairs, max_files)
-    found: dict[str, list[Path]] = {"foreign": [], "reversed": [], "shifted": [], "equal": []}
-    snrs, lags = [], []
-    for _, clean_info, noisy_info in tqdm(looked, desc=f"{label}: pairs", leave=False):
-        clean, noisy = (read_or_none(info.path, READ_S) for info in (clean_info, noisy_info))
-        if clean is None or noisy is None or is_silent(clean) or is_silent(noisy):
-            continue  # told by the check of single files
-        result = compare(clean, noisy, clean_info.sample_rate)
-        if np.array_equal(clean, noisy):
-            found["equal"].append(noisy_info.path)
-        elif result.is_reversed:
-            found["reversed"].append(noisy_info.path)
-        elif result.gain < LEAST_GAIN:
-            found["foreign"].append(noisy_info.path)
-        else:
-            snrs.append(result.snr_db)
-            if abs(result.lag) >= _LAG:
-                found["shifted"].append(noisy_info.path)
-                lags.append(result.lag)
-    of = of_how_many(len(looked), len(pairs))
-    _tell(page, f"{label}: of {of} pairs", found, lags)
-    if snrs:
-        page.fact(f"{label}: SNR of {len(snrs)} pairs, mean {np.mean(snrs):.1f} dB\n{histogram(snrs)}")
-
-
-_WRONG = {
-    "foreign": (
-        "noisy files do not hold their clean file; names may be swapped",
-        "compare these files with their neighbours by ear and give each its own name back",
-    ),
-    "reversed": ("have clean and noisy exchanged", "move the files to the other folder"),
-    "equal": ("noisy files equal their clean file", "mix the noise in, or leave them out"),
-}
-
-
-def _tell(page: Page, of: str, found: dict[str, list[Path]], lags: list[int]) -> None:
-    for name, (what, remedy) in _WRONG.items():
-        if found[name]:
-            page.problem(f"{of}, {len(found[name])} {what}", remedy, found[name], falsifies=True)
-    if found["shifted"]:
-        common, times = Counter(lags).most_common(1)[0]
-        page.problem(
-            f"{of}, {len(found['shifted'])} are not aligned; the most frequent delay of the noisy file is {common} "
-            f"samples ({times} files)",
-            "shift one of the two; a delay of a codec or filter is the same for all files",
-            found["shifted"],
-            falsifies=True,
-        )
 
 
 def histogram(values: Sequence[float]) -> str:
@@ -154,8 +140,4 @@ def _lag(clean: np.ndarray, noisy: np.ndarray, furthest: int) -> int:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return _dot(a, b) / max(np.sqrt(_dot(a, a) * _dot(b, b)), 1e-12)
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.sum(a * b))
+    return float(a @ b) / max(math.sqrt((a @ a) * (b @ b)), 1e-12)

@@ -107,6 +107,4 @@ def _score(task: _Task) -> Leak:
     """The leak score of one item, at the rate of its noisy file; runs in a worker process."""
     if task.reference.resolve() == task.clean.resolve():
         return Leak(1.0, 0.0, True)
-    rate = audio.info(task.noisy).sample_rate
-    noise = audio.read(task.noisy, rate) - audio.read(task.clean, rate)
-    return leak.score(audio.read(task.reference, rate), noise, rate)
+    return leak.score_files(task.reference, task.noisy, task.clean)

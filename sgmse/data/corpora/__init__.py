@@ -27,6 +27,12 @@ class Pair(NamedTuple):
     clean: AudioInfo
     noisy: AudioInfo
 
+    @property
+    def is_equal(self) -> bool:
+        """Whether both files have one length and one rate."""
+        clean, noisy = self.clean, self.noisy
+        return (clean.num_frames, clean.sample_rate) == (noisy.num_frames, noisy.sample_rate)
+
 
 def embedded_dir() -> Path:
     """The folder of the small corpus that comes with the code."""
@@ -46,15 +52,27 @@ def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
 
 def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:
     """The pairs of two folders; a file without partner, or a pair of unequal rate or length, is a `UserError`."""
+    paths, alone = match_names(clean_dir, noisy_dir, what)
+    if alone:
+        other = noisy_dir if clean_dir in alone[0].parents else clean_dir
+        others = f" (and {len(alone) - 1} more files)" if len(alone) > 1 else ""
+        raise UserError(f"{alone[0]}: has no partner in {other}{others}; names must agree in both folders")
+    pairs = [Pair(name, audio.info(clean), audio.info(noisy)) for name, (clean, noisy) in paths.items()]
+    for _, clean, noisy in (pair for pair in pairs if not pair.is_equal):
+        raise UserError(
+            f"{noisy.path}: holds {noisy.num_frames} samples at {noisy.sample_rate} Hz but its clean file "
+            f"{clean.num_frames} at {clean.sample_rate} Hz; a pair must have one length and one rate, so cut, resample "
+            "or replace one of them"
+        )
+    return pairs
+
+
+def match_names(clean_dir: Path, noisy_dir: Path, what: str = "") -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
+    """Clean and noisy path of every name that both folders hold, and the files without a partner, sorted by name."""
     clean = audio.by_name(clean_dir, f"clean speech{what}")
     noisy = audio.by_name(noisy_dir, f"noisy speech{what}")
-    unmatched = sorted(clean.keys() ^ noisy.keys())
-    if unmatched:
-        name = unmatched[0]
-        present, absent = (clean[name], noisy_dir) if name in clean else (noisy[name], clean_dir)
-        others = f" (and {len(unmatched) - 1} more files)" if len(unmatched) > 1 else ""
-        raise UserError(f"{present}: has no partner in {absent}{others}; names must agree in both folders")
-    return [_pair(name, audio.info(clean[name]), audio.info(noisy[name])) for name in sorted(clean)]
+    paths = {name: (clean[name], noisy[name]) for name in sorted(clean.keys() & noisy.keys())}
+    return paths, [clean.get(name) or noisy[name] for name in sorted(clean.keys() ^ noisy.keys())]
 
 
 def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[AudioInfo]:
@@ -141,19 +159,6 @@ def _infos(paths: Sequence[Path], folder: Path, what: str) -> list[AudioInfo]:
     if infos and not usable:
         raise UserError(f"{folder}: all files are shorter than {MIN_S} s (for {what}); check the corpus")
     return usable
-
-
-def _pair(name: str, clean: AudioInfo, noisy: AudioInfo) -> Pair:
-    if clean.sample_rate != noisy.sample_rate:
-        raise UserError(
-            f"{noisy.path}: has {noisy.sample_rate} Hz but its clean file {clean.sample_rate} Hz; resample one of them"
-        )
-    if clean.num_frames != noisy.num_frames:
-        raise UserError(
-            f"{noisy.path}: holds {noisy.num_frames} samples but its clean file {clean.num_frames}; "
-            "a pair must have one length, so cut or replace one of them"
-        )
-    return Pair(name, clean, noisy)
 
 
 def _report_skipped(skipped: int, total: int, folder: Path) -> None:

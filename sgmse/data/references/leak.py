@@ -13,12 +13,14 @@ and lossy coding after the cut do.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_toeplitz
 from scipy.signal import correlate, get_window, lfilter
 
+from sgmse.data import audio
 from sgmse.data.mixing import SILENCE_RMS, is_silent
 
 MIN_OVERLAP_S = 0.25  # the shortest reference; over 0.1 s any two rumbles correlate by 0.9 somewhere
@@ -52,6 +54,17 @@ def score(reference: np.ndarray, mixture_noise: np.ndarray, sample_rate: int) ->
     peak, lag = correlation_peak(reference, noise, round(MIN_OVERLAP_S * sample_rate))
     shared_at = _shared_lag(reference, noise, sample_rate)
     return Leak(peak, (lag if shared_at is None else shared_at) / sample_rate, shared_at is not None)
+
+
+def score_files(reference: Path, noisy: Path, clean: Path) -> Leak:
+    """`score` of a reference and the noise of its mixture, noisy - clean, at the rate of the noisy file.
+
+    Raises `UserError` for a file that cannot be read.
+    """
+    rate = audio.info(noisy).sample_rate
+    mixture, target = audio.read(noisy, rate), audio.read(clean, rate)
+    length = min(len(mixture), len(target))
+    return score(audio.read(reference, rate), mixture[:length] - target[:length], rate)
 
 
 def correlation_peak(reference: np.ndarray, noise: np.ndarray, min_overlap: int) -> tuple[float, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.rea
 def overlap(clips: Sequence[Clip], named_sources: bool, seen: Trained, what: str) -> list[tuple[Clip, str]]:
     """The clips that are among those seen, each with how that is known. `what` names them beside the progress bar."""
     return [(clip, why) for clip in tqdm(clips, desc=f"Comparing {what}") if (why := _why(clip, named_sources, seen))]
+
+
+def splits_of_items(
+    rows: Sequence[Mapping[str, str]], clips: Sequence[Clip], sources: set[str]
+) -> list[tuple[Mapping[str, str], set[str]]]:
+    """The rows of a test set's manifest whose recordings are among `clips`, each with the splits that hold them.
+
+    Files are known by their hash, and by the recording that they were cut from where it is among `sources`, those that
+    the metadata of a corpus name.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)  # of every hash and source
+    for clip in tqdm(clips, desc="Hashing", leave=False):
+        splits[clip.digest()].add(clip.split)
+        if clip.source in sources:
+            splits[clip.source].add(clip.split)
+    found = []
+    for row in rows:
+        columns = (row.get(name) or "" for name in ("speech_sha256", "noise_sha256", "source"))
+        held = set().union(*(splits.get(value, set()) for column in columns for value in column.split("+")))
+        if held:
+            found.append((row, held))
+    return found
 
 
 def _why(clip: Clip, named_source: bool, seen: Trained) -> str:
