@@ -97,9 +97,8 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> tuple[Fi
         if names_sources(folder):
             sources |= {clip.source for clip in clips}
     splits = [] if request.data is None else [request.data / split for split in SPLITS]
-    paired = {folder: folder.name for folder in splits if _holds_pairs(folder)} | dict.fromkeys(
-        request.test_dirs, "test"
-    )
+    paired = {folder: folder.name for folder in splits if _holds_pairs(folder)}
+    paired |= dict.fromkeys(request.test_dirs, "test")
     for folder, split in paired.items():
         if folder in request.test_dirs:
             if not _holds_pairs(folder):
