@@ -46,7 +46,7 @@ IMPOSSIBLE = [
     ("--lr -1", "--lr -1.0 is out of range; use more than 0"),
     ("--batch_size 0", "--batch_size 0 is out of range; use 1 or more"),
     ("--batch_size 1.5", "--batch_size 1.5: a whole number is needed"),
-    ("--encoder foo", "--encoder foo: one of none, cnn, "),
+    ("--encoder foo", "one of none, cnn, "),
     ("--seed -1", "--seed -1 is out of range; use 0 or more and at most 4294967295"),
     ("--N -1", "use 1 or more"),
     ("--num_frames 1", "--num_frames 1 is out of range"),

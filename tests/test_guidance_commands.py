@@ -193,7 +193,7 @@ def test_a_scale_that_is_no_number_is_refused(refuses, scale):
         ("--guidance_scale 2 --guidance_interval 0.01 0.6", "between t_eps = 0.03 and 1"),
         ("--guidance_scale 2 --guidance_interval 0.2 1.5", "between t_eps = 0.03 and 1"),
         ("--guidance_scale 2 --guidance_interval 0.2", "needs two diffusion times"),
-        ("--guidance_scale 2 --guidance_interval .nan 0.5", "needs two diffusion times"),
+        ("--guidance_scale 2 --guidance_interval .nan 0.5", "--guidance_interval .nan: a finite number is needed"),
         ("--guidance_scale 2 --guidance_rescale 1.5", "--guidance_rescale 1.5 is out of range"),
         ("--guidance_rescale 0.5", "acts where w is above 1 only; give a larger --guidance_scale"),
         ("--guidance_apg --guidance_scale 0.5", "acts where w is above 1 only; give a larger --guidance_scale"),

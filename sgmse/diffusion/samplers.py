@@ -9,16 +9,17 @@ as the settings they come from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from sgmse.common.bounds import OneOf
 from sgmse.common.errors import UserError
 from sgmse.diffusion.sde import OUVE, SBVE, SDE
 
@@ -301,7 +302,7 @@ SAMPLERS = {
 class SamplerSettings:
     """How the model samples. Stored in the checkpoint; enhancement may override each value."""
 
-    sampler: str = field(default="auto", metadata={"choices": ("auto", *SAMPLERS)})
+    sampler: Annotated[str, OneOf(("auto", *SAMPLERS))] = "auto"
     """predictor–corrector, probability-flow ODE (Euler, Heun, adaptive RK45, exponential integrator of first and second
     order), or bridge (ODE of first and second order, SDE); auto: pc for the OUVE process, bridge_ode for the bridge"""
     N: int = 30

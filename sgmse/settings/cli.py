@@ -1,24 +1,47 @@
-"""Flat command-line flags and YAML keys, made from the dataclasses that declare the settings."""
+"""The command line and YAML files of every command, made from the dataclasses that declare its settings.
+
+A setting is a field of a dataclass: its name is the flag and the YAML key, its type says what a value may be (with
+`Bounds` in `Annotated`), its docstring is the help. A value is read in one way, whether it is written on the command
+line (`--lr 1e-3`) or in a file (`lr: 1e-3`).
+
+  @dataclass(frozen=True)
+  class Probes:
+      \"""What to look at\"""
+
+      ckpt: Path = positional()
+      \"""checkpoint of a conditioned model\"""
+      steps: Count | None = None
+      \"""steps of the sampler. Default: the checkpoint's\"""
+
+  settings = read_command_line(Probes, __doc__)   # command.py CKPT --steps 5
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import difflib
+import math
 import re
+import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-import yaml
 from docstring_parser import parse_from_object
-from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, set_parsing_settings
 
+from sgmse.common.bounds import check_bound, choices_of, is_list, kinds_of
 from sgmse.common.errors import UserError
+from sgmse.settings.yaml_files import read_yaml
 
 Settings = TypeVar("Settings")
-_NUMBERS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+_KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*|(?=\.))(\.[0-9]*)?(e[-+]?[0-9]+)?", re.IGNORECASE)  # neither 010 nor .inf
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,114 +56,118 @@ class Layer:
     values: dict[str, Any]
 
 
-class HelpFormatter(DefaultHelpFormatter):
+@dataclasses.dataclass(frozen=True)
+class ConfigFiles:
+    """Files"""
+
+    config: list[str] = dataclasses.field(default_factory=list)
+    """YAML file with lines such as `lr: 0.0001`; repeatable, later files and flags win"""
+
+
+def positional(**options: Any) -> Any:
+    """A field that is written without its flag; needed unless `default` or `default_factory` is given."""
+    return dataclasses.field(metadata={"positional": True}, **options)
+
+
+class HelpFormatter(argparse.HelpFormatter):
     """The description as it is written, a short usage, each default once."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text
 
-    def _format_usage(self, *args: Any, **kwargs: Any) -> str:
-        return f"usage: {self._prog} [--SETTING VALUE ...] [--config FILE ...]\n\n"
-
     def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        silent = any(action.default is value for value in (None, False, argparse.SUPPRESS)) or action.default == []
-        return text if silent else f"{text} (default: {_shown(action.default)})".replace("%", "%%")
+        text, default = action.help or "", action.default
+        silent = default in (None, argparse.SUPPRESS) or default is False or default == []
+        shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        return text.replace("%", "%%") if silent else f"{text} (default: {shown})".replace("%", "%%")
 
 
 class Parser(ArgumentParser):
-    """Errors are one sentence. `hints`: the type of each setting."""
+    """The settings that a command takes. Errors are one sentence.
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description=description, default_env=False, allow_abbrev=False, formatter_class=HelpFormatter)
+    hints: the type of each setting, with its bounds.
+    positionals: settings that are written without their flag, in this order.
+    """
+
+    def __init__(self, description: str, with_files: bool) -> None:
+        super().__init__(description=description, allow_abbrev=False, formatter_class=HelpFormatter)
+        self.with_files = with_files
         self.hints: dict[str, Any] = {}
+        self.positionals: list[str] = []
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(message.split())
         wrong = re.match(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', text)
-        if wrong and wrong[1] in self.hints:
-            raise UserError(f"--{wrong[1]} {wrong[2]}: {_expected(self.hints[wrong[1]])} is needed (see --help)")
-        unknown = re.match(r"unrecognized arguments: (\S+)", text)
-        if unknown:
-            name = unknown[1].partition("=")[0]
-            if not name.startswith("--"):
-                raise UserError(f"{name}: belongs to no flag; write --SETTING VALUE (see --help)")
-            near = did_you_mean(name, [f"--{known}" for known in self.hints])
-            raise UserError(f"{name}: no such setting{near} (see --help)")
-        raise UserError(f"{text.removeprefix('argument ')} (see --help)")
+        if wrong:
+            needed = _describe_type(self.hints[wrong[1]])
+            raise UserError(f"{self.flag(wrong[1])} {wrong[2]}: {needed} is needed (see --help)")
+        absent = re.match("the following arguments are required: (.*)", text)
+        if absent:
+            names = " and ".join(self.flag(name) for name in absent[1].split(", "))
+            raise UserError(f"{names} must be given (see --help)")
+        raise UserError(f"{text} (see --help)")
+
+    def flag(self, name: str) -> str:
+        """How a setting is written: `--lr`, or `CKPT` where it has no flag."""
+        return name.upper() if name in self.positionals else f"--{name}"
 
 
-def make_parser(groups: Sequence[type], description: str, overrides: Sequence[type] = ()) -> Parser:
-    """A parser with one flag per field of `groups`; fields of `overrides` default to None, "as it is stored"."""
-    parser = Parser(description)
-    parser.add_argument("--config", action="append", type=str, metavar="FILE")
-    parser._actions[-1].help = "YAML file with lines such as `lr: 0.0001`; repeatable, later files and flags win"
-    for cls in (*groups, *overrides):
-        _add_flags(parser, cls, optional=cls in overrides)
+def make_parser(
+    groups: Sequence[type], description: str, overrides: Sequence[type] = (), with_files: bool = True
+) -> Parser:
+    """A parser with one flag per field of `groups`; fields of `overrides` default to None, "as it is stored".
+
+    with_files: settings may also be written in YAML files that --config names.
+    """
+    parser = Parser(description, with_files)
+    for cls in (*([ConfigFiles] if with_files else []), *groups, *overrides):
+        _add_settings(parser, cls, optional=cls in overrides)
+    shown = [name.upper() + (" ..." if is_list(parser.hints[name]) else "") for name in parser.positionals]
+    files = ["[--config FILE ...]"] if with_files else []
+    parser.usage = " ".join(["%(prog)s", *shown, "[--SETTING VALUE ...]", *files])
     return parser
 
 
-def _add_flags(parser: Parser, cls: type, optional: bool) -> None:
+def _add_settings(parser: Parser, cls: type, optional: bool) -> None:
+    """Add the fields of a dataclass; `optional` ones have no default of their own."""
     title = str(parse_from_object(cls).short_description).partition(".")[0]
     group = parser.add_argument_group(title + (", by default as stored in the checkpoint" if optional else ""))
-    helps = {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(cls).params}
-    hints = typing.get_type_hints(cls)
-    for f in dataclasses.fields(cls):
-        default = f.default_factory() if callable(f.default_factory) else f.default
-        hint = Literal[f.metadata["choices"]] if "choices" in f.metadata else hints[f.name]
-        parser.hints[f.name] = hint
-        options: dict[str, Any] = {"help": helps[f.name], "default": None if optional else default}
-        if hint is bool:
-            options["action"] = ActionYesNo(no_prefix="no-") if optional or default else "store_true"
-        elif typing.get_origin(hint) is list:
-            options |= {"nargs": "+", "type": typing.get_args(hint)[0], "metavar": f.name.upper()}
-        else:
-            choices = _choices(hint)
-            metavar = f"{{{','.join(choices)}}}" if choices else f.name.upper()
-            options |= {"type": hint | None if optional else hint, "metavar": metavar}
-        group.add_argument(f"--{f.name}", **options)
-
-
-def _choices(hint: Any) -> list[str]:
-    """The values that a Literal, or a union of some, allows."""
-    if typing.get_origin(hint) is Literal:
-        return [str(value) for value in typing.get_args(hint)]
-    return [value for part in typing.get_args(hint) for value in _choices(part)]
-
-
-def _expected(hint: Any) -> str:
-    choices = _choices(hint)
-    if choices:
-        return f"one of {', '.join(choices)}"
-    kinds = [kind for kind in (hint, *typing.get_args(hint)) if kind in _NUMBERS]
-    return _NUMBERS[kinds[0]]
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    group.add_class_arguments(cls, as_group=False)
+    hints, fields = typing.get_type_hints(cls, include_extras=True), dataclasses.fields(cls)
+    parser.hints |= {f.name: hints[f.name] | None if optional else hints[f.name] for f in fields}
+    parser.positionals += [f.name for f in fields if f.metadata.get("positional")]
+    if optional:
+        parser.set_defaults({f.name: None for f in fields})
+    for action in group._group_actions:  # what --help shows; `read_words` reads the words themselves
+        hint, choices = parser.hints[action.dest], choices_of(parser.hints[action.dest])
+        shown = f"{{{','.join(choices)}}}" if choices else action.dest.upper()
+        if bool in kinds_of(hint):
+            shown = f"| --no-{action.dest}" if optional or action.default else ""
+        action.metavar = shown + (" ..." if is_list(hint) else "")
+        action.option_strings = [] if action.dest in parser.positionals else [f"--{action.dest}"]
 
 
 def parse(parser: Parser, argv: Sequence[str], preset: Path | None = None) -> list[Layer]:
     """Read flags over the YAML files they name over the preset over the defaults: a layer per file, then the flags."""
-    lists = {f"--{name}" for name, hint in parser.hints.items() if hint == list[str]}
-    given = vars(parser.parse_args(_joined(argv, lists), defaults=False))
-    for name, value in given.items():
-        if value == "" or (isinstance(value, list) and "" in value):
-            raise UserError(f"--{name} is empty; give a value or leave it out (an unset variable of the shell?)")
-    files = [(name, checked(read_yaml(Path(name)), parser, Path(name))) for name in given.pop("config", None) or []]
+    given = checked(read_words(argv, parser), parser)
+    files = given.pop("config", []) if parser.with_files else []
+    layers = [(name, checked(read_yaml(Path(name), as_text=True), parser, Path(name))) for name in files]
     values: dict[str, Any] = vars(parser.get_defaults())
-    values.pop("config")
-    values |= checked(read_yaml(preset), parser, preset) if preset is not None else {}
-    layers = []
-    for source, typed in (*files, ("", given)):
+    if parser.with_files:
+        values.pop("config")
+    if preset is not None:
+        values |= checked(read_yaml(preset, as_text=True), parser, preset)
+    laid: list[Layer] = []
+    for source, typed in (*layers, ("", given)):
         values = values | typed
-        layers.append(Layer(source, set(typed), values))
-    return layers
+        laid.append(Layer(source, set(typed), values))
+    return laid
+
+
+def read_command_line(cls: type[Settings], description: str | None) -> Settings:
+    """The settings of a command that has one dataclass of them and takes no --config."""
+    parser = make_parser([cls], description or "", with_files=False)
+    return take(cls, parse(parser, sys.argv[1:])[-1].values)
 
 
 def take(cls: type[Settings], values: dict[str, Any]) -> Settings:
@@ -148,55 +175,130 @@ def take(cls: type[Settings], values: dict[str, Any]) -> Settings:
     return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The content of a YAML file, unchecked. Raises `UserError` unless it is a mapping, or empty."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check --config")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path}: is no valid YAML ({where}{error.problem}); correct it") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"{path}: cannot be read as YAML; check the name of the file") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no settings; write lines such as `lr: 0.0001`")
-    return content
+def read_words(argv: Sequence[str], parser: Parser) -> dict[str, Any]:
+    """What is written on the command line, by setting: a text, a list of texts, or whether a flag is on.
+
+    `--lr 1 --noise_dir a b --noise_dir c --no-compile` → {lr: "1", noise_dir: ["a", "b", "c"], compile: False}
+    """
+    given: dict[str, Any] = {}
+    words, without_flag = list(argv), []
+    while words:
+        word = words.pop(0)
+        if word in ("-h", "--help"):
+            parser.print_help()
+            sys.exit(0)
+        if not word.startswith("--"):
+            without_flag.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        switched_off = bool in kinds_of(parser.hints.get(name.removeprefix("no_"))) and name.startswith("no_")
+        name = name.removeprefix("no_") if switched_off else name
+        if name not in parser.hints or name in parser.positionals:
+            known = [parser.flag(name) for name in parser.hints]
+            raise UserError(f"{flag}: no such setting{did_you_mean(flag, known)} (see --help)")
+        hint = parser.hints[name]
+        if bool in kinds_of(hint):
+            given[name] = value if equals else not switched_off
+            continue
+        several = is_list(hint)
+        values = [value] if equals else _take_values(words, several)
+        if not values:
+            raise UserError(f"{flag} needs {_describe_type(hint)} after it (see --help)")
+        given[name] = given.get(name, []) + values if several else values[0]
+    return given | _name_positionals(without_flag, parser)
 
 
-def checked(content: dict[str, Any], parser: Parser, path: Path) -> dict[str, Any]:
-    """The settings that were read from `path`, checked and typed as if they had been written as flags."""
-    content = dict(content)
-    for name in content:
-        if name not in parser.hints:
-            raise UserError(f"{path}: no such setting: {name}{did_you_mean(str(name), list(parser.hints))}")
-        hint, value = parser.hints[name], content[name]
-        if typing.get_origin(hint) is list and not isinstance(value, list | dict | None):
-            content[name] = [value]
-        elif (value is None and None.__class__ not in typing.get_args(hint)) or isinstance(value, dict):
-            raise UserError(f"{path}: {name} {value}: {_expected(hint)} is needed")
-        elif hint is bool and not isinstance(value, bool):
-            raise UserError(f"{path}: {name} {value}: true or false is needed")
+def _take_values(words: list[str], several: bool) -> list[str]:
+    """Take the value that opens `words`, or the `several` up to the next flag."""
+    values: list[str] = []
+    while words and not words[0].startswith("--") and (several or not values):
+        values.append(words.pop(0))
+    return values
+
+
+def _name_positionals(words: list[str], parser: Parser) -> dict[str, Any]:
+    """The settings whose words stand without a flag; a list takes all that are left."""
+    given: dict[str, Any] = {}
+    for name in parser.positionals if words else ():
+        if is_list(parser.hints[name]):
+            given[name], words = words, []
+        elif words:
+            given[name], words = words[0], words[1:]
+    if words:
+        raise UserError(f"{words[0]}: belongs to no flag; write --SETTING VALUE (see --help)")
+    return given
+
+
+def checked(content: dict[str, Any], parser: Parser, path: Path | None = None) -> dict[str, Any]:
+    """The settings of the command line, or of the file `path`, typed and within their bounds.
+
+    content: for each name a text, a number, true or false, None, or a list of these.
+    """
     try:
-        return vars(parser.parse_object(content, defaults=False))
+        if path is not None and parser.with_files and "config" in content:
+            raise UserError("no such setting: config; name every file on the command line")
+        read = {name: _read_value(str(name), value, parser) for name, value in content.items()}
+        named = {name: value for name, value in read.items() if value is not None}
+        values = read | vars(parser.parse_object(named, defaults=False))
+        for name, value in values.items():
+            check_bound(parser.flag(name), parser.hints[name], value)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise error if path is None else UserError(f"{path}: {error}") from None
+    return values
 
 
-def _joined(argv: Sequence[str], lists: set[str]) -> list[str]:
-    """`--noise_dir a --noise_dir b` → `--noise_dir a b` for flags that take lists."""
-    joined: list[str] = []
-    collected: dict[str, list[str]] = {}
-    current: list[str] = joined
-    for word in argv:
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            if name in lists:
-                current = collected.setdefault(name, [])
-                current += [value] if equals else []
-                continue
-            current = joined
-        current.append(word)
-    for name, values in collected.items():
-        joined += [name, *values]
-    return joined
+def _read_value(name: str, value: Any, parser: Parser) -> Any:
+    """What was written for a setting: a list where one is meant, a number where one is meant."""
+    if name not in parser.hints:
+        raise UserError(f"no such setting: {name}{did_you_mean(name, list(parser.hints))}")
+    flag, hint = parser.flag(name), parser.hints[name]
+    if value == "" or (isinstance(value, list) and "" in value):
+        raise UserError(f"{flag} is empty; give a value or leave it out (an unset variable of the shell?)")
+    several = is_list(hint) and value is not None
+    values = value if several and isinstance(value, list) else [value]
+    for v in values:
+        if isinstance(v, list | dict) or (v is None and (several or type(None) not in kinds_of(hint))):
+            raise UserError(f"{flag} {v}: {_describe_type(hint)} is needed (see --help)")
+    read = [_read_scalar(v, flag, hint) for v in values]
+    return read if several else read[0]
+
+
+def _read_scalar(value: Any, flag: str, hint: Any) -> Any:
+    """A text as the number or truth value that is meant, a number as the text that is meant."""
+    kinds = kinds_of(hint)
+    if isinstance(value, str) and bool in kinds:
+        return _TRUTH.get(value.lower(), value)
+    if isinstance(value, str) and kinds & {int, float}:
+        number = _read_number(value)
+        if number is None and str not in kinds:
+            raise UserError(f"{flag} {value}: {_describe_type(hint)} is needed (see --help)")
+        return value if number is None else number
+    if isinstance(value, bool | int | float) and str in kinds and not kinds & {int, float}:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return value
+
+
+def _read_number(text: str) -> int | float | None:
+    """A finite decimal number, whole where it can be (`1e3`), else None."""
+    if not _DECIMAL.fullmatch(text):
+        return None
+    try:
+        value = float(text)
+    except ValueError:  # a lone sign or point
+        return None
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value
+
+
+def _describe_type(hint: Any) -> str:
+    choices = choices_of(hint)
+    return (
+        f"one of {', '.join(choices)}" if choices else next(n for kind, n in _KINDS.items() if kind in kinds_of(hint))
+    )
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sgmse.common.bounds import Bounds, Interval
+from sgmse.common.bounds import Bounds, Interval, OneOf
 from sgmse.diffusion.losses import OBJECTIVES, LossWeighting
 from sgmse.diffusion.precondition import InputScaling, OutputScaling, SkipScaling
 from sgmse.diffusion.samplers import SamplerSettings
@@ -24,17 +24,11 @@ NotNegative = Annotated[float, Bounds(0)]
 Share = Annotated[float, Bounds(0, 1)]
 
 
-def _choice(default: str, *choices: str) -> str:
-    """A field that takes one of these names."""
-    chosen: str = field(default=default, metadata={"choices": choices})
-    return chosen
-
-
 @dataclass(frozen=True)
 class ModelConfig:
     """The model"""
 
-    backbone: str = _choice("ncsnpp", *BACKBONES)
+    backbone: Annotated[str, OneOf(tuple(BACKBONES))] = "ncsnpp"
     """NCSN++ variant: ncsnpp is SGMSE+ and divides its output by t; ncsnpp_v2 leaves scaling to the preconditioner;
     ncsnpp_48k has no pyramids and attends in the middle only"""
     nf: Count = 128
@@ -57,7 +51,7 @@ class ModelConfig:
     spec_abs_exponent: Annotated[float, Bounds(0, 1, excluded=(0,))] = 0.5
     """exponent that compresses the magnitudes"""
 
-    sde: str = _choice("ouve", *PROCESSES)
+    sde: Annotated[str, OneOf(tuple(PROCESSES))] = "ouve"
     """diffusion process: Ornstein–Uhlenbeck (SGMSE+) or Schrödinger bridge, both variance exploding"""
     theta: NotNegative = OUVE.theta
     """stiffness of the ouve process"""
@@ -72,7 +66,7 @@ class ModelConfig:
     t_eps: Annotated[float, Bounds(0, 1, excluded=(0, 1))] = 0.03
     """smallest diffusion time of training, and of sampling with ouve"""
 
-    objective: str = _choice("auto", "auto", *OBJECTIVES)
+    objective: Annotated[str, OneOf(("auto", *OBJECTIVES))] = "auto"
     """what the network learns; auto: score_matching for ouve, data_prediction for sbve. predictive: the bridge's first
     step alone, from y straight to clean speech: the control that tells what diffusion adds"""
     loss_weighting: LossWeighting = "1"
@@ -92,7 +86,7 @@ class ModelConfig:
     pesq_weight: NotNegative = 0.0
     """weight of the PESQ loss in data_prediction and predictive; needs `pip install torch-pesq`"""
 
-    encoder: str = _choice("cnn", "none", *ENCODERS)
+    encoder: Annotated[str, OneOf(("none", *ENCODERS))] = "cnn"
     """noise encoder; none: a model without reference, the baseline"""
     cond_dim: Count = 512
     """size of the condition vector"""
