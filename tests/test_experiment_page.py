@@ -96,7 +96,7 @@ def test_the_criteria_come_first_and_carry_their_verdicts(page):
 def test_unprocessed_scores_and_differences_are_those_of_the_table(run_dir, page):
     results = pd.read_csv(run_dir / "results.csv")
     run = read(run_dir)
-    found = comparisons.comparisons(run.results, run.trainings, run.plan)
+    found = comparisons.compare_experiments(run.results, run.trainings, run.plan)
     row = found.query("experiment == 'CFG-01' and `set` == 'esc50' and metric == 'pesq' and by == 'all'").iloc[0]
     by_file = results.query("`set` == 'esc50'").set_index(["experiment", "file", "seed"])["pesq"]
     assert row["mean"] == pytest.approx((by_file["CFG-01"] - by_file["BASE-00"]).mean())

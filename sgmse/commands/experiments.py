@@ -33,7 +33,7 @@ from sgmse.common.machine import Parser
 from sgmse.experiments import preflight, results
 from sgmse.experiments.catalogue import Experiment, load_experiments, select_experiments
 from sgmse.experiments.cells import list_cells, list_shares
-from sgmse.experiments.criteria import criteria, print_criteria
+from sgmse.experiments.criteria import judge_criteria, print_criteria
 from sgmse.experiments.overview import listed, overview
 from sgmse.experiments.plan import RANDOM, Plan, make_data, make_plan
 from sgmse.experiments.processes import Launcher
@@ -152,7 +152,7 @@ def conclude(work: Work, runner: Runner) -> None:
         print(f"failed: {failure}")
     frame, trainings = results.collect(work)
     if (frame["system"] == ENHANCED).any():
-        print_criteria(criteria(frame, trainings, work.plan))
+        print_criteria(judge_criteria(frame, trainings, work.plan))
         print(
             f"tables: {work.folder / results.RESULTS}; page: python scripts/report.py {shlex.quote(str(work.folder))}"
         )

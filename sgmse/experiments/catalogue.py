@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from sgmse.common.errors import UserError
+from sgmse.experiments.records import require
 from sgmse.settings import cli
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, EnhanceConfig
 
@@ -106,16 +106,6 @@ def select_experiments(catalogue: Mapping[str, Experiment], ids: Sequence[str]) 
             for one in (baseline, other) if baseline else (other,):
                 selected.setdefault(one, catalogue[one])
     return selected
-
-
-def require(names: Iterable[str], known: Iterable[str], where: str, kind: str, hint: str = "") -> None:
-    """Raise `UserError` for the first of `names` that is not in `known`, with the nearest that is, in any case."""
-    lower = {str(other).lower(): str(other) for other in known}
-    for name in names:
-        if name not in lower.values():
-            close = difflib.get_close_matches(str(name).lower(), lower, n=1)
-            near = f"; did you mean {lower[close[0]]}?" if close else ""
-            raise UserError(f"{where}{name}: no such {kind}{near}{hint}")
 
 
 def read_train_settings(value: Any, path: Path, where: str = "train") -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,36 +18,30 @@ COLUMNS += ["n_files", "n_sources", "n_seeds", "smoke", "reason"]
 WHOLE = "all"  # in the column `by`: the whole set
 SLICES = ("kind", "snr_db")
 
-Cells = Mapping[tuple[str, str], pd.DataFrame]  # rows of results.csv by experiment and set
+ScoresOf = Mapping[tuple[str, str], pd.DataFrame]  # rows of results.csv by experiment and set
 
 
-@dataclass(frozen=True)
-class Pair:
+class Comparison(NamedTuple):
     """Two experiments on one set.
 
-    Attributes:
-        table: paired differences (see `statistics.paired`), empty where there are none. smoke: a network with random
-            weights had a part in it. missing: scores that the plan asks for and nobody has. budgets: how their
-            trainings differ in length. remarks: what else to know of the table.
+    differences: see `statistics.paired`; empty where there are none. smoke: a network with random weights had a part
+    in it. missing: scores that the plan asks for and nobody has. budgets: how their trainings differ in length.
+    reason: these two, and what else to know of the differences.
     """
 
-    table: pd.DataFrame
+    differences: pd.DataFrame
     smoke: bool
     missing: str
     budgets: str
-    remarks: tuple[str, ...]
-
-    @property
-    def reason(self) -> str:
-        return "; ".join(part for part in (self.missing, self.budgets, *self.remarks) if part)
+    reason: str
 
 
-def check(results: pd.DataFrame, plan: Plan) -> None:
+def check_results(results: pd.DataFrame, plan: Plan) -> None:
     """Raise `UserError` for scores that belong in no table with the others: other settings, scale, or test set; or
     that are there twice."""
-    twice = results[results.duplicated(["experiment", "set", "seed", "file"])]
-    if len(twice):
-        experiment, test_set, file = twice.iloc[0][["experiment", "set", "file"]]
+    repeated = results[results.duplicated(["experiment", "set", "seed", "file"])]
+    if len(repeated):
+        experiment, test_set, file = repeated.iloc[0][["experiment", "set", "file"]]
         raise UserError(
             f"results.csv: has two rows of {experiment} for {file} of {test_set}; run run_experiments.py again, which "
             "writes it anew"
@@ -68,7 +63,7 @@ def check(results: pd.DataFrame, plan: Plan) -> None:
             )
 
 
-def comparisons(
+def compare_experiments(
     results: pd.DataFrame,
     trainings: pd.DataFrame,
     plan: Plan,
@@ -79,17 +74,17 @@ def comparisons(
 
     For each pair, set and metric a row of the whole set (by "all", group ""), and one per class and SNR; a pair without
     scores has a row that says what is missing. p_holm: Holm's correction over all pairs and sets of a metric, `smoke`
-    ones left out; the slices are descriptive and have none. Returns `COLUMNS`. Raises what `check` raises.
+    ones left out; the slices are descriptive and have none. Returns `COLUMNS`. Raises what `check_results` raises.
     """
-    check(results, plan)
-    cells, rows = by_cell(results), []
+    check_results(results, plan)
+    scores, rows = group_scores(results), []
     for name in plan.experiments:
         for against in plan.opponents(name):
             for test_set in (shared for shared in plan.sets_of(name) if shared in plan.sets_of(against)):
                 for metric in metrics:
-                    found = pair(cells, trainings, plan, (name, against), test_set, metric)
+                    found = compare(scores, trainings, plan, (name, against), test_set, metric)
                     place = {"experiment": name, "against": against, "set": test_set, "metric": metric}
-                    rows += [place | line for line in _lines(found, by)]
+                    rows += [place | row for row in _rows(found, by)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     counted = (frame["by"] == WHOLE) & ~frame["smoke"].astype(bool)
     for _, family in frame[counted].groupby("metric"):
@@ -97,19 +92,21 @@ def comparisons(
     return frame.astype({"p_holm": float})
 
 
-def by_cell(results: pd.DataFrame) -> Cells:
+def group_scores(results: pd.DataFrame) -> ScoresOf:
     """The rows of each experiment and set."""
     return {(str(name), str(test_set)): rows for (name, test_set), rows in results.groupby(["experiment", "set"])}
 
 
-def pair(cells: Cells, trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], test_set: str, metric: str) -> Pair:
+def compare(
+    scores: ScoresOf, trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], test_set: str, metric: str
+) -> Comparison:
     """The paired differences first - second of two experiments, and what must be known to judge them.
 
     Seeds go together by number: which seed of one training meets which of the other is arbitrary, and every pair of
     trainings counts once.
     """
-    none = pd.DataFrame({"seed": [], "file": [], metric: [], "smoke": []})
-    sides = [cells.get((name, test_set), none) for name in names]
+    nothing = pd.DataFrame({"seed": [], "file": [], metric: [], "smoke": []})
+    sides = [scores.get((name, test_set), nothing) for name in names]
     absent = [
         f"{name} (seed {seed})"
         for name, rows in zip(names, sides, strict=True)
@@ -119,17 +116,18 @@ def pair(cells: Cells, trainings: pd.DataFrame, plan: Plan, names: tuple[str, st
     missing = f"no scores on {test_set} of {', '.join(absent)}" if absent else ""
     smoke = any(rows["smoke"].isin([True, "True"]).any() for rows in sides)
     table = statistics.paired(sides[0], sides[1], metric)
-    shared = set(sides[0]["seed"]) & set(sides[1]["seed"])
-    remarks = []
-    asked = max((rows[rows["seed"].isin(shared)]["file"].nunique() for rows in sides), default=0)
-    if table["file"].nunique() < asked:
-        remarks.append(f"{asked - table['file'].nunique()} of {asked} files have no score in one of the two")
+    shared = sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))
+    budgets = _compare_budgets(trainings, plan, names, shared)
+    reasons = [missing, budgets]
+    wanted = max((rows[rows["seed"].isin(shared)]["file"].nunique() for rows in sides), default=0)
+    if table["file"].nunique() < wanted:
+        reasons.append(f"{wanted - table['file'].nunique()} of {wanted} files have no score in one of the two")
     if len(shared) == 1:
-        remarks.append("one seed: true of these two trainings, others may differ")
-    return Pair(table, smoke, missing, _budgets(trainings, plan, names, sorted(shared)), tuple(remarks))
+        reasons.append("one seed: true of these two trainings, others may differ")
+    return Comparison(table, smoke, missing, budgets, "; ".join(filter(None, reasons)))
 
 
-def _budgets(trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], seeds: Sequence[float]) -> str:
+def _compare_budgets(trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], seeds: Sequence[float]) -> str:
     """Empty where both were trained for the same number of steps with each seed."""
     for seed in seeds:
         steps = []
@@ -143,11 +141,11 @@ def _budgets(trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], seeds:
     return ""
 
 
-def _lines(found: Pair, by: Sequence[str]) -> Iterator[dict[str, object]]:
-    whole = statistics.hierarchical(found.table)
-    yield {"by": WHOLE, "group": "", **asdict(whole), "smoke": found.smoke, "reason": found.reason}
+def _rows(found: Comparison, by: Sequence[str]) -> Iterator[dict[str, object]]:
+    whole = asdict(statistics.hierarchical(found.differences))
+    yield {"by": WHOLE, "group": "", **whole, "smoke": found.smoke, "reason": found.reason}
     for column in by:
-        for group, rows in found.table.groupby(column) if column in found.table else ():
+        for group, rows in found.differences.groupby(column) if column in found.differences else ():
             name = f"{group:g}" if isinstance(group, int | float) else str(group)
             difference = asdict(statistics.hierarchical(rows))
             yield {"by": column, "group": name, **difference, "smoke": found.smoke, "reason": ""}

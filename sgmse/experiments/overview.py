@@ -12,7 +12,7 @@ from sgmse.evaluation import statistics
 from sgmse.evaluation.statistics import Spread
 from sgmse.experiments import estimates
 from sgmse.experiments.catalogue import Experiment
-from sgmse.experiments.comparisons import by_cell
+from sgmse.experiments.comparisons import group_scores
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.scales import VALID, Scale
 
@@ -111,7 +111,7 @@ def spread_of(plan: Plan, scale: Scale, out: Path) -> tuple[Spread | None, str]:
     """The typical spread of paired PESQ differences to a baseline, and where it is known from."""
     found = []
     if (out / "results.csv").is_file():
-        cells = by_cell(pd.read_csv(out / "results.csv"))
+        cells = group_scores(pd.read_csv(out / "results.csv"))
         for (name, test_set), rows in cells.items():
             baseline = plan.experiments[name].baseline if name in plan.experiments else None
             if baseline is not None and (baseline, test_set) in cells:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from sgmse.common.errors import UserError
 from sgmse.encoders import ENCODERS
-from sgmse.experiments.catalogue import CONFIGS, EXPERIMENTS, SETS, read_train_settings, require
+from sgmse.experiments.catalogue import CONFIGS, EXPERIMENTS, SETS, read_train_settings
+from sgmse.experiments.records import make_record, require
 from sgmse.settings import cli
 
 BASES = ("bridge", "sgmse_plus")
 VALID = "valid"  # the set on which guidance, steps and checkpoint are chosen
-_Record = TypeVar("_Record")
 _Base = Literal["bridge", "sgmse_plus"]
 _Level = Literal["seed", "source", "file"]
 
@@ -103,47 +101,6 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
         given = getattr(scale, part).items()
         content[part] = {one: read_train_settings(settings, path, f"{part}: {one}") for one, settings in given}
     return Scale(**content | {"sets": sets, "figures": figures})
-
-
-def make_record(cls: type[_Record], content: Any, path: Path, where: str = "") -> _Record:
-    """A dataclass from what a YAML file holds, unchanged.
-
-    Raises `UserError`, naming the setting, for one that does not exist, is missing, or has another type.
-    """
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: {where}{content}: lines such as `NAME: VALUE` are needed")
-    hints = typing.get_type_hints(cls)
-    require(content, hints, f"{path}: {where}", "setting")
-    for f in fields(cls):  # type: ignore[arg-type]
-        if f.name not in content:
-            if f.default is MISSING and f.default_factory is MISSING:
-                raise UserError(f"{path}: {where}{f.name}: is missing; add it")
-        elif not _fits(content[f.name], hints[f.name]):
-            hint = (
-                str(hints[f.name]).replace("typing.", "") if typing.get_args(hints[f.name]) else hints[f.name].__name__
-            )
-            raise UserError(f"{path}: {where}{f.name} {content[f.name]}: a value of type {hint} is needed")
-    return cls(**content)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value that YAML holds is of a type that a dataclass declares. A whole number is a float, too."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if is_dataclass(hint):  # `make_record` reads its content by itself
-        return isinstance(value, dict)
-    if origin is Literal:
-        return value in parts
-    if origin in (UnionType, typing.Union):
-        return any(_fits(value, part) for part in parts)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
 
 
 def _read_sizes(path: Path, scale: Scale) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import NOTHING, Table, interval, number, probability
-from sgmse.experiments import secondary
+from sgmse.experiments import costs as measured
 from sgmse.experiments.page.run import Run
 
 DECIMALS = {"pesq": 2, "estoi": 3, "si_sdr": 1}
@@ -18,7 +18,7 @@ _SLICES = {"kind": "noise class", "snr_db": "SNR in dB"}
 
 
 def criteria(table: pd.DataFrame) -> Table:
-    """The criteria, a row for each experiment and set; `table` comes from `criteria.criteria`."""
+    """The criteria, a row for each experiment and set; `table` comes from `criteria.judge_criteria`."""
     rows = [
         (
             row["criterion"].replace("_", " "),
@@ -175,7 +175,7 @@ def _convergence(run: Run) -> Table:
             number(row["best_pesq"] - row["noisy_pesq"], 2, signed=True),
             row["reason"],
         )
-        for _, row in secondary.convergences(run.folder, run.trainings).iterrows()
+        for _, row in measured.find_convergences(run.folder, run.trainings).iterrows()
     ]
     header = ("training", "experiments", "steps to 95 %", "minutes", "GPU hours", "best step", "its ΔPESQ", "remarks")
     note = "Up to the first validation with 95 % of the best one's PESQ gain over the noisy files"
@@ -185,7 +185,7 @@ def _convergence(run: Run) -> Table:
 def _latency(run: Run) -> Table:
     columns = {"seed": "seed", "guidance_scale": "w", "N": "N", "nfe": "NFE", "passes": "network passes"}
     columns |= {"rtf": "real-time factor"}
-    spent = secondary.latency(run.enhanced)
+    spent = measured.measure_latency(run.enhanced)
     rows = [(row["experiment"], *(f"{row[name]:.3g}" for name in columns)) for _, row in spent.iterrows()]
     note = "Real-time factor: seconds of computing per second of audio; compares on one machine only"
     return Table("latency", "Latency", ("experiment", *columns.values()), tuple(rows), note)
@@ -194,6 +194,6 @@ def _latency(run: Run) -> Table:
 def _size(run: Run) -> Table:
     rows = [
         (row["training"], row["experiments"], *(f"{row[name] / 1e6:.2f} M" for name in ("trained", "frozen")))
-        for _, row in secondary.sizes(run.trainings).iterrows()
+        for _, row in measured.list_sizes(run.trainings).iterrows()
     ]
     return Table("size", "Model size", ("training", "experiments", "parameters trained", "frozen"), tuple(rows))

@@ -21,7 +21,7 @@ _INK = "#1b2130"
 def forest(differences: pd.DataFrame, thresholds: Mapping[tuple[str, str, str], float], path: Path) -> None:
     """PESQ differences over all files of each set: a panel per set, a line per comparison, bars of 95 % intervals.
 
-    `differences`: rows of `criteria.comparisons`, one per set and pair. A filled point: the interval excludes 0.
+    `differences`: rows of `compare_experiments`, one per set and pair. A filled point: the interval excludes 0.
     `thresholds`: what a criterion asks, by experiment, opponent and set.
     """
     sets = list(differences["set"].drop_duplicates())

@@ -42,9 +42,9 @@ def write(run_dir: Path, out: Path, max_items: int) -> Path:
         raise UserError(f"{out}: exists and is no page of this command; choose another --out")
     run = read(run_dir)
     found = _Found(
-        comparisons.comparisons(run.results, run.trainings, run.plan, by=()),
-        comparisons.comparisons(run.results, run.trainings, run.plan, metrics=("pesq",)),
-        criteria.criteria(run.results, run.trainings, run.plan),
+        comparisons.compare_experiments(run.results, run.trainings, run.plan, by=()),
+        comparisons.compare_experiments(run.results, run.trainings, run.plan, metrics=("pesq",)),
+        criteria.judge_criteria(run.results, run.trainings, run.plan),
     )
     with whole_folder(out) as part:
         _fill(part, run, found, max_items)
