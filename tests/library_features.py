@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sgmse.encoders.clap import INSTALL
-from sgmse.encoders.vendored import package_folder
+from sgmse.encoders.pretrained import package_folder
 
 
 def get_audio_features() -> Callable[..., dict[str, Any]]:

@@ -12,7 +12,7 @@ from tiny import tiny
 from sgmse.data import audio, streams
 from sgmse.diffusion.noise import BLOCK, FrameNoise
 from sgmse.enhancement import long_recordings
-from sgmse.model.chunking import Chunks, joined, windows
+from sgmse.model.chunking import Chunks, cut_parts, join_parts
 
 LENGTH = 10007
 
@@ -26,9 +26,9 @@ def test_parts_of_a_signal_join_to_the_signal(size, overlap):
     signal = noise(LENGTH, 2)
     spans = Chunks(size, overlap, 100).spans(LENGTH)
     blocks = (signal[:, begin : begin + 777] for begin in range(0, LENGTH, 777))
-    parts = list(windows(blocks, spans))
+    parts = list(cut_parts(blocks, spans))
     assert [part.shape[-1] for part in parts] == [end - start for start, end in spans]
-    assert np.allclose(np.concatenate(list(joined(parts, spans, overlap)), axis=1), signal, atol=1e-6)
+    assert np.allclose(np.concatenate(list(join_parts(parts, spans, overlap)), axis=1), signal, atol=1e-6)
 
 
 def test_parts_begin_at_frames_share_the_overlap_and_are_all_whole():
@@ -43,14 +43,14 @@ def test_parts_begin_at_frames_share_the_overlap_and_are_all_whole():
 
 def test_a_cross_fade_between_two_levels_is_linear_and_keeps_their_sum():
     spans = [(0, 300), (200, 500)]
-    result = np.concatenate(list(joined([np.zeros((1, 300)), np.ones((1, 300))], spans, 100)), axis=1)[0]
+    result = np.concatenate(list(join_parts([np.zeros((1, 300)), np.ones((1, 300))], spans, 100)), axis=1)[0]
     assert np.allclose(result[:200], 0)
     assert np.allclose(result[200:300], (np.arange(100) + 0.5) / 100)
     assert np.allclose(result[300:], 1)
 
 
 def test_the_frames_of_a_part_need_no_padding_for_the_network():
-    chunks = Chunks.of(chunk_s=2.0, overlap_s=0.5, rate=16000, hop=128, frame_multiple=64)
+    chunks = Chunks.from_seconds(chunk_s=2.0, overlap_s=0.5, rate=16000, hop=128, frame_multiple=64)
     assert (chunks.size // 128 + 1) % 64 == 0
     assert abs(chunks.size / 16000 - 2.0) <= 0.26
     assert chunks.overlap % 128 == 0

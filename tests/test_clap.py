@@ -15,7 +15,7 @@ from small_tower import TRANSFORM, recording, settings
 from torch import Tensor, nn
 
 from sgmse.encoders.clap import INSTALL, CLAPNoiseEncoder
-from sgmse.encoders.vendored import module_of, package_folder
+from sgmse.encoders.pretrained import module_of, package_folder
 
 SAMPLES = 480000
 

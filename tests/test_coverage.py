@@ -172,7 +172,7 @@ def test_the_training_references_are_those_of_the_training_itself(tmp_path, monk
     found = coverage.draw_training_references(model, ckpt.parent.parent / "config.yaml", [])
     assert len(found) == 20
     _, again = coverage.embed_training(model, found)
-    assert torch.equal(again.mean, adaptive.of_training(model.encode, found, model.device).mean)
+    assert torch.equal(again.mean, adaptive.fit_training_references(model.encode, found, model.device).mean)
     noise = str(corpora.embedded_dir() / "noise")
     named = coverage.draw_training_references(model, ckpt.parent.parent / "config.yaml", [noise])
     assert all(torch.equal(a, b) for a, b in zip(named, found, strict=True)), "the run took the embedded noise, too"

@@ -9,8 +9,8 @@ from small_tower import TRANSFORM, SmallEncoder, save_weights, settings, small_e
 from torch import Tensor, nn
 
 from sgmse.common.errors import UserError
-from sgmse.encoders import vendored, weights
-from sgmse.encoders.pretrained import to_clip
+from sgmse.encoders import weights
+from sgmse.encoders.pretrained import module_of, to_clip
 from sgmse.model.optimisation import AveragedWeights, adam
 from sgmse.settings.config import TrainConfig
 
@@ -126,7 +126,7 @@ def test_a_wrong_file_in_the_cache_folder_is_to_be_fetched_again(cache):
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
     with pytest.raises(UserError, match=r"the package no_such_package is missing; run `pip install no-such==1`"):
-        vendored.module_of("no_such_package", "", "models", "no-such==1")
+        module_of("no_such_package", "", "models", "no-such==1")
 
 
 # ---- random weights ----

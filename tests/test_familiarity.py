@@ -8,8 +8,7 @@ import torch
 from tiny import enhanced, tiny
 
 from sgmse.diffusion import adaptive as familiarity
-from sgmse.diffusion.adaptive import Familiarity, fit, ledoit_wolf_share, strength
-from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.adaptive import Familiarity, adaptive_scale, fit, ledoit_wolf_share
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import gaussian
 from sgmse.settings.config import TrainConfig
@@ -62,7 +61,7 @@ def test_the_statistics_survive_a_checkpoint(tmp_path):
 
 def test_the_scale_is_full_near_falls_steadily_and_is_zero_far_away():
     distance = torch.tensor([0.0, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0, 50.0, math.inf])
-    w = strength(distance, full=2.0, near=1.0, far=3.0)
+    w = adaptive_scale(distance, full=2.0, near=1.0, far=3.0)
     assert w[:3].tolist() == [2, 2, 2]
     assert w[4].item() == pytest.approx(1.0)
     assert (w[2:6].diff() < 0).all()
@@ -72,14 +71,13 @@ def test_the_scale_is_full_near_falls_steadily_and_is_zero_far_away():
 @pytest.mark.parametrize("count", [0, familiarity.FEWEST - 1])
 def test_too_few_references_give_no_statistics(count):
     model = tiny()
-    assert familiarity.of_training(model.encode, [torch.randn(3000)] * count, model.device) is None
+    assert familiarity.fit_training_references(model.encode, [torch.randn(3000)] * count, model.device) is None
 
 
-def test_without_an_encoder_or_with_one_that_hears_nothing_there_are_no_statistics():
+def test_without_an_encoder_or_with_one_that_tells_nothing_apart_there_are_no_statistics():
     references = [torch.randn(3000) for _ in range(20)]
-    assert familiarity.of_training(lambda r, n: None, references, torch.device("cpu")) is None
-    deaf = familiarity.of_training(lambda r, n: Condition(torch.ones(len(r), 4)), references, torch.device("cpu"))
-    assert deaf is None
+    assert familiarity.fit_training_references(lambda r, n: None, references, torch.device("cpu")) is None
+    assert familiarity.fit_familiarity(torch.ones(20, 4)) is None  # all alike
 
 
 class Training:
@@ -97,10 +95,10 @@ def test_validation_keeps_the_statistics_of_the_averaged_encoder():
         for weight in model.average.weights.values():
             weight.mul_(1.5)
     model.on_validation_epoch_start()
-    heard = [model.encode(r[None], torch.tensor([len(r)])).vector for r in model._training_references]
+    vectors = [model.encode(r[None], torch.tensor([len(r)])).vector for r in model._training_references]
     model.on_validation_epoch_end()
-    assert len(heard) == 256 - len(range(0, 256, 9))
-    torch.testing.assert_close(model.familiarity.mean, torch.cat(heard).mean(dim=0), rtol=1e-4, atol=1e-5)
+    assert len(vectors) == 256 - len(range(0, 256, 9))
+    torch.testing.assert_close(model.familiarity.mean, torch.cat(vectors).mean(dim=0), rtol=1e-4, atol=1e-5)
     checkpoint: dict = {}
     model.on_save_checkpoint(checkpoint)
     resumed = tiny(TrainConfig())
@@ -113,7 +111,7 @@ def test_validation_keeps_the_statistics_of_the_averaged_encoder():
 def test_the_adaptive_scale_follows_each_reference_and_leaves_silent_ones_to_the_null():
     model = tiny()
     known = [0.1 * torch.randn(3000) for _ in range(40)]
-    model.familiarity = familiarity.of_training(model.encode, known, model.device)
+    model.familiarity = familiarity.fit_training_references(model.encode, known, model.device)
     noisy, silent = torch.randn(3, 2048).clamp(-1, 1), torch.zeros(3000)
     noisy[:, 0] = 1.0  # peaks of 1, so that references keep their level
     reference = torch.stack([known[0], silent, 3 * torch.sin(torch.arange(3000) * 0.3)])

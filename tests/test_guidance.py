@@ -10,8 +10,8 @@ from sgmse.diffusion.guidance import (
     EncodedReference,
     GuidanceSettings,
     Guide,
-    orthogonal,
-    rescaled,
+    remove_parallel,
+    rescale,
 )
 from sgmse.diffusion.samplers import gaussian, probability_flow
 from sgmse.diffusion.sde import OUVE, SBVE, per_item
@@ -188,11 +188,11 @@ def test_the_score_of_a_clean_spectrogram_points_back_to_it():
 
 def test_the_projection_is_orthogonal_to_its_direction_and_leaves_orthogonal_things_alone():
     x, direction = torch.randn(2, *SHAPE, dtype=torch.complex128)
-    rest = orthogonal(x, direction)
+    rest = remove_parallel(x, direction)
     assert dot(rest, direction).abs().max() < 1e-12
-    torch.testing.assert_close(orthogonal(rest, direction), rest)
-    torch.testing.assert_close(orthogonal(x + per_item(torch.randn(3), x) * direction, direction), rest)
-    assert torch.isfinite(torch.view_as_real(orthogonal(x, torch.zeros_like(x)))).all()
+    torch.testing.assert_close(remove_parallel(rest, direction), rest)
+    torch.testing.assert_close(remove_parallel(x + per_item(torch.randn(3), x) * direction, direction), rest)
+    assert torch.isfinite(torch.view_as_real(remove_parallel(x, torch.zeros_like(x)))).all()
 
 
 @pytest.mark.parametrize("sde", [OUVE(), SBVE()])
@@ -208,7 +208,7 @@ def test_apg_moves_the_clean_spectrogram_across_the_conditional_one_and_not_far(
 
 def test_apg_equals_plain_guidance_where_the_difference_is_short_and_orthogonal():
     s = Setting()
-    across = 0.05 * orthogonal(torch.randn_like(s.y), s.y)
+    across = 0.05 * remove_parallel(torch.randn_like(s.y), s.y)
 
     def network(x_t, y, t, condition):
         return y - per_item((condition.vector == 0).all(dim=1).float(), y) * across.repeat(len(y) // 3, 1, 1, 1)
@@ -219,7 +219,7 @@ def test_apg_equals_plain_guidance_where_the_difference_is_short_and_orthogonal(
 
 def test_apg_holds_the_last_difference_against_the_next():
     s = Setting()
-    across = 0.01 * orthogonal(torch.randn_like(s.y), s.y)
+    across = 0.01 * remove_parallel(torch.randn_like(s.y), s.y)
     s.network = lambda x_t, y, t, c: y - per_item((c.vector == 0).all(dim=1).float(), y) * torch.cat([across, across])
     guide = s.guide(3.0, guidance_apg=True)
     first, second = (guide(s.x_t, TIMES) - s.y for _ in range(2))
@@ -238,7 +238,7 @@ def test_rescaling_by_one_gives_the_clean_spectrogram_the_conditional_spread(sde
 
 def test_rescaling_nothing_stays_finite():
     zeros = torch.zeros(SHAPE, dtype=torch.complex64)
-    assert torch.equal(rescaled(zeros, zeros, 1.0), zeros)
+    assert torch.equal(rescale(zeros, zeros, 1.0), zeros)
 
 
 @pytest.mark.parametrize("settings", [{"guidance_apg": True}, {"guidance_rescale": 1.0}])

@@ -28,7 +28,7 @@ def runs(tmp_path_factory):
     made["baseline"] = saved_run(folder / "baseline", encoder="none", nf=8)
     model = Enhancer.from_checkpoint(made["plain"], "cpu")
     references = [torch.from_numpy(reference(seed)) for seed in range(40)]
-    statistics = familiarity.of_training(model.encode, references, model.device)
+    statistics = familiarity.fit_training_references(model.encode, references, model.device)
     made["adaptive"] = altered(made["plain"], folder / "adaptive.ckpt", familiarity=statistics.state_dict())
     return made
 

@@ -9,7 +9,7 @@ from small_tower import TRANSFORM, recording, settings
 from torch import Tensor, nn
 
 from sgmse.encoders.panns import INSTALL, PANNsNoiseEncoder
-from sgmse.encoders.vendored import module_of
+from sgmse.encoders.pretrained import module_of
 
 SAMPLES = 64000
 

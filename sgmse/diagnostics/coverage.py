@@ -90,8 +90,8 @@ def embed_training(model: Enhancer, references: Sequence[Tensor]) -> tuple[Tenso
 
     Raises `UserError` where the encoder tells too little apart for distances.
     """
-    vectors = adaptive.embedded(model.encode, references, model.device)
-    fitted = adaptive.of_vectors(vectors)
+    vectors = adaptive.encode_recordings(model.encode, references, model.device)
+    fitted = adaptive.fit_familiarity(vectors)
     if vectors is None or fitted is None:
         raise UserError(
             f"of the training items {len(references)} have a reference, which is too few, or the encoder hears no "

@@ -17,7 +17,7 @@ from torch import Tensor
 from sgmse.diffusion.conditioning import Condition
 
 NUM_REFERENCES = 256  # of the training; enough for the spread of their distances
-FEWEST = 16  # references from which something can be said
+FEWEST = 16  # references from which a spread can be estimated
 _FOLDS = 4
 _UNIT = 0.95  # quantile of the training distances; the 99 % one hangs on two or three references of 256
 _BATCH = 16
@@ -111,7 +111,7 @@ def ledoit_wolf_share(centred: Tensor) -> float:
 
 
 @torch.no_grad()
-def embedded(
+def encode_recordings(
     encode: Callable[[Tensor, Tensor], Condition | None], references: Sequence[Tensor], device: torch.device
 ) -> Tensor | None:
     """The vectors [n, D] that `encode` (references [B, M], lengths [B]) makes of n recordings [M_i]; None for none."""
@@ -120,27 +120,27 @@ def embedded(
         batch = references[start : start + _BATCH]
         length = torch.tensor([len(reference) for reference in batch], device=device)
         padded = torch.nn.utils.rnn.pad_sequence(list(batch), batch_first=True).to(device)
-        with torch.autocast(device.type, enabled=False):  # enhancement hears in 32 bit
+        with torch.autocast(device.type, enabled=False):  # as in enhancement, where encoders work in 32 bit
             condition = encode(padded, length)
         vectors += [] if condition is None else [condition.vector.float().cpu()]
     return torch.cat(vectors) if vectors else None
 
 
-def of_training(
+def fit_training_references(
     encode: Callable[[Tensor, Tensor], Condition | None], references: Sequence[Tensor], device: torch.device
 ) -> Familiarity | None:
-    """Fitted to what `encode` makes of training references, as in `embedded`; None if nothing can be said of them."""
-    return of_vectors(embedded(encode, references, device))
+    """`fit_familiarity` of `encode_recordings`."""
+    return fit_familiarity(encode_recordings(encode, references, device))
 
 
-def of_vectors(vectors: Tensor | None) -> Familiarity | None:
+def fit_familiarity(vectors: Tensor | None) -> Familiarity | None:
     """Fitted to vectors [n, D]; None if they are too few, not finite, or all alike, so that there is no distance."""
     if vectors is None or len(vectors) < FEWEST or not torch.isfinite(vectors).all() or not vectors.std(dim=0).any():
         return None
     return fit(vectors)
 
 
-def strength(distance: Tensor, full: float, near: float, far: float) -> Tensor:
+def adaptive_scale(distance: Tensor, full: float, near: float, far: float) -> Tensor:
     """w [B] at `distance` [B]: `full` up to `near`, 0 from `far` on, half a cosine between."""
     fallen = ((distance - near) / (far - near)).clamp(0, 1)
     return full * 0.5 * (1 + torch.cos(math.pi * fallen))

@@ -27,23 +27,23 @@ class Condition:
 
     def where(self, keep: Tensor, other: Condition) -> Condition:
         """Per item: this condition where `keep` [B] is True, `other` elsewhere; all parts jointly."""
-        return self._joined(other, lambda a, b: torch.where(keep.view(-1, *[1] * (a.dim() - 1)), a, b))
+        return self._combine(other, lambda a, b: torch.where(keep.view(-1, *[1] * (a.dim() - 1)), a, b))
 
-    def stacked(self, other: Condition) -> Condition:
+    def stack(self, other: Condition) -> Condition:
         """Both along the batch axis: [2B, …]."""
-        return self._joined(other, lambda a, b: torch.cat([a, b]))
+        return self._combine(other, lambda a, b: torch.cat([a, b]))
 
-    def _joined(self, other: Condition, join: Callable[[Tensor, Tensor], Tensor]) -> Condition:
-        def joined(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-            if (a is None) != (b is None):
+    def _combine(self, other: Condition, combine: Callable[[Tensor, Tensor], Tensor]) -> Condition:
+        def combined(ours: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+            if (ours is None) != (theirs is None):
                 raise ValueError("two conditions must have the same parts: tokens, mask, statistics")
-            return None if a is None or b is None else join(a, b)
+            return None if ours is None or theirs is None else combine(ours, theirs)
 
         return Condition(
-            join(self.vector, other.vector),
-            joined(self.tokens, other.tokens),
-            joined(self.mask, other.mask),
-            joined(self.statistics, other.statistics),
+            combine(self.vector, other.vector),
+            combined(self.tokens, other.tokens),
+            combined(self.mask, other.mask),
+            combined(self.statistics, other.statistics),
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sgmse.common.bounds import Bounds
 from sgmse.common.errors import UserError
-from sgmse.diffusion.adaptive import strength
+from sgmse.diffusion.adaptive import adaptive_scale
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.sde import SBVE, SDE, per_item
 
@@ -73,7 +73,7 @@ class GuidanceSettings:
 
     def scale_at(self, distance: Tensor) -> Tensor:
         """The adaptive w [B] of references at `distance` [B] from those of the training."""
-        return strength(distance, self.adaptive_full, self.adaptive_near, self.adaptive_far)
+        return adaptive_scale(distance, self.adaptive_full, self.adaptive_near, self.adaptive_far)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Guide:
         if self.worse_network is not self.network or condition is None or negative is None:
             return self.network(x_t, y, t, condition), self.worse_network(x_t, y, t, negative)
         # one network makes both, so that they fit into one batch of twice the items
-        both = condition.stacked(negative)
+        both = condition.stack(negative)
         c, u = self.network(torch.cat([x_t, x_t]), torch.cat([y, y]), torch.cat([t, t]), both).chunk(2)
         return c, u
 
@@ -176,8 +176,8 @@ class Guide:
             if self._last_difference is not None:
                 difference = difference + APG_MOMENTUM * self._last_difference
             self._last_difference = difference
-            difference = orthogonal(limited(difference, APG_LONGEST * length(clean)), clean)
-        guided = rescaled(clean + (w - 1) * difference, clean, self.settings.guidance_rescale)
+            difference = remove_parallel(limit_norm(difference, APG_LONGEST * item_norm(clean)), clean)
+        guided = rescale(clean + (w - 1) * difference, clean, self.settings.guidance_rescale)
         if isinstance(self.sde, SBVE):
             return guided
         return self.sde.score_from_clean(x_t, self.y, guided, t)
@@ -189,23 +189,23 @@ class Guide:
         return self.sde.clean_from_score(x_t, self.y, prediction, t)
 
 
-def length(x: Tensor) -> Tensor:
+def item_norm(x: Tensor) -> Tensor:
     """Norm of each item of x [B, …] as [B, 1, …, 1]."""
     return per_item(x.abs().square().flatten(1).sum(dim=1).sqrt(), x)
 
 
-def orthogonal(x: Tensor, direction: Tensor) -> Tensor:
+def remove_parallel(x: Tensor, direction: Tensor) -> Tensor:
     """x [B, …] without its part along `direction`, both as real vectors: η = 0 in Sadat et al. 2024 (APG)."""
     along = (x * direction.conj()).real.flatten(1).sum(dim=1)
-    return x - per_item(along, x) / length(direction).square().clamp_min(1e-20) * direction
+    return x - per_item(along, x) / item_norm(direction).square().clamp_min(1e-20) * direction
 
 
-def limited(x: Tensor, longest: Tensor) -> Tensor:
+def limit_norm(x: Tensor, longest: Tensor) -> Tensor:
     """x [B, …], shortened to `longest` [B, 1, …, 1] where it is longer: the r of Sadat et al. 2024 (APG)."""
-    return x * (longest / length(x).clamp_min(1e-20)).clamp_max(1)
+    return x * (longest / item_norm(x).clamp_min(1e-20)).clamp_max(1)
 
 
-def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
+def rescale(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
     """`share` of the guided prediction at the conditional one's standard deviation, Lin et al. 2024, Eq. (15)–(16)."""
     if share == 0:
         return guided

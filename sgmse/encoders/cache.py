@@ -1,4 +1,4 @@
-"""Embeddings of fixed references, kept on disk: a frozen network need not hear the same noise twice."""
+"""Embeddings of fixed references, kept on disk: a frozen network need not see the same noise twice."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmse.encoders.base import EncoderCard
-from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower
-from sgmse.encoders.vendored import module_of, package_folder
+from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower, module_of, package_folder
 from sgmse.encoders.weights import CLAP
 
 INSTALL = "laion-clap==1.1.7 torchvision"  # laion-clap imports torchvision without requiring it
@@ -46,9 +45,9 @@ class CLAPTower(Tower):
             unused.requires_grad_(False)
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        heard = self.audio_branch({"waveform": clip})
-        embedding = F.normalize(self.audio_projection(heard["embedding"]), dim=-1)
-        fine = heard["fine_grained_embedding"]  # each frame 32 times
+        output = self.audio_branch({"waveform": clip})
+        embedding = F.normalize(self.audio_projection(output["embedding"]), dim=-1)
+        fine = output["fine_grained_embedding"]  # each frame 32 times
         return embedding, fine[:, :: fine.shape[1] // self.num_frames]
 
     @staticmethod

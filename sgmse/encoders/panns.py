@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sgmse.encoders.base import EncoderCard
-from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower
-from sgmse.encoders.vendored import module_of
+from sgmse.encoders.pretrained import PretrainedNoiseEncoder, Tower, module_of
 from sgmse.encoders.weights import PANNS
 
 INSTALL = "panns-inference==0.1.1"

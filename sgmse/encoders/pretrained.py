@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +19,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
+from sgmse.common.errors import UserError
 from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.base import NoiseEncoder
@@ -55,7 +62,7 @@ class Tower(nn.Module):
 
 
 class PretrainedNoiseEncoder(NoiseEncoder):
-    """A pretrained network hears the reference at the level it knows; two linear layers add the level it does not hear.
+    """A pretrained network gets the reference at the level it knows; two linear layers add the level it does not see.
 
     The tower always works in float32 and in evaluation mode: no SpecAugment, no dropout, batch norms with the
     statistics they came with. So a reference's embedding depends on nothing else in its batch, and a training that
@@ -122,7 +129,7 @@ class PretrainedNoiseEncoder(NoiseEncoder):
     def forward(self, reference: Tensor, length: Tensor) -> Condition:
         """Reference [B, M], length [B] → vector [B, dim], and tokens [B, L, dim] where they are wanted.
 
-        A token is masked when it hears only repeats of the reference.
+        A token is masked when it stems from repeats of the reference alone.
         """
         with torch.autocast(reference.device.type, enabled=False):
             waveform = _inside(reference.float(), length)
@@ -131,8 +138,8 @@ class PretrainedNoiseEncoder(NoiseEncoder):
             normalised = waveform / waveform.abs().amax(dim=-1, keepdim=True).clamp_min(QUIETEST_PEAK)
             embedding, frames = self._embed(normalised, length)
             size = self.tower.embedding_size
-            heard = F.normalize(embedding, dim=-1) * size**0.5  # as large as the levels beside it
-        vector = self.out(F.silu(self.hidden(torch.cat([heard, levels], dim=-1))))
+            embedding = F.normalize(embedding, dim=-1) * size**0.5  # as large as the levels beside it
+        vector = self.out(F.silu(self.hidden(torch.cat([embedding, levels], dim=-1))))
         if self.token is None:
             return Condition(vector)
         total, width = frames.shape[1:]
@@ -149,7 +156,7 @@ class PretrainedNoiseEncoder(NoiseEncoder):
     def _embed(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Peak-normalised waveform [B, M], length [B] → embedding [B, E], frames [B, L, W]; cached where it may be."""
         if not self.frozen or self.training:
-            return self._hear(waveform, length)
+            return self._run_tower(waveform, length)
         if self.cache is None:
             self.cache = EmbeddingCache(cache_folder() / "embeddings" / self._weights_name())
         keys = [audio_key(item[:n], self.sample_rate) for item, n in zip(waveform, length.tolist(), strict=True)]
@@ -157,14 +164,14 @@ class PretrainedNoiseEncoder(NoiseEncoder):
         missing = [i for i, entry in enumerate(entries) if entry is None]
         if missing:
             rows = torch.tensor(missing, device=waveform.device)
-            for i, embedding, frames in zip(missing, *self._hear(waveform[rows], length[rows]), strict=True):
-                entries[i] = heard = {"embedding": embedding, "frames": frames}
-                self.cache.store(keys[i], heard)
+            for i, embedding, frames in zip(missing, *self._run_tower(waveform[rows], length[rows]), strict=True):
+                entries[i] = entry = {"embedding": embedding, "frames": frames}
+                self.cache.store(keys[i], entry)
         found = [entry for entry in entries if entry is not None]
         embedding, frames = (torch.stack([e[name].to(waveform) for e in found]) for name in ("embedding", "frames"))
         return embedding, frames
 
-    def _hear(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    def _run_tower(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Resample, bring to the tower's length, run the tower: embedding [B, E], frames [B, L, W]."""
         with torch.no_grad() if self.frozen else nullcontext():
             resampled = _resample(waveform, self.sample_rate, self.tower.rate)
@@ -237,3 +244,35 @@ def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, metadata: 
 
 def _supply_own(module: nn.Module, state: dict[str, Any], prefix: str, *unused: object) -> None:
     state.update({prefix + name: tensor for name, tensor in _tensors(module).items()})
+
+
+# ---- single modules out of packages that must not be imported whole ----
+# `import laion_clap` loads tokenizers from a hub and `import panns_inference` runs wget. Their networks need neither,
+# so the module that defines a network is imported below an alias package, and the package's `__init__` never runs.
+
+
+def package_folder(package: str, install: str) -> Path:
+    """Where a package lies, without importing it. Raises `UserError` naming the distribution to install."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the package {package} is missing; run `pip install {install}`")
+    return Path(spec.origin).parent
+
+
+def module_of(package: str, folder: str, name: str, install: str) -> ModuleType:
+    """Import the module `name` in a folder of a package, and what it imports from there; nothing else of the package.
+
+    Args:
+        package: top-level name.
+        folder: inside the package, "" for the package itself.
+        install: distributions that the module needs, as given to pip.
+    """
+    alias = f"_{package}_{folder}".rstrip("_")
+    if alias not in sys.modules:
+        spec = ModuleSpec(alias, loader=None, is_package=True)
+        spec.submodule_search_locations = [str(package_folder(package, install) / folder)]
+        sys.modules[alias] = module_from_spec(spec)
+    try:
+        return import_module(f"{alias}.{name}")
+    except ImportError as error:
+        raise UserError(f"{package} cannot be used ({error}); run `pip install {install}`") from None

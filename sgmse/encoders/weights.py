@@ -121,11 +121,13 @@ def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> Use
     except OSError as unreadable:
         return UserError(f"{path}: cannot be read ({unreadable.strerror}); check its permissions")
     reason = " ".join(str(error).strip("'\"").split()).partition(". ")[0][:120]  # torch goes on with advice of its own
-    told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    problem = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     remedy = f"delete it and run `{published.fetch_command}`"
     if path != published.default_path():  # somebody's own file
         remedy = f"name the place of {published.file}, or run `{published.fetch_command}` and leave the flag out"
-    return UserError(f"{path}: does not hold the weights of --encoder {published.encoder} ({told}; {found}); {remedy}")
+    return UserError(
+        f"{path}: does not hold the weights of --encoder {published.encoder} ({problem}; {found}); {remedy}"
+    )
 
 
 def _numpy_scalars() -> list[Any]:

@@ -107,7 +107,7 @@ def _chunks(config: EnhanceConfig, ckpt: Path, model: Enhancer) -> Chunks:
             f"--chunk_s {config.chunk_s:g} is shorter than the {crop_s:.2f} s that the model was trained on; "
             f"use {math.ceil(10 * crop_s) / 10:g} or more"
         )
-    return Chunks.of(config.chunk_s, config.overlap_s, rate, hop, model.backbone.frame_multiple)
+    return Chunks.from_seconds(config.chunk_s, config.overlap_s, rate, hop, model.backbone.frame_multiple)
 
 
 def _crop_frames(ckpt: Path) -> int:

@@ -15,7 +15,7 @@ from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.disagreement import Disagreement
 from sgmse.enhancement.recordings import HEAD_S, Done, Reference, Work, kept_subtype, mean_of, recorded, unrelated
 from sgmse.enhancement.test_set import Job
-from sgmse.model.chunking import Span, joined, windows
+from sgmse.model.chunking import Span, cut_parts, join_parts
 from sgmse.model.enhancer import Enhanced
 
 
@@ -32,9 +32,9 @@ def enhance_long(work: Work, job: Job) -> Done:
     other = None if other is None else other.to(peak.device).expand(len(peak), -1)
     encoded = work.model.encode_reference(waveform, peak, unrelated=other, weak=work.guidance.weak)
     parts = _Parts(work, job, spans, encoded)
-    noisy = windows(streams.read(job.noisy, work.rate, work.mix), spans)
+    noisy = cut_parts(streams.read(job.noisy, work.rate, work.mix), spans)
     keeps = work.keeps_highband(info)
-    enhanced = joined(parts.enhanced(noisy, difference=keeps), spans, work.chunks.overlap)
+    enhanced = join_parts(parts.enhanced(noisy, difference=keeps), spans, work.chunks.overlap)
     blocks = streams.resampled(enhanced, len(peak), work.rate, info.sample_rate)
     blocks = _exactly(blocks, info.num_frames)
     if keeps:

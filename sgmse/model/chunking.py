@@ -22,8 +22,8 @@ class Chunks:
     hop: int
 
     @classmethod
-    def of(cls, chunk_s: float, overlap_s: float, rate: int, hop: int, frame_multiple: int) -> Chunks:
-        """From seconds. The size is rounded so that a part's frames need no padding for the network."""
+    def from_seconds(cls, chunk_s: float, overlap_s: float, rate: int, hop: int, frame_multiple: int) -> Chunks:
+        """The size is rounded so that a part's frames need no padding for the network."""
         frames = max(1, round((chunk_s * rate / hop + 1) / frame_multiple)) * frame_multiple
         size = (frames - 1) * hop if chunk_s else 0
         overlap = max(1, round(overlap_s * rate / hop)) * hop
@@ -37,7 +37,7 @@ class Chunks:
         return [(start, start + self.size) for start in range(0, last, self.size - self.overlap)] + [(last, length)]
 
 
-def windows(blocks: Iterable[np.ndarray], spans: list[Span]) -> Iterator[np.ndarray]:
+def cut_parts(blocks: Iterable[np.ndarray], spans: list[Span]) -> Iterator[np.ndarray]:
     """The parts `spans` [C, end − start] of consecutive blocks [C, n], of which no more is kept than needed."""
     source = iter(blocks)
     held, begin = next(source), 0
@@ -51,7 +51,7 @@ def windows(blocks: Iterable[np.ndarray], spans: list[Span]) -> Iterator[np.ndar
         yield held[:, : end - start]
 
 
-def joined(parts: Iterable[np.ndarray], spans: list[Span], overlap: int) -> Iterator[np.ndarray]:
+def join_parts(parts: Iterable[np.ndarray], spans: list[Span], overlap: int) -> Iterator[np.ndarray]:
     """Consecutive blocks [R, n] out of parts [R, end − start]: equal-gain cross-fades over `overlap` samples.
 
     Where more than two parts meet, or the last two meet for longer, their weights are divided by their sum.

@@ -31,7 +31,7 @@ from sgmse.model.build import (
     make_transform,
 )
 from sgmse.model.checkpoints import read_checkpoint
-from sgmse.model.chunking import Chunks, joined
+from sgmse.model.chunking import Chunks, join_parts
 from sgmse.model.waveforms import check_parts, to_array, to_spectrograms, to_waveforms, too_short
 from sgmse.networks import BACKBONES
 from sgmse.networks.published import rename
@@ -299,14 +299,14 @@ class Enhancer(nn.Module):
         reference = None if reference is None else reference.expand(len(channels), -1)
         encoded = self.encode_reference(reference, channels.abs().amax(dim=-1))
         guidance = GuidanceSettings(guidance_scale=guidance_scale)
-        chunks = Chunks.of(chunk_s, overlap_s, rate, hop, self.backbone.frame_multiple)
+        chunks = Chunks.from_seconds(chunk_s, overlap_s, rate, hop, self.backbone.frame_multiple)
         spans = chunks.spans(channels.shape[-1])
         parts = []
         for start, end in spans:
             keys = [f"{seed} {channel}" for channel in range(len(channels))]
             noise = FrameNoise(keys, start // hop)  # parts draw the same noise where they overlap
             parts.append(self.enhance_batch(channels[:, start:end], encoded, noise, guidance).waveform.cpu().numpy())
-        whole = np.concatenate(list(joined(parts, spans, chunks.overlap)), axis=-1)
+        whole = np.concatenate(list(join_parts(parts, spans, chunks.overlap)), axis=-1)
         result = audio.to_length(audio.resample(whole, rate, sr), noisy.shape[-1]).reshape(noisy.shape)
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform)

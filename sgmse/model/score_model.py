@@ -134,7 +134,7 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         if not self._training_references:
             references = (datamodule.train[key]["reference"] for key in range(adaptive.NUM_REFERENCES))
             self._training_references = [reference for reference in references if len(reference)]
-        self.familiarity = adaptive.of_training(self.encode, self._training_references, self.device)
+        self.familiarity = adaptive.fit_training_references(self.encode, self._training_references, self.device)
 
     def on_validation_epoch_end(self) -> None:
         self._validation_weights.__exit__(None, None, None)

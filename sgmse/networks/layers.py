@@ -100,7 +100,7 @@ def fir_upsample(x: Tensor) -> Tensor:
     return F.interpolate(padded, scale_factor=2, mode="bilinear", align_corners=False)[..., 2:-2, 2:-2]
 
 
-def activated(x: Tensor) -> Tensor:
+def silu(x: Tensor) -> Tensor:
     """SiLU; in place where no gradient is recorded, since large fresh tensors cost more than the arithmetic."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
@@ -152,14 +152,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, condition: Condition | None) -> Tensor:
         """x [B, C, H, W], embedding [B, E], condition of vector [B, D] or None → [B, C', H', W']."""
-        h = activated(self.norm_in(x))
+        h = silu(self.norm_in(x))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         shift = self.time_proj(embedding)
         if condition is not None and self.condition_proj is not None:
             shift = shift + self.condition_proj(condition.vector)
         h = self.conv_in(h).add_(shift[:, :, None, None])  # in place: no backward pass needs a convolution's output
-        h = self.conv_out(activated(self.norm_out(h)))
+        h = self.conv_out(silu(self.norm_out(h)))
         if self.shortcut is not None:
             x = self.shortcut(x)
         return h.add_(x).mul_(RESCALE)

@@ -41,7 +41,7 @@ VARIANTS = {
 
 
 class NCSNpp(nn.Module):
-    """U-Net of residual blocks over (x_t, y), told the diffusion time and, optionally, a condition.
+    """U-Net of residual blocks over (x_t, y), given the diffusion time and, optionally, a condition.
 
     Args:
         variant: see `VARIANTS`.
