@@ -12,7 +12,7 @@ from tiny_experiments import ready_sets
 from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora
 from sgmse.data.corpora import voicebank
-from sgmse.data.corpora.voicebank_valid import write_validation_set
+from sgmse.data.corpora.voicebank import write_validation_set
 from sgmse.data.testsets import build
 from sgmse.experiments import sets
 from sgmse.experiments.plan import Data

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import published_layouts
 import pytest
+from small_corpora import save
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.data.corpora import manifest, paired_files, voicebank
-from sgmse.data.corpora.voicebank import Condition, choose_references, prepare
+from sgmse.data.corpora import Pair, manifest, paired_files, voicebank
+from sgmse.data.corpora.voicebank import Condition, check_partners, choose_references, prepare
 
 RATE = 16000
 
@@ -70,20 +71,34 @@ def test_references_are_the_noise_of_another_test_file_of_the_same_type(source: 
     assert rows["p232_002"]["snr_db"] == "12.5"
 
 
-def test_every_file_serves_about_once_as_reference() -> None:
+def test_every_file_serves_about_once_as_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voicebank, "_shares_noise", lambda pair, other: False)
     names = [f"p{speaker}_{number:03d}" for speaker in (232, 257) for number in range(100)]
     conditions = {name: Condition(("bus", "cafe")[i % 2], 2.5) for i, name in enumerate(names)}
-    chosen = choose_references(conditions)
-    assert chosen == choose_references(dict(reversed(conditions.items())))
+    pairs = [Pair(name, None, None) for name in names]
+    chosen = choose_references(pairs, conditions)
+    assert chosen == choose_references(pairs[::-1], dict(reversed(conditions.items())))
     used = list(chosen.values())
     assert max(used.count(name) for name in names) <= 2
     assert len(set(used)) > 0.95 * len(names)
 
 
+def test_a_file_whose_noise_shares_samples_is_passed_over(tmp_path: Path) -> None:
+    recording = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
+    pairs = []
+    for number, start in ((1, 0), (2, RATE // 2), (3, 2 * RATE)):  # the first two are cut from one stretch
+        noise, infos = recording[start : start + RATE], []
+        for kind, samples in (("clean", np.zeros(RATE)), ("noisy", noise)):
+            infos.append(audio.info(save(tmp_path / kind / f"p1_{number}.flac", samples=samples, rate=RATE)))
+        pairs.append(Pair(f"p1_{number}", *infos))
+    chosen = choose_references(pairs, {pair.name: Condition("bus", 0.0) for pair in pairs})
+    assert (chosen["p1_1"], chosen["p1_2"]) == ("p1_3", "p1_3")
+
+
 def test_a_noise_type_with_one_sentence_alone_has_no_reference() -> None:
     conditions = {"p232_001": Condition("bus", 2.5), "p257_001": Condition("bus", 7.5)}
     with pytest.raises(UserError, match=r"p\d+_001: no other test file has the noise 'bus'"):
-        choose_references(conditions)
+        check_partners(conditions)
 
 
 @pytest.mark.parametrize("stop_at", [3, 20, 30, 33])
@@ -173,7 +188,7 @@ def test_another_layout_is_refused_before_anything_is_written(source: Path, tmp_
 
 def test_pairs_of_unequal_length_are_named(source: Path, tmp_path: Path) -> None:
     published_layouts.save(source / "noisy_testset_wav/p257_001.wav", 0.2, 48000)
-    with pytest.raises(UserError, match=r"p257_001\.wav: holds 9600 samples but its clean file 13440"):
+    with pytest.raises(UserError, match=r"p257_001\.wav: holds 9600 samples"):
         prepare(source, tmp_path / "out", RATE)
 
 

@@ -17,7 +17,7 @@ from sgmse.data import audio, corpora
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
-from sgmse.data.corpora.voicebank_valid import write_validation_set
+from sgmse.data.corpora.voicebank import write_validation_set
 from sgmse.data.noise.talkers import talker
 from sgmse.data.testsets import build, heldout
 from sgmse.data.testsets.plan import Recipe, make_plan

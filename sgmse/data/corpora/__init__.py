@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
-from sgmse.data.corpora import layouts, manifest
+from sgmse.data.corpora import esc50, manifest
 from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
 
 MIN_S = 0.1
@@ -115,7 +115,7 @@ def clips(folder: str | Path, what: str = "noise", headers: Headers = read_heade
         manifest.require_files(folder / MANIFEST, found)
         return found
     if (folder / "meta" / "esc50.csv").is_file():
-        entries = layouts.esc50(folder)
+        entries = esc50.read(folder)
     else:
         entries = [_plain_entry(folder, path) for path in audio.find(folder, what)]
     infos = {info.path: info for info in headers(entry.path for entry in entries)}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.data.corpora.layouts import rows_of, wrong_layout
+from sgmse.data.corpora.layouts import NoiseCorpus, rows_of, wrong_layout
 from sgmse.data.corpora.manifest import Entry
 
 _YOUTUBE_ID = 11  # characters
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1
 
 
-def audioset(folder: Path) -> list[Entry]:
+def read(folder: Path) -> list[Entry]:
     """A local collection of AudioSet clips (Gemmeke et al. 2017) with one or more of its CSV files beside them.
 
     Clips are named by the YouTube id, with whatever behind it and an optional Y before it. The id is the source: it
@@ -40,8 +40,6 @@ def audioset(folder: Path) -> list[Entry]:
 
 def _segments(folder: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """Labels and split of every YouTube id in AudioSet's CSV files (comment lines, then id, start, end, "labels")."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (for AudioSet); check --source")
     names: dict[str, str] = {}
     if (folder / "class_labels_indices.csv").is_file():
         rows = rows_of(folder / "class_labels_indices.csv", ("mid", "display_name"))
@@ -73,3 +71,8 @@ def _audioset_split(youtube_id: str, table: str) -> str:
 
 def _by_weight(split: str) -> int:
     return ("", "train", "valid", "test").index(split)
+
+
+CORPUS = NoiseCorpus(
+    "AudioSet", read, "https://research.google.com/audioset/", "labels CC BY 4.0; each video has its own"
+)

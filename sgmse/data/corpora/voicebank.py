@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,12 @@ from tqdm import tqdm
 
 from sgmse.common.download import Archive, obtain, unpack
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_text
+from sgmse.common.files import whole_folder, write_rows, write_text
 from sgmse.data import audio
-from sgmse.data.corpora import Pair, manifest, matched_pairs
+from sgmse.data.corpora import Pair, manifest, matched_pairs, paired_files
 from sgmse.data.corpora.manifest import Entry
+from sgmse.data.mixing import rms
+from sgmse.data.references import leak
 
 PAGE = "https://datashare.ed.ac.uk/handle/10283/2791"
 LICENCE = "CC BY 4.0"
@@ -41,10 +44,11 @@ _FOLDERS = {"train": "trainset_28spk_wav", "test": "testset_wav"}
 _INCOMPLETE = ".incomplete"
 _RATE_FILE = "sample_rate"
 _PEAK = 0.999
+_COLUMNS = ("id", "kind", "source", "snr_db", "ref_source", "seconds", "ref_seconds")
 
 
 class Condition(NamedTuple):
-    """What a log says of a noisy file."""
+    """The noise type of a noisy file and its SNR, as a log says it."""
 
     kind: str
     snr_db: float
@@ -63,7 +67,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
     folders = _located(source, out)
     pairs = {split: _pairs(folders, split) for split in PAIRS}
     conditions = {split: _conditions(folders["logfiles"], split, pairs[split]) for split in PAIRS}
-    references = choose_references(conditions["test"])
+    check_partners(conditions["test"])
     parts = {
         "train": [pair for pair in pairs["train"] if speaker(pair.name) not in VALID_SPEAKERS],
         "valid": [pair for pair in pairs["train"] if speaker(pair.name) in VALID_SPEAKERS],
@@ -74,8 +78,8 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
         if not (out / split).exists():
             _write_pairs(building / split, chosen, sample_rate, split)
             if split == "test":
-                _write_references(building / split, references, sample_rate)
-                _write_test_manifest(building / split, conditions["test"], references)
+                written = matched_pairs(building / split / "clean", building / split / "noisy")
+                _write_references(building / split, written, conditions["test"])
             (building / split).replace(out / split)
     known = conditions["train"] | conditions["test"]
     entries = [
@@ -88,28 +92,75 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
     shutil.rmtree(building)
 
 
+def write_validation_set(voicebank: Path, items: int, out: Path) -> None:
+    """Write `out`/{noisy,clean,ref,manifest.csv}: so many pairs of the held-out speakers, spread over all of them.
+
+    References are chosen as in the test set. The set appears whole or not at all; one that is there stays.
+    """
+    if out.exists():
+        return
+    pairs = paired_files(voicebank, "valid")
+    kinds = {clip.path.stem: clip.kind for clip in manifest.read(voicebank / manifest.MANIFEST)}
+    conditions = {pair.name: Condition(kinds[pair.name], _snr_db(pair)) for pair in pairs}
+    places = np.unique(np.linspace(0, len(pairs) - 1, min(items, len(pairs))).round().astype(int))
+    with whole_folder(out) as building:
+        chosen = [pairs[place] for place in places]
+        for pair in chosen:
+            for kind, info in (("clean", pair.clean), ("noisy", pair.noisy)):
+                audio.write(building / kind / f"{pair.name}.flac", audio.read(info.path, None), info.sample_rate)
+        _write_references(building, pairs, conditions, chosen)
+
+
 def speaker(name: str) -> str:
     """The speaker of a file, e.g. p226 of p226_001."""
     return name.partition("_")[0]
 
 
-def choose_references(conditions: Mapping[str, Condition]) -> dict[str, str]:
-    """For every test file another one of the same noise type and with another sentence, whose noise is its reference.
+def choose_references(pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> dict[str, str]:
+    """For every file another one with the same noise type and another sentence, whose noise is its reference.
 
-    Every file serves about once; the choice is random but always the same, so SNRs of the two are unrelated.
+    Every file serves about once; the choice is random but always the same, so SNRs of the two are unrelated. The noises
+    of two files may be cut from one stretch of DEMAND: a file whose noise holds samples of the other's is passed over,
+    unless all of them do.
     """
+    chosen, by_name = {}, {pair.name: pair for pair in pairs}
+    for kind, names in sorted(_by_kind(conditions).items()):
+        order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
+        for i, name in enumerate(tqdm(order, desc=f"References of {kind}", leave=False)):
+            others = [other for other in order[i + 1 :] + order[:i] if _sentence(other) != _sentence(name)]
+            chosen[name] = next(
+                (other for other in others if not _shares_noise(by_name[other], by_name[name])), others[0]
+            )
+    return dict(sorted(chosen.items()))
+
+
+def check_partners(conditions: Mapping[str, Condition]) -> None:
+    """Raise `UserError` unless every file has another one with its noise type and another sentence."""
+    for kind, names in _by_kind(conditions).items():
+        if len({_sentence(name) for name in names}) < 2:
+            raise UserError(f"{names[0]}: no other test file has the noise '{kind}' and another sentence to refer to")
+
+
+def _by_kind(conditions: Mapping[str, Condition]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(conditions):
         groups[conditions[name].kind].append(name)
-    chosen = {}
-    for kind, names in sorted(groups.items()):
-        order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
-        for i, name in enumerate(order):
-            others = [other for other in order[i + 1 :] + order[:i] if _sentence(other) != _sentence(name)]
-            if not others:
-                raise UserError(f"{name}: no other test file has the noise '{kind}' and another sentence to refer to")
-            chosen[name] = others[0]
-    return dict(sorted(chosen.items()))
+    return groups
+
+
+def _shares_noise(pair: Pair, other: Pair) -> bool:
+    return leak.score(_noise(pair), _noise(other), pair.noisy.sample_rate).shared
+
+
+@lru_cache(maxsize=64)
+def _noise(pair: Pair) -> np.ndarray:
+    """What a pair's noisy file holds beside the clean one [N]."""
+    return audio.read(pair.noisy.path, None) - audio.read(pair.clean.path, None)
+
+
+def _snr_db(pair: Pair) -> float:
+    clean_rms, noise_rms = rms(audio.read(pair.clean.path, None)), rms(_noise(pair))
+    return round(20 * math.log10(max(clean_rms, 1e-9) / max(noise_rms, 1e-9)), 1)
 
 
 def _sentence(name: str) -> str:
@@ -206,23 +257,25 @@ def _write_pairs(folder: Path, pairs: Sequence[Pair], sample_rate: int, split: s
         audio.write(noisy_path, gain * noisy, sample_rate)
 
 
-def _write_references(folder: Path, references: Mapping[str, str], sample_rate: int) -> None:
-    """ref/NAME: the noise (noisy - clean) of the file chosen for NAME."""
-    for name, other in tqdm(references.items(), desc="References", unit="file"):
+def _write_references(
+    folder: Path, pairs: Sequence[Pair], conditions: Mapping[str, Condition], items: Sequence[Pair] | None = None
+) -> None:
+    """Write ref/NAME, the noise of one of `pairs`, for each of `items` (default: all pairs), and manifest.csv.
+
+    The columns are id, kind, source (of the noise), snr_db, ref_source and lengths in seconds.
+    """
+    references, by_name = choose_references(pairs, conditions), {pair.name: pair for pair in pairs}
+    rows = []
+    for pair in tqdm(pairs if items is None else items, desc="References", unit="file"):
+        name, other = pair.name, by_name[references[pair.name]]
         path = folder / "ref" / f"{name}.flac"
         if not path.exists():
-            clean, noisy = (audio.read(folder / kind / f"{other}.flac", sample_rate) for kind in ("clean", "noisy"))
-            audio.write(path, noisy - clean, sample_rate)
-
-
-def _write_test_manifest(folder: Path, conditions: Mapping[str, Condition], references: Mapping[str, str]) -> None:
-    """manifest.csv of a test set: id, kind, source (of its noise), snr_db, ref_source and lengths in seconds."""
-    with open(folder / manifest.MANIFEST, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "kind", "source", "snr_db", "ref_source", "seconds", "ref_seconds"])
-        for name, other in references.items():
-            seconds = [f"{audio.info(folder / part / f'{name}.flac').seconds:.3f}" for part in ("noisy", "ref")]
-            writer.writerow([name, conditions[name].kind, name, f"{conditions[name].snr_db:g}", other, *seconds])
+            audio.write(path, _noise(other), other.noisy.sample_rate)
+        kind, snr_db = conditions[name]
+        seconds = (f"{pair.noisy.seconds:.3f}", f"{other.noisy.seconds:.3f}")
+        values = (name, kind, name, f"{snr_db:g}", other.name, *seconds)
+        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    write_rows(folder / manifest.MANIFEST, _COLUMNS, rows)
 
 
 def pairs_per_split(out: Path) -> Counter[str]:
