@@ -21,91 +21,94 @@ examples:
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
+from typing import Literal
 
 from sgmse.common.errors import UserError, run
-from sgmse.common.machine import Parser, cores
+from sgmse.common.machine import cores
 from sgmse.diagnostics import coverage, gain
 from sgmse.diagnostics.items import require_encoder, require_writable
-from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.model.enhancer import Enhancer
+from sgmse.settings.cli import read_command_line
+from sgmse.settings.config import Count
+
+
+@dataclass(frozen=True)
+class CoverageSettings:
+    """Models, sets, and where gains come from"""
+
+    ckpt: Path = field(kw_only=True)
+    """checkpoint of a conditioned model"""
+    test_dir: list[Path] = field(kw_only=True)
+    """sets with noisy/, ref/"""
+    train: list[Path] = field(default_factory=list)
+    """settings of the training (.yaml), or folders of noise to take instead of that of the run"""
+    scores: Path | None = None
+    """scores of each file, to take gains from"""
+    gain: list[str] = field(default_factory=list)
+    """two systems: the gain is the first's PESQ minus the second's. Default: matched baseline, else matched null"""
+    baseline: Path | None = None
+    """checkpoint of the model without reference"""
+    out: Path = Path("coverage")
+    """folder of the results"""
+    max_files: Count | None = None
+    """so many files, spread over a set. Default: all"""
+    batch_size: Count = 8
+    """files enhanced at a time"""
+    encoder_checkpoint: str | None = None
+    """weights of a frozen clap or panns encoder"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where the network runs"""
+    jobs: Count = field(default_factory=cores)
+    """scoring processes. Default: the cores"""
 
 
 def main() -> None:
     """Map, distances, and what they say about the gain."""
-    arguments = parse_arguments()
-    config, noise_dirs = coverage.find_training_settings(arguments.ckpt, arguments.train)
-    model, out = Enhancer.from_checkpoint(arguments.ckpt, arguments.device, arguments.encoder_checkpoint), arguments.out
-    require_encoder(model, arguments.ckpt)
-    gains, what, baseline = None, "matched − baseline", load_baseline(arguments)
-    if arguments.scores is not None:
-        sets = [folder.name for folder in arguments.test_dir]
-        gains, what = gain.of_scores(arguments.scores, arguments.gain, sets)
-    table, vectors = coverage.embed_sets(model, arguments.test_dir, arguments.max_files)
-    if gains is not None and not pd.Series(gain.of_files(gains, table)).notna().any():
-        raise UserError(f"{arguments.scores}: has no gain for any file of --test_dir; name the scores of these sets")
-    require_writable(out)
+    settings = read_command_line(CoverageSettings, __doc__)
+    check_settings(settings)
+    config, noise_dirs = coverage.find_training_settings(settings.ckpt, settings.train)
+    model = Enhancer.from_checkpoint(settings.ckpt, settings.device, settings.encoder_checkpoint)
+    require_encoder(model, settings.ckpt)
+    gains, what, baseline = None, "matched − baseline", load_baseline(settings)
+    if settings.scores is not None:
+        gains, what = gain.read_gains(settings.scores, settings.gain, [folder.name for folder in settings.test_dir])
+    table, vectors = coverage.embed_sets(model, settings.test_dir, settings.max_files)
+    if gains is not None and gain.match_gains(gains, table).isna().all():
+        raise UserError(f"{settings.scores}: has no gain for any file of --test_dir; name the scores of these sets")
+    require_writable(settings.out)
     references = coverage.draw_training_references(model, config, noise_dirs)
-    table = coverage.write_distances(model, references, table, vectors, out)
+    table = coverage.write_distances(model, references, table, vectors, settings.out)
     print(coverage.describe_distances(table))
     if baseline is not None:
-        gains = enhanced_gains(arguments, model, baseline)
+        gains = gain.measure_gains(
+            model, baseline, settings.test_dir, settings.out, settings.max_files, settings.batch_size, settings.jobs
+        )
     if gains is None:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
     else:
-        print(coverage.write_gains(table.assign(gain=gain.of_files(gains, table)), what, out))
+        print(coverage.write_gains(table.assign(gain=gain.match_gains(gains, table)), what, settings.out))
 
 
-def load_baseline(arguments: argparse.Namespace) -> Enhancer | None:
-    """The model of --baseline, if that is given. Raises `UserError` where it takes references."""
-    if arguments.baseline is None:
-        return None
-    baseline = Enhancer.from_checkpoint(arguments.baseline, arguments.device)
-    if baseline.encoder is not None:
-        raise UserError(f"--baseline {arguments.baseline}: has a noise encoder; name one trained with --encoder none")
-    return baseline
-
-
-def enhanced_gains(arguments: argparse.Namespace, model: Enhancer, baseline: Enhancer) -> pd.Series:
-    """Gains by set and file over the baseline, enhanced and scored here."""
-    out, most, size = arguments.out / "scores", arguments.max_files, arguments.batch_size
-    with scorer(arguments.jobs) as score:
-        return pd.concat(
-            [gain.of_baseline(model, baseline, folder, out, most, size, score) for folder in arguments.test_dir]
-        )
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ckpt", type=Path, required=True, metavar="FILE", help="checkpoint of a conditioned model")
-    parser.add_argument("--test_dir", type=Path, nargs="+", required=True, metavar="SET", help="sets with noisy/, ref/")
-    train = "settings of the training (.yaml), or folders of noise to take instead of that of the run"
-    parser.add_argument("--train", type=Path, nargs="+", default=[], metavar="FILE", help=train)
-    parser.add_argument("--scores", type=Path, metavar="CSV", help="scores of each file, to take gains from")
-    pair = "the gain is the first's PESQ minus the second's (default: matched baseline, else matched null)"
-    parser.add_argument("--gain", nargs=2, metavar="NAME", help=pair)
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="checkpoint of the model without reference")
-    parser.add_argument("--out", type=Path, default=Path("coverage"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--max_files", type=int, metavar="N", help="so many files, spread over a set (default: all)")
-    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="files enhanced at a time (default: 8)")
-    parser.add_argument("--encoder_checkpoint", metavar="FILE", help="weights of a frozen clap or panns encoder")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
-    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="scoring processes (default: the cores)")
-    arguments = parser.parse_args()
-    for flag in ("max_files", "batch_size", "jobs"):
-        if getattr(arguments, flag) is not None and getattr(arguments, flag) < 1:
-            raise UserError(f"--{flag} {getattr(arguments, flag)}: 1 or more is needed")
-    if arguments.scores is not None and arguments.baseline is not None:
+def check_settings(settings: CoverageSettings) -> None:
+    """Raise `UserError` for settings that contradict each other."""
+    if settings.scores is not None and settings.baseline is not None:
         raise UserError("--scores and --baseline both say what the gain is; give one of them")
-    if arguments.gain is not None and arguments.scores is None:
+    if settings.gain and settings.scores is None:
         raise UserError("--gain names two systems of a table of scores; give --scores, or leave it out")
-    if len({folder.name for folder in arguments.test_dir}) < len(arguments.test_dir):
+    if len({folder.name for folder in settings.test_dir}) < len(settings.test_dir):
         raise UserError("--test_dir: two sets have the same name, by which they are told apart; rename a folder")
-    return arguments
+
+
+def load_baseline(settings: CoverageSettings) -> Enhancer | None:
+    """The model of --baseline, if that is given. Raises `UserError` where it takes references."""
+    if settings.baseline is None:
+        return None
+    baseline = Enhancer.from_checkpoint(settings.baseline, settings.device)
+    if baseline.encoder is not None:
+        raise UserError(f"--baseline {settings.baseline}: has a noise encoder; name one trained with --encoder none")
+    return baseline
 
 
 if __name__ == "__main__":

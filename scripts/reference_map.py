@@ -17,34 +17,34 @@ examples:
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from sgmse.common.errors import run
-from sgmse.common.machine import Parser
 from sgmse.diagnostics import worth
 from sgmse.diagnostics.items import require_writable
+from sgmse.settings.cli import positional, read_command_line
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What lies side by side"""
+
+    folders: list[Path] = positional()
+    """TRAINING/SET that scripts/reference_use.py wrote"""
+    against: str | None = None
+    """training that the baselines and models of the others are held against. Default: the first"""
+    out: Path = Path("results", "reference_map")
+    """folder of the map"""
 
 
 def main() -> None:
     """Write the map and print its tables."""
-    arguments = parse_arguments()
-    require_writable(arguments.out)
-    scores = worth.read_scores(arguments.folders)
-    text, written = worth.write_map(scores, worth.compare_trainings(scores, arguments.against), arguments.out)
-    print(f"{text}\n{arguments.out}: {', '.join(written)}")
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    text = "TRAINING/SET that scripts/reference_use.py wrote"
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help=text)
-    text = "training that the baselines and models of the others are held against (default: the first)"
-    parser.add_argument("--against", metavar="TRAINING", help=text)
-    text = "folder of the map (default: %(default)s)"
-    parser.add_argument("--out", type=Path, default=Path("results", "reference_map"), metavar="DIR", help=text)
-    return parser.parse_args()
+    settings = read_command_line(MapSettings, __doc__)
+    require_writable(settings.out)
+    scores = worth.read_scores(settings.folders)
+    text, written = worth.write_map(scores, worth.compare_trainings(scores, settings.against), settings.out)
+    print(f"{text}\n{settings.out}: {', '.join(written)}")
 
 
 if __name__ == "__main__":

@@ -122,9 +122,8 @@ def test_the_command_draws_maps_with_the_timeline_of_the_noise(tmp_path, capsys)
     lines = [f"{stem},x,s{i},0.00-0.50 dog;0.50-0.90 rain +10 dB\n" for i, stem in enumerate(stems)]
     (folder / "manifest.csv").write_text("id,kind,source,timeline\n" + "".join(lines))
     out = tmp_path / "out"
-    text = call(
-        condition_probes.main, capsys, ckpt, folder, "--parts", "attention", "--attention_files", 1, "--out", out
-    )
+    words = ("--parts", "attention", "--attention_files", 1, "--out", out)
+    text = call(condition_probes.main, capsys, ckpt, folder, *words)
     assert "of 8 tokens share the attention" in text
     assert {p.name for p in out.iterdir()} == {"attention.csv", f"attention_{stems[0]}.png"}
     assert pd.read_csv(out / "attention.csv")["bands"].tolist() == [2]

@@ -1,6 +1,5 @@
 """Distances from the training references, what they say about the gain, and the command."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from sgmse.common.errors import UserError
 from sgmse.data import corpora
 from sgmse.diagnostics import coverage, gain
 from sgmse.diagnostics.coverage import correlate, measure_distances, nearest, spearman
-from sgmse.diagnostics.items import open_references
 from sgmse.diffusion import adaptive
 from sgmse.model.enhancer import Enhancer
 
@@ -37,6 +35,17 @@ def test_rho_is_that_of_scipy_with_ties():
     assert -1 < found.low < found.mean < found.high < 1
 
 
+def test_95_percent_of_the_intervals_of_rho_hold_the_truth():
+    """Of 12 sources with 3 files each, of which the files of a source are alike."""
+    rng, true, held = np.random.default_rng(0), 6 / np.pi * np.arcsin(0.6 / 2), 0
+    for _ in range(100):
+        source, file = (rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], n) for n in (12, 36))
+        x, y = (np.sqrt(0.7) * source.repeat(3, axis=0) + np.sqrt(0.3) * file).T
+        found = correlate(x, y, [name for name in own_sources(12) for _ in range(3)])
+        held += found.low <= true <= found.high
+    assert 89 <= held <= 99
+
+
 @pytest.mark.parametrize(("slope", "word"), [(-1, "holds"), (1, "contradicted"), (0, "not decidable")])
 def test_the_verdict_follows_the_interval(slope, word):
     rng = np.random.default_rng(1)
@@ -52,6 +61,7 @@ def test_the_verdict_follows_the_interval(slope, word):
         (np.arange(5.0), np.arange(5.0), own_sources(5)),
         (np.arange(20.0), np.ones(20), own_sources(20)),
         (np.arange(20.0), np.arange(20.0), ["one"] * 20),
+        (np.repeat([0.0, 1.0], 10), np.arange(20.0), ["one"] * 10 + ["another"] * 10),
     ],
 )
 def test_too_few_files_or_sources_or_equal_gains_decide_nothing(x, y, sources):
@@ -67,6 +77,15 @@ def test_files_of_one_source_do_not_count_as_independent():
     assert pretended.high - pretended.low < 0.6 * (often.high - often.low)
 
 
+def test_a_correlation_of_all_sets_stands_beside_that_of_each():
+    rows = pd.DataFrame({"set": ["a"] * 10 + ["b"] * 10, "source": own_sources(20), "gain": -np.arange(20.0)})
+    rows = rows.assign(mahalanobis=np.arange(20.0), neighbours=np.arange(20.0)[::-1])
+    lines = coverage.correlate_sets(rows)
+    assert lines["set"].tolist() == ["a", "b", "all"] * 2
+    assert [found.mean for found in lines["found"]] == pytest.approx([-1.0] * 3 + [1.0] * 3)
+    assert [found.n_files for found in lines["found"]] == [10, 10, 20] * 2
+
+
 def test_distances_are_those_of_adaptive_guidance_and_of_the_nearest_neighbours():
     known, new = (torch.randn(n, 6, generator=torch.Generator().manual_seed(n)) for n in (200, 9))
     gaussian = adaptive.fit(known)
@@ -80,140 +99,111 @@ def test_distances_are_those_of_adaptive_guidance_and_of_the_nearest_neighbours(
     assert found["neighbours"][:9] == pytest.approx(exact.mean(axis=1) / np.quantile(own, 0.95), rel=1e-4)
 
 
-def scores(path: Path, **columns: list) -> Path:
-    pd.DataFrame(columns).to_csv(path, index=False)
+def table(path: Path, text: str) -> Path:
+    path.write_text(text.replace(" ", "\n") + "\n")
     return path
 
 
 def test_gains_are_differences_of_named_systems_with_seeds_averaged(tmp_path):
-    files = ["a.wav", "b.wav"] * 4
-    table = scores(
-        tmp_path / "scores.csv",
-        system=["matched"] * 4 + ["null"] * 2 + ["noisy"] * 2,
-        seed=[0, 0, 1, 1, 0, 0, 0, 0],
-        file=files,
-        pesq=[2.0, 3.0, 2.2, 3.4, 1.5, 3.5, 1.0, 1.0],
-    )
-    found, what = gain.of_scores(table, None, ["ood"])
+    rows = "matched,0,a.wav,2 matched,0,b.wav,3 matched,1,a.wav,2.2 matched,1,b.wav,3.4"
+    rows += " null,0,a.wav,1.5 null,0,b.wav,3.5 noisy,,a.wav,1 noisy,,b.wav,"
+    path = table(tmp_path / "scores.csv", f"system,seed,file,pesq {rows}")
+    found, what = gain.read_gains(path, [], ["ood"])
     assert what == "matched − null"
     assert found.to_dict() == pytest.approx({("ood", "a"): 0.6, ("ood", "b"): -0.3})
-    rows = pd.DataFrame({"set": "ood", "file": ["x/b.flac", "c.flac"]})
-    assert gain.of_files(found, rows) == pytest.approx([-0.3, float("nan")], nan_ok=True)
-    found, what = gain.of_scores(table, ["matched", "noisy"], ["ood"])
-    assert found["ood", "a"] == pytest.approx(1.1)
-    with pytest.raises(UserError, match="name two of its systems with --gain; there are matched, noisy, null"):
-        gain.of_scores(table, ["matched", "baseline"], ["ood"])
-    with pytest.raises(UserError, match="no column set"):
-        gain.of_scores(table, None, ["ood", "id"])
+    files = pd.DataFrame({"set": "ood", "file": ["x/b.flac", "c.flac"]})
+    assert gain.match_gains(found, files).tolist() == pytest.approx([-0.3, float("nan")], nan_ok=True)
+    found, _ = gain.read_gains(path, ["matched", "noisy"], ["ood"])
+    assert found.to_dict() == pytest.approx({("ood", "a"): 1.1})
 
 
-def test_a_table_of_several_sets_and_experiments_is_taken_apart(tmp_path):
-    table = scores(
-        tmp_path / "results.csv",
-        experiment=["CFG-01", "CFG-01", "BASE-00", "BASE-00"],
-        system=["enhanced"] * 4,
-        set=["ood", "id"] * 2,
-        file=["a"] * 4,
-        pesq=[2.0, 3.0, 1.0, 2.5],
-    )
-    found, _ = gain.of_scores(table, ["CFG-01", "BASE-00"], ["ood", "id"])
-    assert found.to_dict() == {("ood", "a"): 1.0, ("id", "a"): 0.5}
+def test_a_table_of_several_sets_and_experiments_is_taken_apart_and_names_may_be_numbers(tmp_path):
+    rows = "CFG-01,enhanced,02,007,2 CFG-01,enhanced,01,007,3 BASE-00,enhanced,02,007,1 BASE-00,enhanced,01,007,2.5"
+    path = table(tmp_path / "results.csv", f"experiment,system,set,file,pesq {rows}")
+    found, _ = gain.read_gains(path, ["CFG-01", "BASE-00"], ["02", "01"])
+    assert found.to_dict() == {("02", "007"): 1.0, ("01", "007"): 0.5}
 
 
-def test_files_and_sets_may_have_numbers_for_names(tmp_path):
-    table = tmp_path / "scores.csv"
-    table.write_text("set,system,file,pesq\n01,matched,007,2\n01,null,007,1.5\n")
-    assert gain.of_scores(table, None, ["01"])[0].to_dict() == {("01", "007"): 0.5}
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("coverage")
+    bare = saved_run(root / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
+    return {"RUN": saved_run(root / "logs" / "run"), "BARE": bare, "SET": short_set(root / "set", 4, 1.0)}
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [({"file": ["a"]}, "no column pesq"), ({"file": ["a"], "pesq": [1.0]}, "no column system")],
-)
-def test_a_table_without_scores_is_refused(tmp_path, columns, message):
-    with pytest.raises(UserError, match=message):
-        gain.of_scores(scores(tmp_path / "x.csv", **columns), None, ["ood"])
-    with pytest.raises(UserError, match="no such file"):
-        gain.of_scores(tmp_path / "nowhere.csv", None, ["ood"])
-
-
-def test_the_command_maps_and_judges_by_a_baseline_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
+def test_the_command_maps_and_judges_by_a_baseline_and_does_nothing_twice(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(adaptive, "NUM_REFERENCES", 24)
     monkeypatch.setattr(coverage, "FEWEST", 3)
-    ckpt = saved_run(tmp_path / "logs" / "run")
-    bare = saved_run(tmp_path / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
-    folder, out = short_set(tmp_path / "set", 4, 1.0), tmp_path / "out"
-    asked = ("--ckpt", ckpt, "--test_dir", folder, "--out", out, "--device", "cpu", "--jobs", 1)
-    assert "no gain is known" in call(command.main, capsys, *asked)
+    out = tmp_path / "out"
+    words = ("--ckpt", runs["RUN"], "--test_dir", runs["SET"], "--out", out, "--device", "cpu", "--jobs", 1)
+    assert "no gain is known" in call(command.main, capsys, *words)
     assert {p.name for p in out.iterdir()} == {"map.png", "coverage.csv"}
-    text = call(command.main, capsys, *asked, "--baseline", bare)
+    text = call(command.main, capsys, *words, "--baseline", runs["BARE"])
     assert "Spearman's ρ" in text or "cannot be judged" in text
-    table = pd.read_csv(out / "coverage.csv")
-    assert table["gain"].notna().all()
-    assert (table[[*coverage.DISTANCES]] > 0).all(axis=None)
+    found = pd.read_csv(out / "coverage.csv")
+    assert found["gain"].notna().all()
+    assert (found[[*coverage.DISTANCES]] > 0).all(axis=None)
     ours, theirs = (pd.read_csv(out / "scores" / "set" / role / "sweep.csv") for role in ("model", "baseline"))
     ours, theirs = (rows[rows["nfe"] > 0].set_index("file")["pesq"] for rows in (ours, theirs))
-    assert table.set_index("file")["gain"].to_dict() == pytest.approx((ours - theirs).to_dict())
+    assert found.set_index("file")["gain"].to_dict() == pytest.approx((ours - theirs).to_dict())
     assert (out / "distance.png").is_file()
-    written = {path: path.stat().st_mtime_ns for path in out.rglob("sweep.csv")}
-    assert len(written) == 2
-    call(command.main, capsys, *asked, "--baseline", bare)
-    assert written == {path: path.stat().st_mtime_ns for path in out.rglob("sweep.csv")}
-    told = open_references(folder, Enhancer.from_checkpoint(ckpt, "cpu"), None).told()
-    assert all(json.loads(path.with_suffix(".json").read_text())["references"] == told for path in written), "else anew"
-    assert "has a noise encoder" in refusal(command.main, capsys, *asked, "--baseline", ckpt)
+    written = {path: path.stat().st_mtime_ns for path in (out / "scores").rglob("*.csv")}
+    call(command.main, capsys, *words, "--baseline", runs["BARE"])
+    assert written == {path: path.stat().st_mtime_ns for path in (out / "scores").rglob("*.csv")}
 
 
-def test_the_training_references_are_those_of_the_training_itself(tmp_path, monkeypatch):
+def test_the_training_references_are_those_of_the_training_itself(runs, tmp_path, monkeypatch):
     """Also when other validations have drawn from them before: they follow from the settings alone."""
     monkeypatch.setattr(adaptive, "NUM_REFERENCES", 20)
-    ckpt = saved_run(tmp_path / "logs" / "run")
-    model = Enhancer.from_checkpoint(ckpt, "cpu")
-    found = coverage.draw_training_references(model, ckpt.parent.parent / "config.yaml", [])
+    model, config = Enhancer.from_checkpoint(runs["RUN"], "cpu"), runs["RUN"].parent.parent / "config.yaml"
+    found = coverage.draw_training_references(model, config, [])
     assert len(found) == 20
     _, again = coverage.embed_training(model, found)
     assert torch.equal(again.mean, adaptive.fit_training_references(model.encode, found, model.device).mean)
     noise = str(corpora.embedded_dir() / "noise")
-    named = coverage.draw_training_references(model, ckpt.parent.parent / "config.yaml", [noise])
+    named = coverage.draw_training_references(model, config, [noise])
     assert all(torch.equal(a, b) for a, b in zip(named, found, strict=True)), "the run took the embedded noise, too"
+    with pytest.raises(UserError, match="too few"):
+        coverage.embed_training(model, found[:5])
     pairs = tmp_path / "pairs.yaml"
     pairs.write_text("base_dir: somewhere\n")
     with pytest.raises(UserError, match="trains on pairs, whose noise cannot be replaced"):
         coverage.draw_training_references(model, pairs, [noise])
-    with pytest.raises(UserError, match="too few"):
-        coverage.embed_training(model, found[:5])
 
 
-def test_what_cannot_be_mapped_is_refused_in_a_sentence(tmp_path, capsys):
-    ckpt, folder = saved_run(tmp_path / "logs" / "run"), short_set(tmp_path / "set", 2, 1.0)
-    bare = saved_run(tmp_path / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
-    main = command.main
-    assert "without a noise encoder" in refusal(main, capsys, "--ckpt", bare, "--test_dir", folder)
-    two = refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder, tmp_path / "other" / "set")
-    assert "two sets have the same name" in two
-    assert "is no folder of noise" in refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder, "--train", "gone")
-    lonely = refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder, "--gain", "a", "b")
-    assert "give --scores" in lonely
-    other = scores(tmp_path / "scores.csv", system=["matched", "null"], file=["x.wav"] * 2, pesq=[2.0, 1.0])
-    asked = ("--ckpt", ckpt, "--test_dir", folder, "--out", tmp_path / "out", "--scores")
-    assert "both say what the gain is" in refusal(main, capsys, *asked, other, "--baseline", bare)
-    assert "has no gain for any file" in refusal(main, capsys, *asked, other)
-    assert "name two of its systems" in refusal(main, capsys, *asked, other, "--gain", "null", "null")
+REFUSED = [
+    ("--ckpt BARE --test_dir SET", "bare/checkpoints/last.ckpt: was trained without a noise encoder"),
+    ("--ckpt RUN --test_dir SET other/set", "--test_dir: two sets"),
+    ("--ckpt RUN --test_dir SET --train gone", "--train gone"),
+    ("--ckpt RUN --test_dir SET --train a.yaml b.yaml", "--train b.yaml"),
+    ("--ckpt RUN --test_dir SET --max_files 0", "--max_files"),
+    ("--ckpt RUN --test_dir SET --gain a b", "--gain"),
+    ("--ckpt RUN --test_dir SET --scores nowhere.csv", "nowhere.csv"),
+    ("--ckpt RUN --test_dir SET --scores SCORES --baseline BARE", "--scores and --baseline"),
+    ("--ckpt RUN --test_dir SET --baseline RUN", "--baseline"),
+    ("--ckpt RUN --test_dir SET --scores SCORES", "scores.csv: has no gain for any file"),
+    ("--ckpt RUN --test_dir SET --scores SCORES --gain null null", "name two of its systems"),
+    ("--ckpt RUN --test_dir SET --scores SCORES --gain matched baseline", "there are matched, null"),
+    ("--ckpt RUN --test_dir SET OTHER --scores SCORES", "has no column set"),
+    ("--ckpt RUN --test_dir SET --scores NO_PESQ", "no column pesq"),
+    ("--ckpt RUN --test_dir SET --scores NO_SYSTEM", "no column system"),
+    ("--ckpt ALONE --test_dir SET", "config.yaml: no such file"),
+    ("--ckpt RUN --test_dir NO_REF", "holds no ref/"),
+    ("--ckpt RUN --test_dir SET --out FILE", "FILE/results: cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("words", "culprit"), REFUSED)
+def test_what_cannot_be_mapped_is_refused_before_any_work(words, culprit, runs, tmp_path, capsys):
+    known = runs | {
+        "SCORES": table(tmp_path / "scores.csv", "system,file,pesq matched,x.wav,2 null,x.wav,1"),
+        "NO_PESQ": table(tmp_path / "a.csv", "system,file matched,x.wav"),
+        "NO_SYSTEM": table(tmp_path / "b.csv", "file,pesq x.wav,1"),
+        "FILE": table(tmp_path / "FILE", ""),
+        "OTHER": tmp_path / "other",
+        "ALONE": tmp_path / "alone" / "checkpoints" / "last.ckpt",
+        "NO_REF": runs["SET"] / "clean",
+    }
+    said = refusal(command.main, capsys, "--out", tmp_path / "out", *(known.get(word, word) for word in words.split()))
+    assert culprit in said
     assert not (tmp_path / "out").exists()
-    (tmp_path / "file").write_text("")
-    into = ("--ckpt", ckpt, "--test_dir", folder, "--out", tmp_path / "file")
-    assert "cannot be written" in refusal(main, capsys, *into)
-    (ckpt.parent.parent / "config.yaml").unlink()
-    assert "nothing says what" in refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder)
-    (folder / "ref").rename(folder / "elsewhere")
-    (ckpt.parent.parent / "config.yaml").write_text("seed: 0\n")
-    assert "holds no ref/" in refusal(main, capsys, "--ckpt", ckpt, "--test_dir", folder)
-
-
-def test_a_correlation_of_all_sets_stands_beside_that_of_each():
-    rows = pd.DataFrame({"set": ["a"] * 10 + ["b"] * 10, "source": own_sources(20), "gain": -np.arange(20.0)})
-    rows = rows.assign(mahalanobis=np.arange(20.0), neighbours=np.arange(20.0)[::-1])
-    lines = coverage.correlate_sets(rows).set_index(["distance", "set"])
-    assert [name for _, name in lines.index] == ["a", "b", "all"] * 2
-    assert [found.mean for found in lines["found"]] == pytest.approx([-1.0] * 3 + [1.0] * 3)
-    assert lines.loc[("mahalanobis", "all"), "found"].n_files == 20

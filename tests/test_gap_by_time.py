@@ -21,7 +21,6 @@ from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.sde import OUVE, per_item
-from sgmse.model.enhancer import Enhancer
 
 GRID = [round(t, 4) for t in torch.linspace(0.03, 1, gap.NUM_TIMES).tolist()]
 
@@ -92,12 +91,6 @@ def test_a_model_trained_without_dropping_is_held_against_mismatched_references_
         gap.measure_gap(toy(cond_drop_prob=0.0), [item(other=None)], 0, 12)
 
 
-def test_a_predictor_knows_one_time_and_gets_no_interval():
-    model = tiny(sampler=SamplerSettings(N=1), objective="predictive")
-    assert gap.time_grid(model).tolist() == [1.0]
-    assert gap.propose_interval(curve([0.5], t=[1.0]))[0] is None
-
-
 def curve(effect: list[float], gap_low: float | list[float] = 0.01, t: list[float] | None = None) -> pd.DataFrame:
     times = t or [0.1 * (i + 1) for i in range(len(effect))]
     return pd.DataFrame({"t": times, "effect": effect, "gap": 0.1, "gap_low": gap_low})
@@ -111,11 +104,13 @@ def curve(effect: list[float], gap_low: float | list[float] = 0.01, t: list[floa
         (curve([0, 5, 0, 6, 4]), (0.35, 0.5), "half"),  # the other peak is not next to the largest
         (curve([0, 5, 4, 6, 4, 0], gap_low=[1, 1, 1, -1, 1, 1]), (0.15, 0.35), "half"),
         (curve([4, 4, 4, 4], gap_low=[-1, -1, 1, 1]), (0.25, 0.4), "for certain"),  # acts alike, helps late only
+        (curve([6, 0, 0, 0], t=[0.034, 0.3, 0.6, 1.0]), (0.04, 0.16), "half"),  # within the times of training
         (curve([3, 4, 4, 3], gap_low=-1.0), None, "does not lower the loss"),
         (curve([3, 4, 4, 3]), None, "alike at all times"),
         (curve([0, 1e-5, 3e-5]), None, "changes nothing"),
         (curve([0, 6, 0], gap_low=-0.1), None, "does not lower the loss"),
         (curve([0, 6, 0], gap_low=float("nan")), None, "does not lower the loss"),
+        (curve([0.5], t=[1.0]), None, "takes one step"),
     ],
 )
 def test_the_interval_is_where_the_condition_acts_and_lowers_the_loss(lines, interval, reason):
@@ -124,64 +119,78 @@ def test_the_interval_is_where_the_condition_acts_and_lowers_the_loss(lines, int
     assert reason in why
 
 
-def test_the_proposed_interval_lies_within_the_times_of_training():
-    found = gap.propose_interval(curve([6, 0, 0, 0], t=[0.034, 0.3, 0.6, 1.0]))[0]
-    assert found is not None
-    assert 0.034 <= found[0] < found[1] <= 0.167
+def test_a_predictor_knows_one_time():
+    assert gap.time_grid(tiny(sampler=SamplerSettings(N=1), objective="predictive")).tolist() == [1.0]
 
 
-def test_the_command_writes_tables_and_pictures_of_every_part(tmp_path, capsys):
-    ckpt, folder = saved_run(tmp_path / "logs" / "run"), short_set(tmp_path / "set", 3, 1.0)
-    (folder / "manifest.csv").write_text("id,kind,source\n" + "".join(manifest(folder)))
+def set_with_kinds(folder: Path, count: int) -> Path:
+    short_set(folder, count, 1.0)
+    rows = [f"{p.stem},kind{i % 2},source{i}\n" for i, p in enumerate(sorted((folder / "noisy").iterdir()))]
+    (folder / "manifest.csv").write_text("id,kind,source\n" + "".join(rows))
+    return folder
+
+
+def test_items_hold_waveforms_over_the_peak_of_the_noisy_one_and_a_mismatched_reference(tmp_path):
+    model, folder = tiny(), set_with_kinds(tmp_path / "set", 2)
+    items, reason = read_items(folder, model, None)
+    assert reason == ""
+    assert {one.kind for one in items} == {"kind0", "kind1"}
+    for one, other in (items, items[::-1]):
+        files = ("noisy", one.name), ("clean", one.name), ("ref", one.name), ("ref", other.name)
+        noisy, clean, own, lent = (torch.from_numpy(audio.read(folder / kind / name, 16000)) for kind, name in files)
+        peak = noisy.abs().max()
+        for found, expected in ((one.noisy, noisy), (one.clean, clean), (one.reference, own)):
+            torch.testing.assert_close(found, expected / peak)
+        assert one.other is not None
+        torch.testing.assert_close(one.other, lent / lent.std() * own.std() / peak, rtol=0.02, atol=0.001)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("probes")
+    bare = saved_run(root / "bare", encoder="none", cond_drop_prob=0.0)
+    return {"RUN": saved_run(root / "run"), "BARE": bare, "SET": set_with_kinds(root / "set", 3)}
+
+
+def test_the_command_writes_tables_and_pictures_of_every_part(runs, tmp_path, capsys):
     out = tmp_path / "out"
-    text = call(condition_probes.main, capsys, ckpt, folder, "--out", out, "--device", "cpu")
+    text = call(condition_probes.main, capsys, runs["RUN"], runs["SET"], "--out", out, "--device", "cpu")
     assert "guidance interval" in text or "--guidance_interval" in text
     assert "no cross-attention" in text
-    assert {p.name for p in out.iterdir()} == {
-        *("gap.csv", "gap_by_time.csv", "gap.png", "sensitivity.csv", "sensitivity.png")
-    }
+    names = {"gap.csv", "gap_by_time.csv", "gap.png", "sensitivity.csv", "sensitivity.png"}
+    assert {p.name for p in out.iterdir()} == names
     rows = pd.read_csv(out / "gap.csv")
     assert len(rows) == 3 * 2 * gap.NUM_TIMES
     assert set(rows["kind"]) == {"kind0", "kind1"}
 
 
-def manifest(folder: Path) -> list[str]:
-    return [f"{p.stem},kind{i % 2},source{i}\n" for i, p in enumerate(sorted((folder / "noisy").iterdir()))]
+@pytest.mark.parametrize(
+    ("words", "culprit"),
+    [
+        ("BARE SET", "bare/checkpoints/last.ckpt: was trained without a noise encoder"),
+        ("RUN nowhere", "nowhere"),
+        ("RUN SET --parts attention", "no cross-attention"),
+        ("RUN SET --parts gaps", "--parts"),
+        ("RUN SET --max_files 0", "--max_files"),
+        ("RUN SET --out FILE", "FILE/results: cannot be written"),
+        ("RUN", "SET"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(words, culprit, runs, tmp_path, capsys):
+    (tmp_path / "FILE").write_text("")
+    known = runs | {"FILE": tmp_path / "FILE"}
+    said = refusal(condition_probes.main, capsys, *(known.get(word, word) for word in words.split()))
+    assert culprit.lower() in said.lower()
 
 
-def test_items_hold_waveforms_over_the_peak_of_the_noisy_one_and_a_mismatched_reference(tmp_path):
+def test_files_with_a_silent_reference_are_left_out_and_a_set_without_others_is_refused(tmp_path):
     model, folder = tiny(), short_set(tmp_path / "set", 2, 1.0)
-    (folder / "manifest.csv").write_text("id,kind,source\n" + "".join(manifest(folder)))
-    items, reason = read_items(folder, model, None)
-    assert reason == ""
-    for one, other in (items, items[::-1]):
-        noisy, clean, own, lent = (
-            torch.from_numpy(audio.read(folder / kind / name, 16000))
-            for kind, name in (("noisy", one.name), ("clean", one.name), ("ref", one.name), ("ref", other.name))
-        )
-        peak = noisy.abs().max()
-        torch.testing.assert_close(one.noisy, noisy / peak)
-        torch.testing.assert_close(one.clean, clean / peak)
-        torch.testing.assert_close(one.reference, own / peak)
-        assert one.other is not None
-        torch.testing.assert_close(one.other, lent / lent.std() * own.std() / peak, rtol=0.02, atol=0.001)
-        assert one.kind in ("kind0", "kind1")
-
-
-def test_a_model_or_a_set_without_references_is_refused_in_a_sentence(tmp_path, capsys):
-    bare = saved_run(tmp_path / "logs" / "bare", encoder="none", cond_drop_prob=0.0)
-    ckpt, folder = saved_run(tmp_path / "logs" / "run"), short_set(tmp_path / "set", 2, 1.0)
-    main = condition_probes.main
-    assert "without a noise encoder" in refusal(main, capsys, bare, folder)
-    assert "no such folder" in refusal(main, capsys, ckpt, tmp_path / "nowhere")
-    assert "no cross-attention" in refusal(main, capsys, ckpt, folder, "--parts", "attention")
-    (tmp_path / "file").write_text("")
-    assert "cannot be written" in refusal(main, capsys, ckpt, folder, "--out", tmp_path / "file")
     first, second = audio.find(folder / "ref")
     audio.write(first, np.zeros(8000, np.float32), 16000)
-    assert [item.name for item in read_items(folder, Enhancer.from_checkpoint(ckpt, "cpu"), None)[0]] == [second.name]
+    assert [item.name for item in read_items(folder, model, None)[0]] == [second.name]
     audio.write(second, np.zeros(8000, np.float32), 16000)
-    assert "all of its references are silent" in refusal(main, capsys, ckpt, folder)
+    with pytest.raises(UserError, match="all of its references are silent"):
+        read_items(folder, model, None)
     (folder / "ref").rename(folder / "elsewhere")
-    assert "holds no ref/" in refusal(main, capsys, ckpt, folder)
-    assert "1 or more" in refusal(main, capsys, ckpt, folder, "--max_files", 0)
+    with pytest.raises(UserError, match="holds no ref/"):
+        read_items(folder, model, None)

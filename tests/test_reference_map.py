@@ -48,24 +48,38 @@ def rows(out, **chosen):
 def test_the_map_holds_what_the_reference_adds_and_what_the_training_does(folders, tmp_path, capsys):
     printed = call(reference_map.main, capsys, *folders, "--out", tmp_path / "map")
     whole = rows(tmp_path / "map", set="id", by="all", metric="pesq").set_index(["training", "difference"])["mean"]
-    assert whole["narrow", "matched − baseline"] == pytest.approx(0.3 + 0.05 + 0.005)
-    assert whole["narrow", "matched − mismatched"] == pytest.approx(0.4 + 0.05 + 0.005)
-    assert whole["diverse", "matched − baseline"] == pytest.approx(0.1 + 0.05 + 0.005)
-    assert whole["diverse", "baseline − baseline of narrow"] == pytest.approx(0.4)
-    assert whole["diverse", "matched − matched of narrow"] == pytest.approx(0.2)
-    assert whole["diverse", "baseline − matched of narrow"] == pytest.approx(0.1 - 0.05 - 0.005)
-    assert whole["diverse", "matched − estimated"] == pytest.approx(0.05 + 0.05 + 0.005)
-    assert whole["diverse", "estimated − baseline"] == pytest.approx(0.1 - 0.05)
-    assert ("narrow", "baseline − baseline of narrow") not in whole
+    moved = 0.05 + 0.005  # by the matched reference: half of the files 0.1, half 0.01
+    assert whole.to_dict() == pytest.approx(
+        {
+            ("narrow", "matched − baseline"): 0.3 + moved,
+            ("narrow", "matched − mismatched"): 0.4 + moved,
+            ("narrow", "matched − estimated"): 0.05 + moved,
+            ("narrow", "estimated − baseline"): 0.3 - 0.05,
+            ("diverse", "matched − baseline"): 0.1 + moved,
+            ("diverse", "matched − mismatched"): 0.1 + moved,
+            ("diverse", "matched − estimated"): 0.05 + moved,
+            ("diverse", "estimated − baseline"): 0.1 - 0.05,
+            ("diverse", "baseline − baseline of narrow"): 0.4,
+            ("diverse", "baseline − matched of narrow"): 0.1 - moved,
+            ("diverse", "matched − matched of narrow"): 0.2,
+        }
+    )
     assert printed.startswith("# Where a reference pays")
     assert (tmp_path / "map" / "map.md").read_text() in printed
-    assert {path.name for path in (tmp_path / "map").iterdir()} == {
-        "map.md",
-        "map.csv",
-        "map.png",
-        "class.png",
-        "snr.png",
-    }
+    written = {"map.md", "map.csv", "map.png", "class.png", "snr.png"}
+    assert {path.name for path in (tmp_path / "map").iterdir()} == written
+
+
+def test_a_table_in_which_no_interval_excludes_0_is_left_out(tmp_path, capsys):
+    folder = result(tmp_path / "narrow" / "id", 1.2, 1.5, 1.1)
+    table = pd.read_csv(folder / "scores.csv")
+    gains = [0.2, 0.2, -0.2, -0.2] * 2  # none on average, in every class and at every SNR
+    table.loc[table["system"] == "matched", "pesq"] = [1.2 + gain for gain in gains]
+    table.to_csv(folder / "scores.csv", index=False)
+    printed = call(reference_map.main, capsys, folder, "--out", tmp_path / "map")
+    assert printed.count("0 of 2 intervals exclude 0") == 2
+    assert "| rain" not in printed
+    assert len(rows(tmp_path / "map", by="class", metric="pesq", difference="matched − baseline")) == 2
 
 
 def test_classes_and_snrs_of_each_set_have_rows_of_their_own(folders, tmp_path, capsys):
@@ -127,22 +141,33 @@ def test_files_whose_matched_reference_leaks_do_not_count(folders, tmp_path, cap
     assert set(found["files"]) == {7}
 
 
-def test_folders_that_cannot_be_compared_are_refused(folders, tmp_path, capsys):
-    def said(*arguments):
-        return refusal(reference_map.main, capsys, *arguments, "--out", tmp_path / "map")
+REFUSED = [
+    ("NOTHING", "holds no scores.csv"),
+    ("narrow/id narrow/id", "narrow/id is there twice"),
+    ("narrow/id diverse/id --against wide", "--against wide: none of the trainings narrow, diverse"),
+    ("narrow/id files/id", "id: files and narrow were scored on different files"),
+    ("seeds/id", "seeds/id: scores.csv holds two checkpoints of one seed as baseline"),
+    ("bare/id", "bare/id: holds no scores of matched references and of a baseline"),
+    ("leaks/id", "leaks/id: every matched reference shares samples"),
+    ("narrow/id --out FILE", "FILE/results: cannot be written"),
+    ("", "FOLDERS"),
+]
 
-    assert said(tmp_path).endswith("holds no scores.csv; name folders that scripts/reference_use.py wrote")
-    assert "narrow/id is there twice" in said(folders[0], folders[0])
-    assert said(*folders, "--against", "wide") == "--against wide: none of the trainings narrow, diverse"
-    other = result(tmp_path / "other" / "id", 1.2, 1.5, 1.1, files=["x.flac", "y.flac"])
-    assert said(folders[0], other) == "id: other and narrow were scored on different files of it"
-    table = pd.read_csv(other / "scores.csv")
-    pd.concat([table, table.assign(checkpoint="another")]).to_csv(other / "scores.csv", index=False)
-    assert "holds two checkpoints of one seed as baseline" in said(other)
-    for missing in ("matched", "baseline"):
-        table[table["system"] != missing].to_csv(other / "scores.csv", index=False)
-        assert "holds no scores of matched references and of a baseline" in said(other)
-    table.assign(leak_shared=True).to_csv(other / "scores.csv", index=False)
-    assert "every matched reference shares samples" in said(other)
-    assert "cannot be" in refusal(reference_map.main, capsys, *folders, "--out", folders[0] / "scores.csv")
-    assert list((tmp_path / "map").iterdir()) == []
+
+@pytest.mark.parametrize(("words", "culprit"), REFUSED)
+def test_folders_that_cannot_be_compared_are_refused(words, culprit, folders, tmp_path, capsys):
+    result(tmp_path / "files" / "id", 1.2, 1.5, 1.1, files=["x.flac", "y.flac"])
+    table = pd.read_csv(folders[0] / "scores.csv")
+    changed = {
+        "seeds": pd.concat([table, table.assign(checkpoint="another")]),
+        "bare": table[table["system"] != "baseline"],
+        "leaks": table.assign(leak_shared=True),
+    }
+    for name, rows in changed.items():
+        (tmp_path / name / "id").mkdir(parents=True)
+        rows.to_csv(tmp_path / name / "id" / "scores.csv", index=False)
+    (tmp_path / "FILE").write_text("")
+    paths = [word if word.startswith("--") or word == "wide" else tmp_path / word for word in words.split()]
+    out = () if "--out" in words else ("--out", tmp_path / "map")
+    assert culprit in refusal(reference_map.main, capsys, *paths, *out)
+    assert not list(tmp_path.glob("map/*"))

@@ -47,7 +47,7 @@ def test_results_cannot_go_into_a_file(tmp_path):
     ("damage", "message"),
     [
         (("config.yaml", "seed: many\n"), "config.yaml: seed many is no whole number"),
-        (("config.yaml", "seed: [1"), "config.yaml: cannot be read"),
+        (("config.yaml", "seed: [1"), "config.yaml: is no valid YAML"),
     ],
 )
 def test_a_run_with_damaged_settings_is_refused_in_a_sentence(damage, message, tmp_path):
@@ -55,14 +55,14 @@ def test_a_run_with_damaged_settings_is_refused_in_a_sentence(damage, message, t
     name, content = damage
     (tmp_path / "run" / name).write_text(content)
     with pytest.raises(UserError, match=message):
-        subjects.load([ckpt], None)
+        subjects.load_subjects([ckpt], None)
 
 
 @pytest.mark.parametrize("step", ["many", "nan", "inf", ""])
 def test_steps_that_the_validation_table_does_not_tell_are_those_of_the_checkpoint(step, tmp_path):
     ckpt = saved_run(tmp_path / "run")
     (tmp_path / "run" / "validation.csv").write_text(f"step,seconds\n{step},1.0\n")
-    assert subjects.load([ckpt], None)[0].steps == 4
+    assert subjects.load_subjects([ckpt], None)[0].steps == 4
 
 
 @pytest.mark.parametrize("snr_db", ["loud", "inf"])

@@ -8,12 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sgmse.common.errors import UserError
 from sgmse.model import checkpoints
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig
+from sgmse.settings.yaml_files import read_yaml
 
 STEP_TOLERANCE = 0.05  # trainings by the clock never end at the same step
 _BUDGET = {"batch_size", "accumulate_grad_batches", "devices", "max_steps", "max_epochs", "max_minutes"}
@@ -41,18 +40,21 @@ class Subject:
     steps: int | None
 
 
-def load(paths: Sequence[Path], encoder_checkpoint: str | None) -> list[Subject]:
-    """Checkpoints of one model that was trained with several seeds.
+def load_subjects(paths: Sequence[Path], encoder_checkpoint: str | None) -> list[Subject]:
+    """Checkpoints of one model that was trained with several seeds, on the CPU.
 
     Raises `UserError` where they differ in more than the seed, or not even in that.
     """
     found = []
     for place, path in enumerate(paths):
-        model, run = Enhancer.from_checkpoint(path, "cpu", encoder_checkpoint), _run_settings(path)
-        settings = model.settings | run
-        found.append(Subject(path, model, _seed(path, run, place), settings, bool(run), _steps(path)))
+        model, config = Enhancer.from_checkpoint(path, "cpu", encoder_checkpoint), _run_folder(path) / "config.yaml"
+        run = read_yaml(config) if config.is_file() else {}
+        seed = run.get("seed", place)
+        if not isinstance(seed, int):
+            raise UserError(f"{config}: seed {seed} is no whole number; restore it, or move it away")
+        found.append(Subject(path, model, seed, model.settings | run, bool(run), _read_steps(path)))
     for other in found[1:]:
-        differing = unlike(found[0], other, COMPARED)
+        differing = compare_settings(found[0], other, COMPARED)
         if differing:
             raise UserError(
                 f"{other.path}: was not trained as {found[0].path}, which is to differ in its seed alone "
@@ -67,26 +69,38 @@ def load(paths: Sequence[Path], encoder_checkpoint: str | None) -> list[Subject]
     return found
 
 
-def baselines(paths: Sequence[Path], subject: Subject) -> list[Subject]:
+def load_baselines(paths: Sequence[Path], subject: Subject) -> list[Subject]:
     """The checkpoints of the model without reference. Raises `UserError` where it takes one."""
-    found = load(paths, None)
+    if subject.path in paths:
+        raise UserError(f"{subject.path}: is model and baseline at once; name another --baseline")
+    found = load_subjects(paths, None)
     for baseline in found:
         if baseline.model.encoder is not None:
             raise UserError(
                 f"{baseline.path}: takes a noise reference, but the baseline is a model trained without one; train it "
                 "with --encoder none"
             )
-    if subject.path in paths:
-        raise UserError(f"{subject.path}: is model and baseline at once; name another --baseline")
     return found
 
 
-def differences_of(subject: Subject, baseline: Subject, num_steps: int | None) -> list[str]:
+def compare_settings(one: Subject, other: Subject, names: set[str]) -> list[str]:
+    """`name VALUE of other, not VALUE of one` for each of the settings that both name and that differ."""
+
+    def show(value: Any) -> str:
+        return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+    pairs = {
+        name: (other.settings[name], one.settings[name]) for name in names & one.settings.keys() & other.settings.keys()
+    }
+    return [f"{name} {show(a)}, not {show(b)}" for name, (a, b) in sorted(pairs.items()) if a != b]
+
+
+def compare_training(subject: Subject, baseline: Subject, num_steps: int | None) -> list[str]:
     """In what, beside the reference, the baseline was trained or is sampled otherwise: its value, then the model's.
 
-    `num_steps`: of the sampler of both; None: each its own.
+    num_steps: of the sampler of both; None: each its own.
     """
-    found = unlike(subject, baseline, COMPARED - CONDITIONING)
+    found = compare_settings(subject, baseline, COMPARED - CONDITIONING)
     if subject.steps is not None and baseline.steps is not None:
         longer = max(subject.steps, baseline.steps)
         if abs(subject.steps - baseline.steps) > STEP_TOLERANCE * longer:
@@ -112,49 +126,19 @@ def describe_training(subject: Subject, baselines: Sequence[Subject], unlike: Se
     ]
 
 
-def name(ckpt: Path) -> str:
+def run_name(ckpt: Path) -> str:
     """That of the run which wrote a checkpoint, or its own."""
-    return ckpt.parent.parent.name if ckpt.parent.name == "checkpoints" else ckpt.stem
+    return _run_folder(ckpt).name if ckpt.parent.name == "checkpoints" else ckpt.stem
 
 
-def unlike(one: Subject, other: Subject, names: set[str]) -> list[str]:
-    """`name VALUE of other, not VALUE of one` for each of the settings that both name and that differ."""
-    shared = sorted(names & one.settings.keys() & other.settings.keys())
-    differing = [name for name in shared if one.settings[name] != other.settings[name]]
-    return [f"{name} {_shown(other.settings[name])}, not {_shown(one.settings[name])}" for name in differing]
+def _run_folder(ckpt: Path) -> Path:
+    return ckpt.parent.parent
 
 
-def _shown(value: Any) -> str:
-    return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
-
-
-def _config(ckpt: Path) -> Path:
-    return ckpt.parent.parent / "config.yaml"
-
-
-def _run_settings(ckpt: Path) -> dict[str, Any]:
-    """config.yaml of the run that wrote a checkpoint; empty without one."""
-    path = _config(ckpt)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"{path}: cannot be read as the settings of a run; restore it, or move it away") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _seed(ckpt: Path, run: Mapping[str, Any], place: int) -> int:
-    seed = run.get("seed", place)
-    if not isinstance(seed, int):
-        raise UserError(f"{_config(ckpt)}: seed {seed} is no whole number; restore it, or move it away")
-    return seed
-
-
-def _steps(ckpt: Path) -> int | None:
+def _read_steps(ckpt: Path) -> int | None:
     """How many steps the run behind a checkpoint was trained: a best checkpoint may be an early one."""
     try:
-        with open(ckpt.parent.parent / "validation.csv", newline="", encoding="utf-8") as file:
+        with open(_run_folder(ckpt) / "validation.csv", newline="", encoding="utf-8") as file:
             return max(int(float(row["step"])) for row in csv.DictReader(file))
     except (OSError, KeyError, TypeError, ValueError, OverflowError):
         step = checkpoints.read(ckpt).get("global_step")
