@@ -25,11 +25,11 @@ from typing import Any
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_text
 from sgmse.common.machine import Parser, cores
-from sgmse.enhancement.settings import SCALES, cells
+from sgmse.enhancement.old.settings import SCALES, cells
+from sgmse.enhancement.old.test_set import Files, find_files
 from sgmse.enhancement.sweep_groups import grouped
 from sgmse.enhancement.sweep_run import Sweep
 from sgmse.enhancement.sweep_scoring import scorer
-from sgmse.enhancement.test_set import Files, find_files
 from sgmse.evaluation import sweep_plots as plots
 from sgmse.evaluation import sweep_table as table
 from sgmse.evaluation.kept import Kept

@@ -37,7 +37,7 @@ from sgmse.common.machine import cores, device
 from sgmse.diagnostics import subjects, verdict
 from sgmse.diagnostics.subjects import Subject
 from sgmse.diagnostics.use import USE, Use, describe_refused, facts, select_scores
-from sgmse.enhancement.protocols import SetReferences, open_set
+from sgmse.enhancement.old.protocols import SetReferences, open_set
 from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation.kept import Kept
 from sgmse.settings.cli import positional, read_command_line

@@ -7,7 +7,7 @@ from tiny import tiny
 
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.engine import MAX_PADDING, Row, buckets, enhance_rows
+from sgmse.enhancement.old.engine import MAX_PADDING, Row, buckets, enhance_rows
 
 SDE = SamplerSettings(sampler="bridge_sde", N=2)
 

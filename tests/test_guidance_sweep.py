@@ -16,11 +16,11 @@ from scripts import guidance_sweep
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.engine import Row, enhance_rows
-from sgmse.enhancement.settings import Cell, cells, parse_interval
+from sgmse.enhancement.old.engine import Row, enhance_rows
+from sgmse.enhancement.old.settings import Cell, cells, parse_interval
+from sgmse.enhancement.old.test_set import find_files
 from sgmse.enhancement.sweep_groups import enhance, grouped
 from sgmse.enhancement.sweep_run import Sweep
-from sgmse.enhancement.test_set import find_files
 from sgmse.evaluation import sweep_table as table
 from sgmse.evaluation.kept import COLUMNS, Kept
 from sgmse.evaluation.sweep_plots import front

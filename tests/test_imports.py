@@ -19,8 +19,8 @@ FLOORS = [
     {"settings"},
     {"model"},
     {"evaluation"},
-    {"training", "doctor"},
     {"enhancement"},
+    {"training", "doctor"},
     {"diagnostics", "experiments"},
     {"commands"},
 ]

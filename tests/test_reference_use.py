@@ -20,7 +20,7 @@ from sgmse.diagnostics import differences, subjects
 from sgmse.diagnostics.use import COLUMNS, Use, select_scores
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
-from sgmse.enhancement.protocols import PROTOCOLS, at_level, open_set, shuffled
+from sgmse.enhancement.old.protocols import PROTOCOLS, at_level, open_set, shuffled
 from sgmse.evaluation import metrics
 from sgmse.model.enhancer import Enhancer
 

@@ -12,7 +12,7 @@ from small_corpora import save
 from sgmse.commands import enhance as enhancement
 from sgmse.common.errors import UserError
 from sgmse.enhancement.ledger import Ledger
-from sgmse.enhancement.test_set import Job, Shard, parse_shard
+from sgmse.enhancement.old.test_set import Job, Shard, parse_shard
 
 pytest_plugins = ("enhancing",)
 SETTINGS = {"seed": 0, "checkpoint": "a.ckpt"}

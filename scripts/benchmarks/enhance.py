@@ -19,9 +19,9 @@ from sgmse.data import audio
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings, sampler_name
 from sgmse.enhancement.acceleration import Precision, autocast, compile_network
-from sgmse.enhancement.settings import Cell, parse_sampler
-from sgmse.enhancement.test_set import Files, find_files
-from sgmse.enhancement.test_set import Job as FileJob
+from sgmse.enhancement.old.settings import Cell, parse_sampler
+from sgmse.enhancement.old.test_set import Files, find_files
+from sgmse.enhancement.old.test_set import Job as FileJob
 from sgmse.evaluation import metrics
 from sgmse.evaluation import scores as evaluation
 from sgmse.model.enhancer import Enhanced, Enhancer

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from sgmse.enhancement.protocols import PROTOCOLS, SHIFT_DB
+from sgmse.enhancement.old.protocols import PROTOCOLS, SHIFT_DB
 from sgmse.evaluation.statistics import Difference, hierarchical, paired
 from sgmse.evaluation.sweep_table import aligned
 

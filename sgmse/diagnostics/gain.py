@@ -10,11 +10,11 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.diagnostics.items import open_references
-from sgmse.enhancement.settings import cells
+from sgmse.enhancement.old.settings import cells
+from sgmse.enhancement.old.test_set import find_files
 from sgmse.enhancement.sweep_groups import grouped
 from sgmse.enhancement.sweep_run import Sweep
 from sgmse.enhancement.sweep_scoring import scorer
-from sgmse.enhancement.test_set import find_files
 from sgmse.evaluation.kept import Kept
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig

@@ -20,7 +20,7 @@ from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.protocols import SetReferences, open_set
+from sgmse.enhancement.old.protocols import SetReferences, open_set
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
 

@@ -20,8 +20,8 @@ from sgmse.diagnostics.differences import BASELINE, NOISY
 from sgmse.diagnostics.items import manifest_rows
 from sgmse.diagnostics.subjects import Subject
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.protocols import Protocol, SetReferences
-from sgmse.enhancement.settings import Cell
+from sgmse.enhancement.old.protocols import Protocol, SetReferences
+from sgmse.enhancement.old.settings import Cell
 from sgmse.enhancement.sweep_groups import Group, at_metric_rate, encode_references, enhance, grouped
 from sgmse.enhancement.sweep_scoring import Score
 from sgmse.evaluation.kept import SCORES, Kept, Table

@@ -12,6 +12,7 @@ import yaml
 
 from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError
+from sgmse.common.machine import device as find_device
 from sgmse.data import audio
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
 from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
@@ -20,14 +21,14 @@ from sgmse.enhancement import guided as guidance_run
 from sgmse.enhancement.acceleration import autocast, compile_network
 from sgmse.enhancement.guided import RunGuidance
 from sgmse.enhancement.ledger import Ledger
+from sgmse.enhancement.old.test_set import Job, Plan, check_asked, check_inputs, make_plan, parse_shard
 from sgmse.enhancement.recordings import Work
 from sgmse.enhancement.runner import Runner
-from sgmse.enhancement.test_set import Job, Plan, check_asked, check_inputs, make_plan, parse_shard
+from sgmse.model.checkpoints import newest_checkpoint
 from sgmse.model.chunking import Chunks
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_guidance, check_sampler
 from sgmse.settings.config import DataConfig, EnhanceConfig
-from sgmse.training import run as runs
 
 _RECORDED = ("batch_size", "chunk_s", "overlap_s", "channels", "keep_highband", "num_samples", "precision", "compile")
 
@@ -45,8 +46,8 @@ def enhance_folder(
     shard = parse_shard(config.shard)
     if piped and shard is not None:
         raise UserError("--shard shares out the files of a folder, and a pipe is one file; leave it out")
-    device = torch.device(runs.device(config.device))
-    path = Path(config.ckpt) if config.ckpt else runs.newest_checkpoint(Path("logs"))
+    device = torch.device(find_device(config.device))
+    path = Path(config.ckpt) if config.ckpt else newest_checkpoint(Path("logs"))
     model = Enhancer.from_checkpoint(path, device.type, config.encoder_checkpoint)
     if config.compile:
         compile_network(model)

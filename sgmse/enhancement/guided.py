@@ -16,8 +16,8 @@ from sgmse.common.files import save_figure
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
 from sgmse.diffusion.noise import seed_of
-from sgmse.enhancement.lookup import Protocol
-from sgmse.enhancement.test_set import Job
+from sgmse.enhancement.old.lookup import Protocol
+from sgmse.enhancement.old.test_set import Job
 from sgmse.model.enhancer import Enhancer
 
 PICTURE = "adaptive_guidance.png"

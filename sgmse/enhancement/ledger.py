@@ -10,7 +10,7 @@ from typing import Any
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_json
-from sgmse.enhancement.test_set import Job, Shard
+from sgmse.enhancement.old.test_set import Job, Shard
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
 # paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing

@@ -13,8 +13,8 @@ from sgmse.data import audio, streams
 from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.disagreement import Disagreement
+from sgmse.enhancement.old.test_set import Job
 from sgmse.enhancement.recordings import HEAD_S, Done, Reference, Work, kept_subtype, mean_of, recorded, unrelated
-from sgmse.enhancement.test_set import Job
 from sgmse.model.chunking import Span, cut_parts, join_parts
 from sgmse.model.enhancer import Enhanced
 

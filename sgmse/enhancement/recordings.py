@@ -17,8 +17,8 @@ from sgmse.data.references.estimated import estimated
 from sgmse.diffusion.noise import seed_of
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.guided import RunGuidance
-from sgmse.enhancement.lookup import Protocol
-from sgmse.enhancement.test_set import Job
+from sgmse.enhancement.old.lookup import Protocol
+from sgmse.enhancement.old.test_set import Job
 from sgmse.model.chunking import Chunks
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig

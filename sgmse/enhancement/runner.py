@@ -17,12 +17,12 @@ from sgmse.data import audio
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement import disagreement
 from sgmse.enhancement.disagreement import Disagreement
-from sgmse.enhancement.engine import Row, RowResult, buckets, enhance_rows
 from sgmse.enhancement.guided import PICTURE
 from sgmse.enhancement.ledger import Ledger
 from sgmse.enhancement.long_recordings import enhance_long
+from sgmse.enhancement.old.engine import Row, RowResult, buckets, enhance_rows
+from sgmse.enhancement.old.test_set import Job
 from sgmse.enhancement.recordings import Done, Reference, Work, mean_of, recorded, unrelated, write_whole
-from sgmse.enhancement.test_set import Job
 
 Result = tuple[Job, Done]
 

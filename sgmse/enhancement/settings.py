@@ -1,51 +1,58 @@
-"""The cells of a sweep: sampler × steps × guidance scale × guidance interval."""
+"""`Setting`: how a set is enhanced; and the settings of a sweep: sampler × steps × guidance scale × interval."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 from sgmse.common.errors import UserError
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, Schedule, sampler_name
+from sgmse.enhancement.protocols import Protocol
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 Interval = tuple[float, float]
-Key = tuple[str, int, float, str]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One setting. interval: diffusion times between which guidance acts; None: everywhere."""
+class Setting:
+    """What determines, with a checkpoint and a file, what comes out.
+
+    Args:
+        sampler: with its steps.
+        guidance: how hard the reference is followed, and when.
+        protocol: where references come from.
+        seed: drives sampling, and making references.
+        t_eps: smallest diffusion time; None: as trained.
+    """
 
     sampler: SamplerSettings
-    guidance_scale: float
-    interval: Interval | None = None
+    guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+    protocol: Protocol = "disjoint"
+    seed: int = 0
+    t_eps: float | None = None
 
     @property
-    def sampler_label(self) -> str:
-        """The sampler as --samplers takes it."""
-        schedule = self.sampler.schedule
-        return self.sampler.sampler + ("" if schedule == "uniform" else f":{schedule}")
+    def key(self) -> str:
+        """A text that tells settings apart, for tables of results."""
+        return json.dumps(asdict(self), sort_keys=True)
 
-    @property
-    def interval_label(self) -> str:
-        """The interval as --intervals takes it."""
-        return "none" if self.interval is None else f"{self.interval[0]:g}:{self.interval[1]:g}"
-
-    @property
-    def guidance(self) -> GuidanceSettings:
-        return GuidanceSettings(guidance_scale=self.guidance_scale, guidance_interval=[*(self.interval or ())])
-
-    @property
-    def key(self) -> Key:
-        """What tells it from the other cells of a sweep: sampler, N, guidance scale, interval."""
-        return self.sampler_label, self.sampler.N, self.guidance_scale, self.interval_label
+    def to_dict(self) -> dict[str, Any]:
+        """The columns of a table that tell the settings of a sweep apart, in the words of its command line."""
+        schedule = "" if self.sampler.schedule == "uniform" else f":{self.sampler.schedule}"
+        interval = ":".join(f"{time:g}" for time in self.guidance.guidance_interval)
+        return {
+            "sampler": f"{self.sampler.sampler}{schedule}",
+            "N": self.sampler.N,
+            "guidance_scale": self.guidance.guidance_scale,
+            "interval": interval or "none",
+        }
 
 
 def parse_interval(text: str) -> Interval | None:
@@ -79,33 +86,39 @@ def parse_sampler(text: str, model: Enhancer) -> SamplerSettings:
     return replace(model.sampler, sampler=name, schedule=chosen)  # type: ignore[arg-type]
 
 
-def cells(
+def sweep_settings(
     model: Enhancer,
     samplers: Sequence[str],
     steps: Sequence[int],
     scales: Sequence[float] | None,
     intervals: Sequence[str],
-) -> list[Cell]:
+    protocol: Protocol = "disjoint",
+    seed: int = 0,
+) -> list[Setting]:
     """Every combination, each once; w = 0 and w = 1 are not guided. `scales` None: those the model allows."""
-    scales = _checked_scales(model, scales)
-    found: dict[Key, Cell] = {}
-    for cell in _combined([parse_sampler(s, model) for s in samplers], steps, scales, intervals):
-        check_sampler(cell.sampler, model.objective.name)
-        found.setdefault(cell.key, cell)
+    scales = _check_scales(model, scales)
+    found: dict[str, Setting] = {}
+    for sampler, guidance in _combine([parse_sampler(s, model) for s in samplers], steps, scales, intervals):
+        check_sampler(sampler, model.objective.name)
+        setting = Setting(sampler, guidance, protocol, seed)
+        found.setdefault(setting.key, setting)
     return list(found.values())
 
 
-def _combined(
+def _combine(
     samplers: Sequence[SamplerSettings], steps: Sequence[int], scales: Sequence[float], intervals: Sequence[str]
-) -> Iterator[Cell]:
+) -> Iterator[tuple[SamplerSettings, GuidanceSettings]]:
     parsed = [parse_interval(text) for text in intervals]
     for sampler, count, scale, interval in product(samplers, steps, scales, parsed):
-        adaptive = "N" not in SAMPLERS[sampler.sampler].settings
-        settings = sampler if adaptive else replace(sampler, N=count)
-        yield Cell(settings, scale, None if scale in (0, 1) else interval)
+        chooses_steps = "N" not in SAMPLERS[sampler.sampler].settings
+        guided_between = [] if scale in (0, 1) else [*(interval or ())]
+        yield (
+            sampler if chooses_steps else replace(sampler, N=count),
+            GuidanceSettings(guidance_scale=float(scale), guidance_interval=guided_between),
+        )
 
 
-def _checked_scales(model: Enhancer, scales: Sequence[float] | None) -> Sequence[float]:
+def _check_scales(model: Enhancer, scales: Sequence[float] | None) -> Sequence[float]:
     guidable = model.encoder is not None and model.cond_drop_prob > 0
     if scales is None:
         return SCALES if guidable else (1.0,)

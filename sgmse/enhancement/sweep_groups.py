@@ -15,8 +15,8 @@ from sgmse.data import audio
 from sgmse.diffusion.guidance import EncodedReference
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.acceleration import Precision, autocast
-from sgmse.enhancement.settings import Cell
-from sgmse.enhancement.test_set import Files
+from sgmse.enhancement.old.settings import Cell
+from sgmse.enhancement.old.test_set import Files
 from sgmse.evaluation import metrics
 from sgmse.model.enhancer import Enhanced, Enhancer
 

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from sgmse.enhancement.acceleration import Precision
-from sgmse.enhancement.settings import Cell, Key
+from sgmse.enhancement.old.settings import Cell, Key
 from sgmse.enhancement.sweep_groups import Group, at_metric_rate, enhance
 from sgmse.enhancement.sweep_scoring import Score
 from sgmse.evaluation.kept import KEY, Kept

@@ -1,156 +1,188 @@
-"""What an enhancement is asked to do: which files, with which references, to where. All of it is checked first."""
+"""A test set: its noisy files, their clean partners, what the manifest says of them, and references by protocol."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora, streams
-from sgmse.enhancement.lookup import Lookup, Protocol, look_up
+from sgmse.data import audio
+from sgmse.data.references import NO_REFERENCE, leak
+from sgmse.data.references.estimated import estimated
+from sgmse.data.references.leak import Leak
+from sgmse.diffusion.noise import seed_of
+from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
 from sgmse.evaluation import scores as evaluation
-from sgmse.model.enhancer import Enhancer
-from sgmse.settings.config import EnhanceConfig
+
+# the other protocols hold samples of the disjoint reference or are made from the noisy file
+_WITH_LEAK = ("disjoint", "same_class", "other_take", "mismatched", "oracle")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One file: where it is, where its noise reference is (None: in no file), where its result goes."""
+class Item:
+    """One noisy file.
 
-    noisy: Path
-    reference: Path | None
-    output: Path
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The share number `index`, from 1, of `count` shares of the files."""
-
-    index: int
-    count: int
-
-    def of(self, jobs: Sequence[Job]) -> list[Job]:
-        """Every count-th file, so that shares are of similar size and no file is in two."""
-        return list(jobs[self.index - 1 :: self.count])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """noisy_dir: where the noisy files are. reference_dir: where references are looked up, if in a folder."""
-
-    noisy_dir: Path
-    reference_dir: Path | None
-    protocol: Protocol
-    jobs: list[Job]
-
-
-def check_asked(config: EnhanceConfig) -> None:
-    """Raise `UserError` for flags that contradict each other."""
-    sources = {name: getattr(config, name) for name in ("reference", "noise_ref", "noise_ref_dir", "oracle_noise")}
-    given = [f"--{name}" for name, value in sources.items() if value]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} each choose the reference; give one of them")
-    if config.oracle_noise and config.clean_dir is None:
-        raise UserError("--oracle_noise needs the clean files; give --clean_dir")
-    if config.clean_dir is not None and not config.oracle_noise:
-        raise UserError("--clean_dir serves --oracle_noise only; leave it out or add --oracle_noise")
-    if 0 < config.chunk_s <= config.overlap_s:
-        raise UserError(
-            f"--overlap_s {config.overlap_s:g} must be less than --chunk_s {config.chunk_s:g}, of which it is a part; "
-            "change one"
-        )
-
-
-def parse_shard(text: str | None) -> Shard | None:
-    """The share that `--shard K/N` means. Raises `UserError` for anything else."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(f"--shard {text}: is no share of the files; write K/N with K from 1 to N, e.g. 1/4")
-    return Shard(int(found[1]), int(found[2]))
-
-
-def make_plan(config: EnhanceConfig, out_dir: Path, conditioned: bool) -> Plan:
-    """The files of `config.test_dir` with their references; none for a model that is not `conditioned`."""
-    folder = Path(config.test_dir) if config.test_dir else corpora.embedded_dir() / "test"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; check --test_dir")
-    noisy_dir = folder / "noisy" if (folder / "noisy").is_dir() else folder
-    files = audio.find(noisy_dir, "noisy speech")
-    names = [path.relative_to(noisy_dir) for path in files]
-    found = look_up(config, noisy_dir, names) if conditioned else Lookup("none", None, [None] * len(files))
-    jobs = [Job(f, r, out_dir / name) for f, r, name in zip(files, found.files, names, strict=True)]
-    if folder.resolve() == out_dir.resolve():
-        raise UserError(f"{out_dir}: is --test_dir, whose files are the input; choose another --enhanced_dir")
-    plan = Plan(noisy_dir, found.folder, found.protocol, jobs)
-    _check_outputs(plan)
-    return plan
-
-
-def _check_outputs(plan: Plan) -> None:
-    """Raise `UserError` where a result would fall among the inputs, now or at the next run."""
-    inputs = {path.resolve() for job in plan.jobs for path in (job.noisy, job.reference) if path is not None}
-    folders = [folder.resolve() for folder in (plan.noisy_dir, plan.reference_dir) if folder is not None]
-    for job in plan.jobs:
-        output = job.output.resolve()
-        if output in inputs or any(output.is_relative_to(folder) for folder in folders):
-            raise UserError(f"{job.output}: would fall among the input files; choose another --enhanced_dir")
-
-
-def check_inputs(jobs: list[Job], protocol: Protocol, n_fft: int, rate: int) -> None:
-    """Read every file once, before any is enhanced: each must be whole and long enough."""
-    for job in jobs:
-        noisy = audio.info(job.noisy)
-        if noisy.num_frames * rate // noisy.sample_rate <= n_fft // 2:
-            raise UserError(f"{job.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
-        streams.check(job.noisy)
-        if protocol == "own_noise" and job.reference is not None:
-            _check_clean(audio.info(job.reference), noisy)
-    for path in sorted({job.reference for job in jobs if job.reference is not None}):
-        info = audio.info(path)
-        if info.num_frames * rate // info.sample_rate < n_fft:
-            raise UserError(f"{path}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); use a longer recording")
-        if streams.check(path) == 0 and protocol == "file":
-            raise UserError(f"{path}: is silent, so it tells nothing of the noise; use another --noise_ref")
-
-
-def _check_clean(clean: audio.AudioInfo, noisy: audio.AudioInfo) -> None:
-    if (clean.num_frames, clean.sample_rate) != (noisy.num_frames, noisy.sample_rate):
-        raise UserError(
-            f"{clean.path}: holds {clean.num_frames} samples at {clean.sample_rate} Hz, its noisy file "
-            f"{noisy.num_frames} at {noisy.sample_rate} Hz; a pair must agree, so check --clean_dir"
-        )
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files to enhance, their names below noisy/, and the clean file of each. protocol: where references come from."""
-
-    jobs: list[Job]
-    names: list[str]
-    clean: list[Path]
-    protocol: Protocol
-
-
-def find_files(config: EnhanceConfig, out_dir: Path, model: Enhancer, max_files: int | None) -> Files:
-    """The files of SET/noisy with the references that `config` asks for and the partners in SET/clean, all checked.
-
-    `max_files` are spread evenly over the set.
+    Args:
+        name: its path below the folder of the noisy files, with its suffix; results have the same.
+        clean: its clean partner, where the set has one.
+        row: what the manifest says of it; empty where there is none.
     """
-    folder = Path(str(config.test_dir))
-    if not (folder / "noisy").is_dir() or not (folder / "clean").is_dir():
-        raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set with --test_dir")
-    plan = make_plan(config, out_dir, conditioned=model.encoder is not None)
-    partners = evaluation.match(folder / "clean", plan.noisy_dir, "noisy speech")
-    clean_of = {noisy: audio.by_name(folder / "clean", "clean speech")[key] for key, noisy in partners.items()}
-    count = len(plan.jobs) if max_files is None else min(max_files, len(plan.jobs))
-    places = np.unique(np.linspace(0, len(plan.jobs) - 1, count).round().astype(int))
-    chosen = [plan.jobs[place] for place in places]
-    check_inputs(chosen, plan.protocol, model.settings["n_fft"], model.settings["sample_rate"])
-    names = [job.noisy.relative_to(plan.noisy_dir).as_posix() for job in chosen]
-    return Files(chosen, names, [clean_of[job.noisy] for job in chosen], plan.protocol)
+
+    name: str
+    noisy: Path
+    clean: Path | None = None
+    row: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """kind and source of its noise and snr_db, by the manifest; a file of unknown source is its own."""
+        try:
+            snr_db = float(self.row.get("snr_db") or "nan")
+        except ValueError:
+            snr_db = math.inf
+        if math.isinf(snr_db):
+            raise UserError(f"manifest.csv: snr_db of {self.name} is {self.row['snr_db']}, no number; correct it")
+        source = self.row.get("source") or self.row.get("noise") or self.name
+        return {"kind": self.row.get("kind") or "", "source": source, "snr_db": snr_db}
+
+
+class Reference(NamedTuple):
+    """waveform [M] at the model's rate, None: the null. source: its file, or how it was made."""
+
+    waveform: np.ndarray | None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Files to enhance, with the references of one protocol or of several. `lookup.open_test_set` makes it.
+
+    Args:
+        folder: of the noisy files. items: those that are to be enhanced.
+        protocol: the one that was asked for, or the set's usual one.
+        reference_dir: where its references are, if in a folder.
+        paths: for the protocols that take references from files, that of each item; None: it has none.
+            For `own_noise` they are the clean files.
+        levelled: protocols whose references are borrowed from other items, and brought to the level of the own ones.
+        refused: why protocols that were tried cannot run.
+    """
+
+    __test__ = False  # no test, for pytest
+
+    folder: Path
+    items: list[Item]
+    protocol: Protocol
+    reference_dir: Path | None
+    paths: dict[str, dict[str, Path | None]]
+    levelled: frozenset[str] = frozenset()
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def runnable(self) -> list[Protocol]:
+        """The protocols that were tried and can run, in the order of `PROTOCOLS`."""
+        tried = self.paths.keys() | {self.protocol, "estimated", "none"}
+        tried |= {*CHANGED} if "disjoint" in self.paths else set()
+        tried |= {"oracle"} if all(item.clean is not None for item in self.items) else set()
+        return [protocol for protocol in PROTOCOLS if protocol in tried and protocol not in self.refused]
+
+    def path(self, item: Item, protocol: str) -> Path | None:
+        """The file that the reference is, or is made from together with the noisy file."""
+        return self.paths.get("disjoint" if protocol in CHANGED else protocol, {}).get(item.name)
+
+    def reference(
+        self, item: Item, protocol: Protocol, rate: int, seed: int = 0, mono: np.ndarray | None = None
+    ) -> Reference:
+        """The reference of an item under every protocol but `self`, which takes a network.
+
+        Args:
+            item: one of `items`.
+            protocol: one of `runnable`.
+            rate: that of the model.
+            seed: drives estimating, cutting and shuffling.
+            mono: the average of the file's channels [N] at that rate, or its head, where it has been read.
+        """
+        if protocol == "none":
+            return Reference(None)
+        if protocol == "estimated":
+            noisy = audio.read(item.noisy, rate) if mono is None else mono
+            estimate = estimated(noisy, rate, seed_of(f"{seed} {item.name}"))
+            return Reference(estimate.reference if len(estimate.reference) else None, estimate.way)
+        path = self.path(item, protocol)
+        source = None if path is None else str(path.resolve())
+        if protocol == "own_noise" and path is not None:
+            return Reference(_own_noise(item, path, rate, mono), source)
+        rng = np.random.default_rng(seed_of(f"{seed} {item.name} {protocol}"))
+        if protocol == "oracle" and "oracle" not in self.paths:
+            return Reference(cut_oracle(self.noise(item, rate), len(self._disjoint(item, rate)), rate, rng), "cut")
+        if path is None:
+            return Reference(None)
+        waveform = audio.read(path, rate)
+        if protocol in GAINS:
+            waveform = waveform * GAINS[protocol]
+        elif protocol == "shuffled":
+            waveform = shuffle_segments(waveform, rate, rng)
+        elif protocol in self.levelled:
+            waveform = match_level(waveform, self._disjoint(item, rate))
+        return Reference(waveform, source)
+
+    def noise(self, item: Item, rate: int) -> np.ndarray:
+        """noisy − clean [N]."""
+        assert item.clean is not None
+        return audio.read(item.noisy, rate) - audio.read(item.clean, rate)
+
+    def other_item(self, item: Item, protocol: str, seed: int) -> Item:
+        """An item with another reference, drawn by seed and name: its reference is unrelated to `item`."""
+        own = self.path(item, protocol) or item.noisy
+        others = [other for other in self.items if (self.path(other, protocol) or other.noisy) != own]
+        return others[seed_of(f"{seed} {item.name} unrelated") % len(others)]
+
+    def fingerprint(self) -> str:
+        """A hash of the paths, sizes and times of all files of the set that are used."""
+        paths = {path for some in self.paths.values() for path in some.values() if path is not None}
+        paths |= {item.noisy for item in self.items} | {item.clean for item in self.items if item.clean is not None}
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(paths)]
+        return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+
+    def leaks(self, protocol: Protocol, rate: int, seed: int, jobs: int | None) -> dict[str, Leak]:
+        """The leak score of each item's reference by name; none where it holds the samples of the disjoint one."""
+        if protocol not in _WITH_LEAK:
+            return {}
+        tasks = [_LeakTask(self, item, protocol, rate, seed) for item in self.items]
+        found = evaluation.in_processes(_score_leak, tasks, jobs, f"leak scores, {protocol}")
+        return {item.name: one for item, one in zip(self.items, found, strict=True) if one is not None}
+
+    def _disjoint(self, item: Item, rate: int) -> np.ndarray:
+        path = self.path(item, "disjoint")
+        return NO_REFERENCE if path is None else audio.read(path, rate)
+
+
+def _own_noise(item: Item, clean: Path, rate: int, mono: np.ndarray | None) -> np.ndarray:
+    """noisy − clean [N]; of the head alone where `mono` is the head."""
+    noisy = audio.read(item.noisy, rate) if mono is None else mono
+    speech = audio.read(clean, rate, duration_s=len(noisy) / rate)
+    if len(speech) != len(noisy):
+        raise UserError(f"{clean}: is {len(speech)} samples long, its noisy file {len(noisy)}; check it")
+    return noisy - speech
+
+
+class _LeakTask(NamedTuple):
+    """The reference of one item, to be compared with the noise in its mixture in a worker process."""
+
+    test_set: TestSet
+    item: Item
+    protocol: Protocol
+    rate: int
+    seed: int
+
+
+def _score_leak(task: _LeakTask) -> Leak | None:
+    reference = task.test_set.reference(task.item, task.protocol, task.rate, task.seed).waveform
+    if reference is None:
+        return None
+    return leak.score(reference, task.test_set.noise(task.item, task.rate), task.rate)

@@ -16,6 +16,8 @@ from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders.weights import identity
 from sgmse.settings.config import ModelConfig
 
+_BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -166,3 +168,12 @@ class _DataOnlyPickle:
     @staticmethod
     def load(file: Any, **kwargs: Any) -> Any:
         return _DataOnlyUnpickler(file, **kwargs).load()
+
+
+def newest_checkpoint(log_dir: Path) -> Path:
+    """The checkpoint of the newest run: best PESQ first, else the last. Raises `UserError` when there is none."""
+    found = [path for name in _BEST for path in log_dir.glob(f"*/checkpoints/{name}")]
+    if not found:
+        raise UserError(f"{log_dir}/: holds no checkpoint; train first (`python train.py`) or give --ckpt")
+    newest = max(found, key=lambda path: (path.parent.parent.name, -_BEST.index(path.name)))
+    return newest

@@ -33,7 +33,6 @@ from sgmse.training.saving import MissedValidation, RunFiles, WholeCheckpoints
 from sgmse.training.validation import EnhancementValidation
 
 MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
-BEST = ("best_pesq.ckpt", "last.ckpt")  # which checkpoint of a run is used, in this order
 _FOLDER = "SGMSE_RUN_FOLDER"  # tells the processes of the other devices, which Lightning starts, where the run lives
 
 
@@ -177,15 +176,6 @@ def make_trainer(
 def last_good_checkpoint(trainer: pl.Trainer) -> Path | None:
     """After a divergence: `last.ckpt`, set back where it was written since; None where there is none."""
     return next(callback for callback in trainer.callbacks if isinstance(callback, RunFiles)).set_back()  # type: ignore[attr-defined]
-
-
-def newest_checkpoint(log_dir: Path) -> Path:
-    """The checkpoint of the newest run: best PESQ first, else the last. Raises `UserError` when there is none."""
-    found = [path for name in BEST for path in log_dir.glob(f"*/checkpoints/{name}")]
-    if not found:
-        raise UserError(f"{log_dir}/: holds no checkpoint; train first (`python train.py`) or give --ckpt")
-    newest = max(found, key=lambda path: (path.parent.parent.name, -BEST.index(path.name)))
-    return newest
 
 
 def _commit() -> str:

@@ -1,0 +1,163 @@
+"""`Results`: one table of what was done and how it scored, in an SQLite file of its folder.
+
+A row belongs to a checkpoint, a setting and a file. Rows are added whole or not at all, and counted only under the
+facts of the file: what all rows share, such as the hash of the test set. Other facts start the table anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sgmse.common.errors import UserError
+from sgmse.common.files import write_csv
+
+NOISY = "noisy"  # the setting of unprocessed files; their checkpoint is ""
+_TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS results (
+    checkpoint TEXT, setting TEXT, file TEXT, time REAL, fields TEXT, PRIMARY KEY (checkpoint, setting, file)
+);
+"""
+
+
+class Results:
+    """The table of a folder.
+
+    Several processes that fill one folder (shards) write a file each, since network disks do not lock, and read all of
+    them. Who writes without a shard takes in what shards left.
+
+    Args:
+        folder: is made.
+        facts: what all rows share. Rows found under other facts are removed.
+        shard: "K-of-N", the process's own part of the files.
+        may_differ: names of facts that do not count, such as paths.
+
+    Attributes:
+        changed: the facts that differ from those of the rows that were removed; empty where none were.
+
+    Raises:
+        UserError: the folder cannot be written, or a table in it is damaged.
+    """
+
+    def __init__(
+        self, folder: Path, facts: Mapping[str, Any], shard: str | None = None, may_differ: Sequence[str] = ()
+    ) -> None:
+        self.folder, self.facts = folder, json.loads(json.dumps(dict(facts)))
+        self.shard, self._may_differ = shard, frozenset(may_differ)
+        self.path = folder / ("results.sqlite" if shard is None else f"results.{shard}.sqlite")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+        stored = {path: found for path in _paths(self.folder) if (found := _read_facts(path)) is not None}
+        differing = {path: changed for path, found in stored.items() if (changed := self._differing(found))}
+        self.changed = sorted({name for names in differing.values() for name in names})
+        for path in differing:
+            path.unlink()
+        with _transaction(self.path) as table:
+            table.executescript(_TABLES)
+            table.execute("DELETE FROM facts")
+            rows = [(name, json.dumps(value)) for name, value in self.facts.items()]
+            table.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+        if shard is None:
+            self._take_in_shards()
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows, all of them or none. Each has checkpoint, setting, file and any plain values.
+
+        A row of the same checkpoint, setting and file is replaced.
+        """
+        now = time.time()
+        values = [(row["checkpoint"], row["setting"], row["file"], now, json.dumps(dict(row))) for row in rows]
+        with _transaction(self.path) as table:
+            table.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", values)
+
+    def has(self, checkpoint: str, setting: str, file: str) -> bool:
+        """Whether there is a row of this file."""
+        return file in self.files(checkpoint, setting)
+
+    def files(self, checkpoint: str, setting: str) -> set[str]:
+        """The files that have a row under a checkpoint (its hash) and a setting (`Setting.key`)."""
+        query = "SELECT file FROM results WHERE checkpoint = ? AND setting = ?"
+        return {file for path in _paths(self.folder) for (file,) in _query(path, query, (checkpoint, setting))}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows in the order they were added; of those of one file the last."""
+        return read_rows(self.folder)
+
+    def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """All rows as a table; `columns`: these, in this order."""
+        frame = pd.DataFrame(self.rows())
+        return frame if columns is None else frame.reindex(columns=list(columns))
+
+    def write_csv(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        """Export the table as CSV."""
+        write_csv(self.frame(columns), path)
+
+    def _take_in_shards(self) -> None:
+        """Bring the rows of all shards into the own file."""
+        for path in [path for path in _paths(self.folder) if path != self.path]:
+            with _transaction(self.path) as table:
+                rows = _query(path, "SELECT * FROM results ORDER BY rowid")
+                table.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
+            path.unlink()
+
+    def _differing(self, stored: Mapping[str, Any]) -> list[str]:
+        names = (self.facts.keys() | stored.keys()) - self._may_differ
+        return sorted(name for name in names if self.facts.get(name) != stored.get(name))
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows of the tables in a folder, whatever their facts, in the order they were added."""
+    found: dict[tuple[str, str, str], tuple[float, str]] = {}
+    for path in _paths(folder):
+        for checkpoint, setting, file, added, fields in _query(path, "SELECT * FROM results ORDER BY rowid"):
+            key = (checkpoint, setting, file)
+            if key not in found or found[key][0] < added:
+                found[key] = (added, fields)
+    ordered = sorted(found.values(), key=lambda entry: entry[0])  # stable: rows of one call keep their order
+    return [json.loads(fields) for _, fields in ordered]
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("results*.sqlite"))
+
+
+def _query(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    with _transaction(path) as table:
+        rows: list[tuple[Any, ...]] = table.execute(query, values).fetchall()
+    return rows
+
+
+def _read_facts(path: Path) -> dict[str, Any] | None:
+    """What all rows of a table share; None where its making was cut off."""
+    with _transaction(path) as table:
+        if not table.execute("SELECT name FROM sqlite_master WHERE name = 'facts'").fetchone():
+            return None
+        found = {name: json.loads(value) for name, value in table.execute("SELECT name, value FROM facts")}
+    return found or None
+
+
+@contextmanager
+def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
+    """What is changed in the block is kept as a whole, or not at all."""
+    table = None
+    try:
+        table = sqlite3.connect(path, timeout=60)
+        with table:
+            yield table
+    except sqlite3.OperationalError as error:
+        raise UserError(f"{path}: cannot be read or written ({error}); check the folder and the disk") from None
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise UserError(f"{path}: is damaged ({error}); remove it, and its results are made again") from None
+    finally:
+        if table is not None:
+            table.close()

@@ -1,0 +1,140 @@
+"""The engine: batches change nothing, noise is a function of seed and path, results are kept row by row."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from short_set import short_set
+from tiny import tiny
+
+from sgmse.common.errors import UserError
+from sgmse.data import audio
+from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
+from sgmse.enhancement.lookup import open_all_protocols, open_test_set
+from sgmse.enhancement.settings import Setting
+from sgmse.enhancement.signals import Signal, enhance_signals, group_by_frames, noise_key
+from sgmse.evaluation import metrics
+from sgmse.evaluation.results import NOISY, Results
+
+MODEL = tiny().eval()
+STEPS = SamplerSettings(sampler="bridge_sde", N=2)
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return short_set(tmp_path_factory.mktemp("sets") / "set", 4, 1.0)
+
+
+def score(clean, estimates):
+    return [metrics.score(c, e, metrics.SAMPLE_RATE) for c, e in zip(clean, estimates, strict=True)]
+
+
+def test_files_of_equally_many_frames_share_a_call_and_no_other_files_do():
+    multiple = MODEL.backbone.frame_multiple * MODEL.transform.hop_length
+    lengths = [10 * multiple, 3 * multiple, 10 * multiple + 5, 10 * multiple]
+    assert group_by_frames(MODEL, lengths, None, 8) == [[1], [0, 2, 3]]
+    assert group_by_frames(MODEL, lengths, None, 2) == [[1], [0, 2], [3]]
+    assert group_by_frames(MODEL, lengths, [1, 5, 1, 1], 3) == [[1], [0, 2, 3]], "many rows: a group of its own"
+
+
+@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 3.0}, {"guidance_scale": 3.0, "guidance": "icg"}])
+def test_a_file_in_a_batch_is_enhanced_as_alone(folder, guidance):
+    test_set = open_test_set(folder)
+    setting = Setting(STEPS, GuidanceSettings(**guidance))
+    together, alone = (
+        {e.item.name: e for e in Engine(MODEL, batch_size=size).enhance(test_set, setting)} for size in (4, 1)
+    )
+    assert together.keys() == {item.name for item in test_set.items}
+    for name, enhanced in together.items():
+        np.testing.assert_allclose(enhanced.waveform, alone[name].waveform, atol=1e-4)
+        assert (enhanced.nfe, enhanced.passes) == (2, 4 if guidance else 2)
+
+
+def test_waveforms_in_memory_are_enhanced_as_files_are(folder):
+    test_set = open_test_set(folder)
+    signals = [
+        Signal(
+            torch.from_numpy(audio.read(item.noisy, RATE)),
+            torch.from_numpy(test_set.reference(item, "disjoint", RATE).waveform),
+            noise_key(0, item.name),
+        )
+        for item in test_set.items
+    ]
+    files = {e.item.name: e.waveform[0] for e in Engine(MODEL).enhance(test_set, Setting(STEPS))}
+    for item, found in zip(test_set.items, enhance_signals(MODEL, signals, Setting(STEPS), 8), strict=True):
+        np.testing.assert_array_equal(found.waveform.numpy(), files[item.name])
+
+
+def test_equal_names_in_different_folders_draw_noise_of_their_own(folder, tmp_path):
+    source = audio.find(folder / "noisy")[0]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(source, tmp_path / name / "same.wav")
+    first, second = Engine(MODEL).enhance(open_test_set(tmp_path, "none"), Setting(STEPS, protocol="none"))
+    assert (first.item.name, second.item.name) == ("a/same.wav", "b/same.wav")
+    assert not np.array_equal(first.waveform, second.waveform)
+
+
+def test_results_hold_a_row_per_file_and_are_not_made_again(folder, tmp_path):
+    test_set, calls = open_test_set(folder, is_scored=True), []
+
+    def counted(clean, estimates):
+        calls.append(len(clean))
+        return score(clean, estimates)
+
+    settings = [Setting(STEPS, GuidanceSettings(guidance_scale=w)) for w in (1.0, 3.0)]
+    for wanted in (settings[:1], settings):
+        results = Results(tmp_path, {"test_set": test_set.fingerprint()})
+        score_noisy(test_set, results, counted)
+        enhance_and_score(Engine(MODEL), test_set, wanted, results, counted, {"seed": 0})
+    assert [count for count in calls if count] == [4, 4, 4], "noisy, w = 1, w = 3"
+    frame = results.frame()
+    assert frame.groupby("setting").size().to_dict() == {NOISY: 4, settings[0].key: 4, settings[1].key: 4}
+    assert set(frame.loc[frame["setting"] != NOISY, "seed"]) == {0}
+    assert Results(tmp_path, {"test_set": "other"}).changed == ["test_set"]
+    assert Results(tmp_path, {"test_set": "other"}).rows() == []
+
+
+def test_rows_appear_together_or_not_at_all(tmp_path):
+    results = Results(tmp_path, {})
+    row = {"checkpoint": "c", "setting": "s", "file": "a.wav", "pesq": 1.5}
+    with pytest.raises(TypeError):
+        results.add([row, {**row, "file": "b.wav", "pesq": object()}])
+    assert results.rows() == []
+    results.add([row, {**row, "file": "b.wav"}])
+    results.add([{**row, "pesq": 2.0}])
+    assert [(r["file"], r["pesq"]) for r in results.rows()] == [("b.wav", 1.5), ("a.wav", 2.0)]
+
+
+def test_shards_fill_tables_of_their_own_which_are_read_as_one(tmp_path):
+    row = {"checkpoint": "c", "setting": "s"}
+    for shard in ("1-of-2", "2-of-2"):
+        Results(tmp_path, {"seed": 0}, shard).add([{**row, "file": f"{shard}.wav"}])
+    assert Results(tmp_path, {"seed": 0}, "1-of-2").files("c", "s") == {"1-of-2.wav", "2-of-2.wav"}
+    assert Results(tmp_path, {"seed": 0}).files("c", "s") == {"1-of-2.wav", "2-of-2.wav"}
+    assert [path.name for path in tmp_path.glob("*.sqlite")] == ["results.sqlite"]
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    Path(tmp_path, "results.sqlite").write_bytes(b"no table" * 200)
+    with pytest.raises(UserError, match=r"results\.sqlite: is damaged"):
+        Results(tmp_path, {})
+
+
+def test_references_follow_the_protocol(folder):
+    test_set = open_all_protocols(folder)
+    item = test_set.items[0]
+    own = test_set.reference(item, "disjoint", RATE).waveform
+    np.testing.assert_allclose(test_set.reference(item, "louder", RATE).waveform, own * 10**0.3, rtol=1e-5)
+    assert test_set.reference(item, "none", RATE).waveform is None
+    shuffled = test_set.reference(item, "shuffled", RATE, seed=1).waveform
+    assert shuffled.std() == pytest.approx(own.std(), rel=0.1)
+    assert not np.array_equal(shuffled, own)
+    assert "mismatched" in test_set.refused, "there is no manifest"
+    assert "mismatched" not in test_set.runnable
+    assert {"oracle", "estimated", "softer"} <= set(test_set.runnable)
