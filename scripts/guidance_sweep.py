@@ -33,6 +33,7 @@ from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation import sweep_plots as plots
 from sgmse.evaluation import sweep_table as table
 from sgmse.evaluation.kept import Kept
+from sgmse.evaluation.scores import find_sources
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 from sgmse.training import run as runs
@@ -54,12 +55,12 @@ def main() -> None:
     with scorer(arguments.jobs) as score:
         groups = grouped(model, files, arguments.batch_size)
         Sweep(model, groups, model.t_eps, arguments.seed, arguments.precision).run(planned, kept, score)
-    report(kept, arguments.out)
+    report(kept, arguments.out, arguments.test_dir)
 
 
-def report(kept: Kept, out_dir: Path) -> None:
+def report(kept: Kept, out_dir: Path, test_dir: Path) -> None:
     """Print the table and write it with its pictures."""
-    lines = table.per_cell(kept.frame)
+    lines = table.per_cell(kept.frame.assign(source=find_sources(test_dir, kept.frame["file"])))
     text = table.markdown(lines)
     print(f"\n{text}")
     write_text(out_dir / "table.md", text)

@@ -25,7 +25,7 @@ from sgmse.common.files import whole_file
 from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
-from sgmse.evaluation import page as report
+from sgmse.evaluation import figures
 from sgmse.model.datamodule import build_datamodule
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
@@ -114,7 +114,7 @@ def training_rows(settings: SheetSettings) -> tuple[list[Row], int]:
 
 def write_sheet(rows: list[Row], rate: int, path: Path) -> None:
     """One picture with a row of spectrograms per item; it appears whole or not at all."""
-    pictures = [drawn(report.side_by_side(row, rate)) for row in rows]
+    pictures = [drawn(figures.side_by_side(row, rate)) for row in rows]
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=_MARGIN) for p in pictures]
     with whole_file(path) as part:

@@ -17,11 +17,12 @@ from experiment_run import GAINS, RATE, SETS, make_run
 from PIL import Image
 
 from sgmse.data import audio
-from sgmse.evaluation import page as report_module
-from sgmse.evaluation.tables import Table, escaped, interval, latex, markdown, number
+from sgmse.evaluation.figures import spectrum_db
+from sgmse.evaluation.tables import Table, escape_latex, latex, markdown, number, score_interval
 from sgmse.experiments import comparisons
 from sgmse.experiments.ledger import write_record
 from sgmse.experiments.page import figures, listening
+from sgmse.experiments.page import write as writer
 from sgmse.experiments.page.run import read
 from sgmse.experiments.page.write import write
 
@@ -56,8 +57,8 @@ def page(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time of a small page; those of the complete run are drawn."""
-    for name in ("forest", "curves", "sweeps"):
-        monkeypatch.setattr(figures, name, lambda *arguments: arguments[-1].touch())
+    for module, name in ((writer, "draw_forest"), (figures, "curves"), (figures, "sweeps")):
+        monkeypatch.setattr(module, name, lambda *arguments: arguments[-1].touch())
 
 
 def items(page: Path) -> dict:
@@ -101,9 +102,9 @@ def test_unprocessed_scores_and_differences_are_those_of_the_table(run_dir, page
     by_file = results.query("`set` == 'esc50'").set_index(["experiment", "file", "seed"])["pesq"]
     assert row["mean"] == pytest.approx((by_file["CFG-01"] - by_file["BASE-00"]).mean())
     text = (page / "tables.md").read_text()
-    assert interval(row["mean"], row["low"], row["high"], 2) in text
+    assert score_interval(row, "pesq", signed=True) in text
     noisy = results.query("system == 'noisy' and `set` == 'esc50'")["pesq"].mean()
-    assert re.search(rf"\| esc50 +\| {noisy:.2f} ", text)
+    assert re.search(rf"\| esc50 +\| {noisy:.3f} ", text)
 
 
 def test_every_table_is_in_markdown_and_latex(page):
@@ -117,11 +118,11 @@ def test_every_table_is_in_markdown_and_latex(page):
 
 
 def test_cells_of_a_table_are_escaped():
-    assert escaped(r"50 % of a_b & {c} \ ~^ −1 Δ") == (
+    assert escape_latex(r"50 % of a_b & {c} \ ~^ −1 Δ") == (
         r"50 \% of a\_b \& \{c\} \textbackslash{} \textasciitilde{}\textasciicircum{} $-$1 $\Delta$"
     )
-    table = Table("t", "Caption", ("a", "b"), (("x|y", "two\nlines"),), "A note")
-    lines = ["| a    | b         |", "| ---- | --------- |", "| x\\|y | two lines |", "", "A note"]
+    table = Table("t", "Caption", ("a", "b"), (("x|y", "two\nlines"),), ["A note"])
+    lines = ["| a    | b         |", "|------|-----------|", "| x\\|y | two lines |", "", "A note"]
     assert markdown(table).splitlines()[2:] == lines
     assert r"x|y & two lines \\" in latex(table)
 
@@ -129,13 +130,6 @@ def test_cells_of_a_table_are_escaped():
 @pytest.mark.parametrize(("value", "text"), [(-0.004, "0.00"), (-0.12, "−0.12"), (float("nan"), "–"), (None, "–")])
 def test_numbers_have_a_true_minus_and_no_negative_zero(value, text):
     assert number(value, 2) == text
-
-
-def test_items_are_spread_over_the_ranking_with_the_best_and_the_worst():
-    gains = pd.Series(np.linspace(-1, 1, 9), index=[f"f{place}" for place in range(9)]).sample(frac=1, random_state=0)
-    gains["none"] = np.nan
-    assert listening.spread(gains, 3) == ["f0", "f4", "f8"]
-    assert listening.spread(gains, 100) == [f"f{place}" for place in range(9)]
 
 
 def test_the_listening_page_has_every_version_of_an_item_with_its_scores(run_dir, page):
@@ -163,7 +157,7 @@ def test_sounds_are_copied_as_they_are(run_dir, page):
 
 def test_a_picture_is_small_and_shows_a_tone_at_its_frequency(tmp_path):
     time = np.arange(4 * RATE) / RATE
-    spectrum = report_module.spectrum_db(np.sin(2 * np.pi * 2000 * time), RATE)
+    spectrum = spectrum_db(np.sin(2 * np.pi * 2000 * time), RATE)
     listening.draw(spectrum, float(spectrum.max()), tmp_path / "tone.png")
     picture = Image.open(tmp_path / "tone.png")
     assert picture.mode == "P"
@@ -172,14 +166,15 @@ def test_a_picture_is_small_and_shows_a_tone_at_its_frequency(tmp_path):
     assert brightness.argmax() == pytest.approx(0.75 * picture.height, abs=1.5)  # 2 of 8 kHz, low frequencies below
 
 
-def test_text_of_a_corpus_cannot_end_the_script_or_become_markup(tmp_path, no_figures):
+@pytest.mark.parametrize("kind", ["</script><b>&", "<!--<script><b>&"])
+def test_text_of_a_corpus_cannot_end_the_script_or_become_markup(tmp_path, no_figures, kind):
     make_run(tmp_path / "run", ("BASE-00", "CFG-00"))
     table = pd.read_csv(tmp_path / "run" / "results.csv")
-    table["kind"] = "</script><b>&"
+    table["kind"] = kind
     table.to_csv(tmp_path / "run" / "results.csv", index=False)
     out = write(tmp_path / "run", tmp_path / "page", 2).parent
-    assert {item["kind"] for item in items(out)["items"]} == {"</script><b>&"}
-    assert "<b>&" not in (out / "index.html").read_text()
+    assert {item["kind"] for item in items(out)["items"]} == {kind}
+    assert "<b>&" not in (out / "index.html").read_text() + (out / "listening.html").read_text()
 
 
 def test_an_unfinished_run_has_a_page_that_says_what_is_missing(tmp_path, no_figures):

@@ -1,6 +1,6 @@
-"""PESQ, ESTOI and the energy ratios."""
+"""PESQ, ESTOI and the energy ratios; what is listed in `METRICS` is scored."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,10 @@ def orthogonal(number: int) -> np.ndarray:
 def test_pesq_and_estoi_are_those_of_the_libraries() -> None:
     clean, noisy = pair()
     scores = metrics.score(clean, noisy, RATE)
-    assert scores.pesq == pytest.approx(pesq_library.pesq(RATE, clean, noisy, "wb"), abs=1e-6)
-    assert scores.estoi == pytest.approx(pystoi.stoi(clean, noisy, RATE, extended=True), abs=1e-6)
-    assert scores.reason == ""
-    assert np.isnan([scores.si_sir, scores.si_sar]).all()
+    assert scores["pesq"] == pytest.approx(pesq_library.pesq(RATE, clean, noisy, "wb"), abs=1e-6)
+    assert scores["estoi"] == pytest.approx(pystoi.stoi(clean, noisy, RATE, extended=True), abs=1e-6)
+    assert scores["reason"] == ""
+    assert np.isnan([scores["si_sir"], scores["si_sar"]]).all()
 
 
 def test_scoring_is_repeatable_and_leaves_the_global_generator_alone() -> None:
@@ -83,12 +83,12 @@ def test_energy_ratios_add_up_when_noise_resembles_speech() -> None:
 def test_ratios_without_distortion_are_missing_with_a_reason() -> None:
     clean, noisy = pair()
     scores = metrics.score(clean, clean, RATE, noisy.astype(np.float64) - clean)
-    assert scores.pesq > 4.6
-    assert np.isnan([scores.si_sdr, scores.si_sir, scores.si_sar]).all()
-    assert scores.reason == "SI-SDR is infinite; SI-SIR is infinite; SI-SAR is infinite"
+    assert scores["pesq"] > 4.6
+    assert np.isnan([scores["si_sdr"], scores["si_sir"], scores["si_sar"]]).all()
+    assert scores["reason"] == "SI-SDR is infinite; SI-SIR is infinite; SI-SAR is infinite"
     beside = np.zeros_like(clean)
     beside[clean == 0] = 0.1
-    assert "SI-SDR is minus infinite" in metrics.score(np.where(beside > 0, 0, clean), beside, RATE).reason
+    assert "SI-SDR is minus infinite" in metrics.score(np.where(beside > 0, 0, clean), beside, RATE)["reason"]
 
 
 @pytest.mark.parametrize("which", ["clean", "estimate"])
@@ -96,52 +96,80 @@ def test_ratios_without_distortion_are_missing_with_a_reason() -> None:
 def test_silent_and_broken_signals_get_no_number(which: str, value: float, reason: str) -> None:
     signals = dict(zip(("clean", "estimate"), pair(), strict=True))
     signals[which] = np.full_like(signals[which], value)
-    scores = asdict(metrics.score(**signals, sample_rate=RATE))
-    assert scores.pop("reason").startswith(f"{which} {reason}")
+    scores = metrics.score(**signals, sample_rate=RATE)
+    assert str(scores.pop("reason")).startswith(f"{which} {reason}")
     assert all(np.isnan(value) for value in scores.values())
 
 
 def test_silent_noise_leaves_the_other_metrics_alone() -> None:
     clean, noisy = pair()
     scores = metrics.score(clean, noisy, RATE, np.zeros_like(clean))
-    assert np.isfinite([scores.pesq, scores.estoi, scores.si_sdr]).all()
-    assert np.isnan([scores.si_sir, scores.si_sar]).all()
-    assert "noise is silent" in scores.reason
+    assert np.isfinite([scores["pesq"], scores["estoi"], scores["si_sdr"]]).all()
+    assert np.isnan([scores["si_sir"], scores["si_sar"]]).all()
+    assert "noise is silent" in scores["reason"]
 
 
-def test_pesq_of_a_silent_signal_is_not_scored() -> None:
-    clean, noisy = pair()
-    with pytest.raises(metrics.NotScored, match="no utterance"):
-        metrics.pesq_wb(np.zeros_like(clean), noisy)
-    with pytest.raises(metrics.NotScored, match="PESQ"):
-        metrics.pesq_wb(clean, np.zeros_like(noisy))
-
-
-def test_pesq_without_an_utterance_leaves_the_other_metrics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(*_: object) -> float:
-        raise pesq_library.NoUtterancesError(b"No utterances detected")
-
-    monkeypatch.setattr(pesq_library, "pesq", silent)
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(pesq_library.NoUtterancesError(b"none"), "no utterance"), (ValueError("division"), "division")],
+)
+def test_a_failure_of_pesq_leaves_the_other_metrics_alone(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    monkeypatch.setattr(pesq_library, "pesq", lambda *_: (_ for _ in ()).throw(error))
     scores = metrics.score(*pair(), RATE)
-    assert np.isnan(scores.pesq)
-    assert np.isfinite([scores.estoi, scores.si_sdr]).all()
-    assert scores.reason == "PESQ found no utterance"
+    assert np.isnan(scores["pesq"])
+    assert np.isfinite([scores["estoi"], scores["si_sdr"]]).all()
+    assert reason in scores["reason"]
+
+
+def bursts(count: int, burst_s: float, pause_s: float) -> np.ndarray:
+    """So many stretches of noise [N], with faint noise between them."""
+    rng, period = np.random.default_rng(0), round((burst_s + pause_s) * RATE)
+    loud = np.arange(count * period) % period < burst_s * RATE
+    return (np.where(loud, 0.1, 1e-4) * rng.standard_normal(count * period)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("count", "pause_s", "expected"), [(60, 0.5, 60), (30, 0.4, 30), (120, 0.15, 1), (200, 0.3, 200)]
+)
+def test_utterances_are_stretches_that_pauses_of_more_than_a_fifth_of_a_second_part(
+    count: int, pause_s: float, expected: int
+) -> None:
+    assert metrics.count_utterances(bursts(count, 0.4, pause_s)) == expected
+
+
+def test_more_utterances_than_pesq_has_room_for_are_a_reason_not_a_crash() -> None:
+    clean = bursts(80, 0.5, 0.5)
+    scores = metrics.score(clean, clean + 0.01 * np.random.default_rng(1).standard_normal(len(clean)), RATE)
+    assert np.isnan(scores["pesq"])
+    assert "50 utterances" in scores["reason"]
+    assert np.isfinite([scores["estoi"], scores["si_sdr"]]).all()
+    assert metrics.score(clean[: 40 * RATE], clean[: 40 * RATE], RATE)["pesq"] > 4.5
+
+
+def test_a_metric_that_is_listed_is_scored_with_the_noise_if_it_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    level = metrics.Metric("level", "level dB", 1, True, lambda clean, estimate, noise: 7.0)
+    monkeypatch.setitem(metrics.METRICS, "level", level)
+    assert metrics.score(*pair(), RATE)["level"] == 7
+    monkeypatch.setitem(metrics.METRICS, "level", replace(level, needs_noise=True))
+    assert np.isnan(metrics.score(*pair(), RATE)["level"])
 
 
 def test_estoi_of_too_little_speech_is_missing_not_a_hundred_thousandth() -> None:
     clean, noisy = pair()
     clean = np.where(np.arange(len(clean)) % RATE < RATE // 8, clean, 0)[: RATE + RATE // 4]
     scores = metrics.score(clean, noisy[: len(clean)], RATE)
-    assert np.isnan(scores.estoi)
-    assert "ESTOI: too little speech" in scores.reason
+    assert np.isnan(scores["estoi"])
+    assert "ESTOI: too little speech" in scores["reason"]
 
 
 @pytest.mark.parametrize("samples", [1, 100, 1000, 3000, 6000])
 def test_very_short_files_get_reasons_instead_of_a_crash(samples: int) -> None:
     clean, noisy = (signal[8000 : 8000 + samples] for signal in pair())
     scores = metrics.score(clean, noisy, RATE)
-    assert np.isnan(scores.estoi)
-    assert "shorter than 0.4 s" in scores.reason
+    assert np.isnan(scores["estoi"])
+    assert "shorter than 0.4 s" in scores["reason"]
 
 
 def test_other_rates_and_shapes_are_refused() -> None:

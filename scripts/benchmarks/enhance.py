@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -162,7 +162,7 @@ def _scores(name: str, way: Way, results: list[Enhanced], files: Files) -> Itera
         clean = audio.read(path, metrics.SAMPLE_RATE)
         estimate = audio.resample(result.waveform[0].float().cpu().numpy(), rate, metrics.SAMPLE_RATE)
         estimate = audio.to_length(estimate[None], len(clean))[0]
-        yield {"system": name, "file": file, **asdict(metrics.score(clean, estimate, metrics.SAMPLE_RATE))}
+        yield {"system": name, "file": file, **metrics.score(clean, estimate, metrics.SAMPLE_RATE)}
 
 
 def _score_row(quantity: str, table: pd.DataFrame) -> Row:

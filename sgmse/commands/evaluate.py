@@ -1,10 +1,11 @@
 """Score enhanced speech: PESQ (wide band), ESTOI, SI-SDR, SI-SIR and SI-SAR, the unprocessed files always first.
 
 Files are matched by name, at equal rate and length; metrics are computed at 16 kHz. Printed are the mean over files
-with its 95 % interval (bootstrap over files) and the paired differences, which are the ones to trust when systems are
-compared. Where noise references are known (from the enhancement's run.json, or --ref_dir), the leak score tells whether
-they share samples with the noise that they helped to remove. --csv keeps every file's scores, together with the
-settings that the enhancement left in run.json, and --page writes a folder to look at and listen to.
+with its 95 % interval (over the noise recordings that the set's manifest.csv names, else over files) and the paired
+differences, which are the ones to trust when systems are compared. Where noise references are known (from the
+enhancement's run.json, or --ref_dir), the leak score tells whether they share samples with the noise that they helped
+to remove. --csv keeps every file's scores, together with the settings that the enhancement left in run.json, and --page
+writes a folder to look at and listen to.
 
 examples:
   python scripts/evaluate.py
@@ -29,6 +30,7 @@ from sgmse.data import audio, corpora
 from sgmse.enhancement.disagreement import with_disagreement
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.tables import print_table, scores_table
 
 TEST_SET = corpora.embedded_dir() / "test"
 ENHANCED = Path("enhanced")
@@ -39,25 +41,23 @@ def main() -> None:
     systems = named_systems(arguments.enhanced_dir)
     references: leakage.Tasks = {}
     if arguments.noisy_dir is not None:
-        references = leakage.look_up(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
+        references = leakage.find_references(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
     frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs)
-    evaluation.print_table(evaluation.summary(frame))
+    print_table(scores_table(evaluation.summary(frame), "means", "Mean over files"))
     print_differences(frame)
     if arguments.noisy_dir is not None:
         frame = leakage.with_leaks(frame, references, arguments.jobs)
-        for number, line in enumerate(leakage.sentences(frame, systems)):
+        for number, line in enumerate(leakage.describe_leaks(frame, systems)):
             print(line if number else f"\n{line}")
     frame = with_disagreement(evaluation.with_settings(frame, systems), systems)
     if arguments.csv is not None:
         write_csv(frame, arguments.csv)
         print(f"Scores of every file: {arguments.csv}")
     if arguments.page is not None:
-        from sgmse.evaluation import (
-            page as report,  # matplotlib takes a second to load, which scoring alone need not pay
-        )
+        from sgmse.evaluation.page import write_page  # matplotlib takes a second to load, which scoring need not pay
 
         folders = {"clean": arguments.clean_dir, "noisy": arguments.noisy_dir, "reference": arguments.ref_dir}
-        page = report.write_page(
+        page = write_page(
             arguments.page,
             frame,
             systems,
@@ -133,7 +133,8 @@ def print_differences(frame: pd.DataFrame) -> None:
     pairs = [(b, a) for i, a in enumerate(names[:2]) for b in names[i + 1 :] if i == 0 or names[0] == evaluation.NOISY]
     if pairs:
         print("\nPaired differences")
-        evaluation.print_table(pd.concat([evaluation.paired(frame, a, b) for a, b in pairs]))
+        differences = pd.concat([evaluation.paired(frame, a, b) for a, b in pairs])
+        print_table(scores_table(differences, "differences", "Paired differences"))
 
 
 def command() -> NoReturn:

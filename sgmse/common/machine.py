@@ -6,8 +6,6 @@ import argparse
 import os
 from typing import NoReturn
 
-import torch
-
 from sgmse.common.errors import UserError
 
 
@@ -25,6 +23,8 @@ def cores() -> int:
 
 def device(wanted: str) -> str:
     """cpu or cuda. Raises `UserError` where cuda is asked for and absent."""
+    import torch  # seconds, which processes that score need not pay
+
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is visible; use --device cpu")
     if wanted == "auto":

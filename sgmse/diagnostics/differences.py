@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from sgmse.enhancement.old.protocols import PROTOCOLS, SHIFT_DB
+from sgmse.evaluation import metrics
 from sgmse.evaluation.statistics import Difference, hierarchical, paired
-from sgmse.evaluation.sweep_table import aligned
+from sgmse.evaluation.tables import markdown_rows
 
 NOISY, BASELINE = "noisy", "baseline"
-METRICS = {"pesq": "PESQ", "estoi": "ESTOI", "si_sdr": "SI-SDR dB"}
+METRICS = {name: metrics.METRICS[name].title for name in metrics.MAIN}
 TITLES = {
     NOISY: "unprocessed",
     "same_class": "same class",
     "louder": f"{SHIFT_DB:g} dB louder",
     "softer": f"{SHIFT_DB:g} dB softer",
 }
-_DECIMALS = {"pesq": 3, "estoi": 3, "si_sdr": 2}
 _OTHERS = (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled", "estimated", "null")
 PAIRS = (*(("matched", other) for other in _OTHERS), ("oracle", "matched"))
 WITHOUT_MATCHED = (("oracle", BASELINE), ("oracle", "null"))  # of a set without disjoint references
@@ -94,7 +94,7 @@ def pair_title(pair: Pair) -> str:
 
 def interval_text(difference: Difference, metric: str = "pesq", signed: bool = True) -> str:
     """`mean [low, high]`; the mean alone where nothing is repeated."""
-    form = f"{'+' if signed else ''}z.{_DECIMALS[metric]}f"
+    form = f"{'+' if signed else ''}z.{metrics.METRICS[metric].decimals}f"
     if math.isnan(difference.mean):
         return "–"
     if not difference.is_known:
@@ -108,7 +108,7 @@ def means_table(found: Mapping[str, Mapping[str, Difference]]) -> str:
     for system, values in found.items():
         cells = [interval_text(values[metric], metric, signed=False) for metric in METRICS]
         lines.append([TITLES.get(system, system), *cells, str(values["si_sdr"].n_files)])
-    return aligned(lines)
+    return markdown_rows(lines)
 
 
 def differences_table(found: Differences) -> str:
@@ -118,7 +118,7 @@ def differences_table(found: Differences) -> str:
         one = values["pesq"]
         cells = [interval_text(values[metric], metric) for metric in METRICS]
         lines.append([pair_title(pair), *cells, *map(str, (one.n_files, one.n_sources, one.n_seeds))])
-    return aligned(lines)
+    return markdown_rows(lines)
 
 
 def groups_table(name: str, groups: Mapping[str, pd.DataFrame]) -> str:
@@ -137,7 +137,7 @@ def groups_table(name: str, groups: Mapping[str, pd.DataFrame]) -> str:
         cells = ["" if one is None else interval_text(one, metric) for one, metric in values]
         lines.append([label, str(groups[label]["file"].nunique()), *cells])
     text, says_something = count_exclusions(shown)
-    return f"{text}\n\n{aligned(lines)}" if says_something else text
+    return f"{text}\n\n{markdown_rows(lines)}" if says_something else text
 
 
 def count_exclusions(found: Iterable[Difference]) -> tuple[str, bool]:

@@ -24,7 +24,6 @@ from sgmse.enhancement.old.protocols import SetReferences, open_set
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
 
-_DRAWS = 2000  # of the bootstrap
 _SEED = 0  # which items lend their references; the same whatever drives the noise
 
 
@@ -140,7 +139,7 @@ def mean_over_files(table: pd.DataFrame, column: str) -> Difference:
     table: a row per file with `file` and `source`; rows without a value are left out.
     """
     table = table.assign(value=table[column], seed=0)[["value", "seed", "source", "file"]]
-    return hierarchical(table[table["value"].notna()], draws=_DRAWS)
+    return hierarchical(table[table["value"].notna()])
 
 
 def interval_text(form: str, mean: float, low: float, high: float) -> str:

@@ -24,6 +24,7 @@ from sgmse.enhancement.old.protocols import Protocol, SetReferences
 from sgmse.enhancement.old.settings import Cell
 from sgmse.enhancement.sweep_groups import Group, at_metric_rate, encode_references, enhance, grouped
 from sgmse.enhancement.sweep_scoring import Score
+from sgmse.evaluation import metrics
 from sgmse.evaluation.kept import SCORES, Kept, Table
 from sgmse.settings.checks import check_sampler
 
@@ -181,7 +182,7 @@ class Use:
         for place, found in zip(chosen, scores, strict=True):
             name, cost = named[place]
             row = told | {"file": name, **self.facts[name], **asdict(cost), **_NO_LEAK}
-            rows.append(row | {column: getattr(found, column) for column in ("pesq", "estoi", "si_sdr", "reason")})
+            rows.append(row | {column: found[column] for column in (*metrics.MAIN, "reason")})
         return rows
 
 

@@ -19,7 +19,7 @@ from sgmse.diagnostics.use import USE
 from sgmse.diagnostics.verdict import SMALL
 from sgmse.evaluation.kept import read_csv
 from sgmse.evaluation.statistics import Difference
-from sgmse.evaluation.sweep_table import aligned
+from sgmse.evaluation.tables import markdown_rows
 
 _REFERENCE: Pair = ("matched", BASELINE)
 _WRONG: Pair = ("matched", "mismatched")
@@ -110,7 +110,7 @@ def write_map(scores: pd.DataFrame, found: pd.DataFrame, out: Path) -> tuple[str
 
     found: the rows of `compare_trainings`.
     """
-    parts = ["# Where a reference pays", aligned(_list_trainings(scores))]
+    parts = ["# Where a reference pays", markdown_rows(_list_trainings(scores))]
     whole = found[found["by"] == ALL]
     for metric in SMALL:
         parts += [f"## {METRICS[metric]}", _pivot(whole[whole["metric"] == metric], ["training", "difference"], "set")]
@@ -151,7 +151,7 @@ def _pivot(rows: pd.DataFrame, index: list[str], columns: str) -> str:
     """Markdown: an interval per combination of `index` (down) and `columns` (across), in the order they come."""
     texts = rows.assign(text=list(map(interval_text, rows["found"], rows["metric"])))
     table = texts.pivot_table("text", index, columns, aggfunc="first", fill_value="", sort=False).reset_index()
-    return aligned([list(table.columns), *table[[*index, *rows[columns].unique()]].to_numpy().tolist()])
+    return markdown_rows([list(table.columns), *table[[*index, *rows[columns].unique()]].to_numpy().tolist()])
 
 
 def draw_map(whole: pd.DataFrame, path: Path) -> None:

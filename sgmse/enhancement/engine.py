@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,15 @@ from sgmse.enhancement.signals import (
 )
 from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
-from sgmse.evaluation.metrics import Scores
+from sgmse.evaluation.metrics import MAIN
 from sgmse.evaluation.results import NOISY, Results
-from sgmse.evaluation.scores import MAIN
 from sgmse.model.enhancer import Enhancer
 
 HEAD_S = 120.0  # what is made of a long recording, or of another one, is made of so much of its beginning
 
-Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], list[Scores]]  # clean and estimated waveforms [N]
+Score = Callable[
+    [Sequence[np.ndarray], Sequence[np.ndarray]], list[dict[str, Any]]
+]  # clean and estimated waveforms [N]
 
 
 @dataclass(frozen=True)
@@ -298,9 +299,8 @@ def _score_rows(
     return rows
 
 
-def _columns(scores: Scores) -> dict[str, Any]:
-    values = asdict(scores)
-    return {name: values[name] for name in (*MAIN, "reason")}
+def _columns(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: scores[name] for name in (*MAIN, "reason")}
 
 
 def _read_clean(item: Item) -> np.ndarray:

@@ -11,11 +11,11 @@ from typing import Any
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_json
 from sgmse.enhancement.old.test_set import Job, Shard
+from sgmse.evaluation.scores import PER_FILE
 
 LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
 # paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing
 _MAY_DIFFER = ("checkpoint", "reference_dir", "batch_size")
-_PER_FILE = ("files", "references", "disagreement", "adaptive")
 
 
 class Ledger:
@@ -95,7 +95,7 @@ class Ledger:
         merged: dict[str, Any] = {"files": {}, "references": {}}
         for ledger in ledgers:
             if ledger is not None and not self._differing(ledger):
-                per_file = {name: merged.get(name, {}) | ledger[name] for name in _PER_FILE if name in ledger}
+                per_file = {name: merged.get(name, {}) | ledger[name] for name in PER_FILE if name in ledger}
                 merged |= ledger | per_file
         if "estimated_from" in merged:
             merged["estimated_from"] = Counter(merged["references"].values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from sgmse.enhancement.acceleration import Precision
 from sgmse.enhancement.old.settings import Cell, Key
 from sgmse.enhancement.sweep_groups import Group, at_metric_rate, enhance
 from sgmse.enhancement.sweep_scoring import Score
+from sgmse.evaluation import metrics
 from sgmse.evaluation.kept import KEY, Kept
 from sgmse.model.enhancer import Enhancer
 
@@ -69,10 +70,10 @@ class Sweep:
         for group, cost in zip(self.groups, costs, strict=True):
             audio_s = float(group.length.sum()) / self.model.settings["sample_rate"]
             for name, share in zip(group.names, (group.length / group.length.sum()).tolist(), strict=True):
-                found = asdict(next(scores))
+                found = next(scores)
                 row = {**dict(zip(KEY, key, strict=True)), "file": name, "nfe": cost.nfe, "passes": cost.passes}
                 row |= {"audio_s": round(share * audio_s, 4), "seconds": round(share * cost.seconds, 5)}
-                rows.append(row | {column: found[column] for column in ("pesq", "estoi", "si_sdr", "reason")})
+                rows.append(row | {column: found[column] for column in (*metrics.MAIN, "reason")})
         return rows
 
     def _now(self) -> float:

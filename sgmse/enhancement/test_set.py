@@ -18,7 +18,7 @@ from sgmse.data.references.estimated import estimated
 from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
-from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.workers import in_processes
 
 # the other protocols hold samples of the disjoint reference or are made from the noisy file
 _WITH_LEAK = ("disjoint", "same_class", "other_take", "mismatched", "oracle")
@@ -154,7 +154,7 @@ class TestSet:
         if protocol not in _WITH_LEAK:
             return {}
         tasks = [_LeakTask(self, item, protocol, rate, seed) for item in self.items]
-        found = evaluation.in_processes(_score_leak, tasks, jobs, f"leak scores, {protocol}")
+        found = in_processes(_score_leak, tasks, jobs, f"leak scores, {protocol}")
         return {item.name: one for item, one in zip(self.items, found, strict=True) if one is not None}
 
     def _disjoint(self, item: Item, rate: int) -> np.ndarray:

@@ -11,10 +11,11 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv, write_json
+from sgmse.evaluation.metrics import MAIN
 
 KEY = ["sampler", "N", "guidance_scale", "interval"]
-COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", "pesq", "estoi", "si_sdr", "reason"]
-SCORES = {"pesq": "float", "estoi": "float", "si_sdr": "float"}
+COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", *MAIN, "reason"]
+SCORES = dict.fromkeys(MAIN, "float")
 
 
 class Table(NamedTuple):

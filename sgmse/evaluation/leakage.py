@@ -14,6 +14,7 @@ from sgmse.data import audio
 from sgmse.data.references import leak
 from sgmse.data.references.leak import Leak
 from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.workers import in_processes
 
 COLUMNS = ("leak", "leak_shared")
 _BLIND = ("none", "estimated", "self")  # made from the noisy file alone: nothing could leak
@@ -31,7 +32,9 @@ class _Task(NamedTuple):
 Tasks = Mapping[tuple[str, str], _Task]  # by system and key of the clean file
 
 
-def look_up(systems: Mapping[str, Path], clean_dir: Path, noisy_dir: Path, ref_dir: Path | None = None) -> Tasks:
+def find_references(
+    systems: Mapping[str, Path], clean_dir: Path, noisy_dir: Path, ref_dir: Path | None = None
+) -> Tasks:
     """Which reference to compare with which noise, for each system and file.
 
     References are those that a system's run.json names; for folders without one, and for the unprocessed files, those
@@ -53,7 +56,7 @@ def look_up(systems: Mapping[str, Path], clean_dir: Path, noisy_dir: Path, ref_d
 def with_leaks(frame: pd.DataFrame, tasks: Tasks, jobs: int | None = None) -> pd.DataFrame:
     """`frame` with the columns leak (largest correlation) and leak_shared (whether samples are shared)."""
     distinct = list(dict.fromkeys(tasks.values()))
-    found = dict(zip(distinct, evaluation.in_processes(_score, distinct, jobs, "leak scores"), strict=True))
+    found = dict(zip(distinct, in_processes(_score, distinct, jobs, "leak scores"), strict=True))
     places = zip(frame["system"], frame["file"], strict=True)
     rows = [found[tasks[place]] if place in tasks else None for place in places]
     frame = frame.copy()
@@ -63,7 +66,7 @@ def with_leaks(frame: pd.DataFrame, tasks: Tasks, jobs: int | None = None) -> pd
     return frame
 
 
-def sentences(frame: pd.DataFrame, systems: Mapping[str, Path]) -> list[str]:
+def describe_leaks(frame: pd.DataFrame, systems: Mapping[str, Path]) -> list[str]:
     """A line for each system with leak scores: its protocol, how many items leak, and the largest correlation."""
     lines = []
     for system in frame["system"].unique():
@@ -71,12 +74,12 @@ def sentences(frame: pd.DataFrame, systems: Mapping[str, Path]) -> list[str]:
         if rows.empty:
             continue
         settings = evaluation.run_settings(systems[system]) if system in systems else {}
-        largest = rows.loc[rows["leak"].idxmax()]
+        largest, shared = rows.loc[rows["leak"].idxmax()], int(rows["leak_shared"].astype(bool).sum())
         repeats = "" if largest["leak_shared"] or largest["leak"] < _REPEATS else ", a repeating sound"
         protocol = settings.get("reference", "the reference folder's")
         lines.append(
-            f"{system}: references: {protocol}; leak: {rows['leak_shared'].sum()} of {len(rows)} share samples with "
-            f"their mixture (largest correlation {largest['leak']:.2f}{repeats}: {largest['file']})"
+            f"{system}: references: {protocol}; leak: {shared} of {len(rows)} share samples with their mixture "
+            f"(largest correlation {largest['leak']:.2f}{repeats}: {largest['file']})"
         )
     return lines
 

@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.machine import cores
 from sgmse.data import audio
-from sgmse.evaluation import metrics
+from sgmse.data.testsets import build
+from sgmse.evaluation import metrics, statistics
+from sgmse.evaluation.workers import in_processes
 
 NOISY = "noisy"
-COLUMNS = ("system", "file", *metrics.METRICS, "reason", "seconds")
-
-TITLES = {"pesq": "PESQ", "estoi": "ESTOI", "si_sdr": "SI-SDR dB", "si_sir": "SI-SIR dB", "si_sar": "SI-SAR dB"}
-_DECIMALS = {"pesq": 3, "estoi": 3, "si_sdr": 2, "si_sir": 2, "si_sar": 2}
-MAIN = ("pesq", "estoi", "si_sdr")
-_DRAWS = 4000
-_SEED = 0
+COLUMNS = ("system", "file", *metrics.METRICS, "reason", "seconds", "source")
+PER_FILE = ("files", "references", "disagreement", "adaptive")  # in run.json: what concerns single files, not the run
 
 Setting = str | int | float | bool | None
-_PER_FILE = ("files", "references", "disagreement")  # in run.json: what concerns single files, not the run
-Task = TypeVar("Task")
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True)
-class TableText:
-    """A table ready to print: header, rows of cells, and remarks about files without a score."""
-
-    header: list[str]
-    rows: list[list[str]]
-    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -64,19 +41,25 @@ def evaluate(
     """Score every file of every system. Returns the columns `COLUMNS`; the system "noisy" comes first.
 
     Files are matched by their path below the folder without suffix, or else by their name alone. The noise, needed
-    for SI-SIR and SI-SAR, is noisy minus clean. `jobs` is the number of processes, by default one per core.
+    for SI-SIR and SI-SAR, is noisy minus clean. `source`, the noise recording of a file, comes from the manifest beside
+    the folders of the set. `jobs` is the number of processes, by default one per core; a file during which its process
+    dies has no score, and a reason.
     """
     if NOISY in systems:
         raise UserError(f'a system cannot be named "{NOISY}", the name of the unprocessed files; rename its folder')
     folders = ({} if noisy_dir is None else {NOISY: noisy_dir}) | dict(systems)
     if not folders:
         raise UserError("nothing to score: name at least one folder of enhanced or of noisy files")
+    for folder in systems.values():
+        _check_settings_hold(folder)
     clean = audio.by_name(clean_dir, "clean speech")
     matched = {name: match(clean_dir, folder, name) for name, folder in folders.items()}
     noisy = matched.get(NOISY, {})
     tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
     _check_headers(tasks)
-    return pd.DataFrame(list(in_processes(_score, tasks, jobs, "scoring")), columns=list(COLUMNS))
+    rows = in_processes(_score, tasks, jobs, "scoring", _crashed)
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS[:-1]))
+    return frame.assign(source=find_sources(clean_dir, frame["file"]))
 
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
@@ -100,17 +83,28 @@ def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
     return {key: found[key] for key in clean}
 
 
+def find_sources(folder: Path, names: pd.Series) -> pd.Series:
+    """The noise recording of each of `names`, by the manifest in or above `folder`; a file without one is its own."""
+    beside = next((one for one in (folder, folder.parent) if (one / build.MANIFEST).is_file()), None)
+    rows = [] if beside is None else build.read_rows(beside)
+    sources = {row["id"]: row.get("source") or row.get("noise") for row in rows}
+    return names.map(lambda name: sources.get(Path(name).stem) or sources.get(Path(name).name) or name)
+
+
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval over files, per system and metric.
+    """Mean and 95 % interval per system and metric (`statistics.hierarchical`, over the sources of the files).
 
     Returns the columns system, metric, mean, low, high, n_scored, n_unscored: files without a value are left out of
-    the mean and counted.
+    the mean and counted. A file is its own source where `frame` has no column source.
     """
     rows = []
     for system in frame["system"].unique():
-        table = frame[frame["system"] == system]
+        own = frame[frame["system"] == system]
+        source = own["source"] if "source" in own else own["file"]
         for metric in metrics.METRICS:
-            rows.append({"system": system, "metric": metric, **_mean_and_interval(table[metric].to_numpy(float))})
+            value = own[metric].astype(float) if metric in own else np.nan
+            table = own[["file"]].assign(source=source, seed=None, value=value)
+            rows.append({"system": system, "metric": metric, **_mean_and_interval(table)})
     return pd.DataFrame(rows)
 
 
@@ -120,46 +114,18 @@ def paired(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     Returns the columns system ("a - b"), metric, mean, low, high, n_scored, n_unscored; only files scored in both
     systems count as scored.
     """
-    tables = []
     for name in (a, b):
         if name not in set(frame["system"]):
             raise UserError(f'no system is named "{name}"; there are {", ".join(frame["system"].unique())}')
-        tables.append(frame[frame["system"] == name].set_index("file"))
-    rows = []
-    for metric in metrics.METRICS:
-        difference = (tables[0][metric] - tables[1][metric]).reindex(tables[0].index)
-        rows.append({"system": f"{a} - {b}", "metric": metric, **_mean_and_interval(difference.to_numpy(float))})
-    return pd.DataFrame(rows)
-
-
-def print_table(table: pd.DataFrame) -> None:
-    """Print the result of `summary` or `paired`: a row per system, and below it what could not be scored."""
-    text = table_text(table)
-    widths = [max(len(row[column]) for row in (text.header, *text.rows)) for column in range(len(text.header))]
-    for row in (text.header, *text.rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    for note in text.notes:
-        print(note)
-
-
-def table_text(table: pd.DataFrame) -> TableText:
-    """The result of `summary` or `paired` as text, each cell as `mean [low, high]`; metrics nobody has are left out."""
-    shown = [m for m in TITLES if m in MAIN or table.loc[table["metric"] == m, "n_scored"].any()]
-    rows, notes = [], []
-    for system in table["system"].unique():
-        by_metric = table[table["system"] == system].set_index("metric")
-        rows.append([system, *(_cell(by_metric.loc[m], m) for m in shown), str(by_metric["n_scored"].max())])
-        for metric in shown:
-            kept, lost = by_metric.loc[metric, ["n_scored", "n_unscored"]].astype(int)
-            if lost and (kept or metric in MAIN):
-                lost_files = f"{lost} could not be scored, see the column reason"
-                notes.append(f"{system}: {TITLES[metric]} is the mean of {kept} files; {lost_files}")
-    return TableText(["system", *(TITLES[m] for m in shown), "files"], rows, notes)
+    first, second = (frame[frame["system"] == name].set_index("file") for name in (a, b))
+    shown = [metric for metric in metrics.METRICS if metric in frame]
+    differences = (first[shown].astype(float) - second[shown].astype(float)).reindex(first.index)
+    return summary(first.assign(**differences, system=f"{a} - {b}").reset_index())
 
 
 def run_settings(folder: Path) -> dict[str, Setting]:
     """The settings that the enhancement command left in `folder`/run.json; empty without such a file."""
-    settings = {key: value for key, value in read_run(folder).items() if key not in _PER_FILE}
+    settings = {key: value for key, value in read_run(folder).items() if key not in PER_FILE}
     return {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in settings.items()}
 
 
@@ -189,6 +155,19 @@ def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFr
     return frame
 
 
+def _check_settings_hold(folder: Path) -> None:
+    """Raise `UserError` where files of `folder` were not made under the settings in its run.json."""
+    made = read_run(folder).get("files")
+    if isinstance(made, dict):
+        names = [path.relative_to(folder).as_posix() for path in audio.find(folder, "enhanced speech")]
+        others = [name for name in names if name not in made]
+        if others:
+            raise UserError(
+                f"{folder}: {len(others)} of {len(names)} files were not made under the settings in its run.json, the "
+                f"first is {others[0]}; enhance the set to its end, or remove these files"
+            )
+
+
 def _check_headers(tasks: list[_Task]) -> None:
     """Compare rates and lengths before the long work, and say when files are resampled for scoring."""
     clean = {task.clean: audio.info(task.clean) for task in tasks}
@@ -209,36 +188,6 @@ def _check_headers(tasks: list[_Task]) -> None:
         print(f"Files at {', '.join(map(str, rates))} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
 
 
-def in_processes(function: Callable[[Task], Row], tasks: Sequence[Task], jobs: int | None, what: str) -> Iterator[Row]:
-    """`function` of each task, in the order of `tasks`, computed by `jobs` processes (None: one per core)."""
-    jobs = min(jobs or cores(), len(tasks))
-    progress = partial(tqdm, total=len(tasks), desc=what, unit="file", disable=None)
-    if jobs <= 1:
-        yield from progress(map(function, tasks))
-        return
-    # Forking a process that holds threads or a CUDA context may hang, so workers start afresh.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        with _one_thread_each():
-            rows = pool.map(function, tasks)
-        try:
-            yield from progress(rows)
-        except BrokenProcessPool as error:
-            raise UserError("a scoring process died, maybe for lack of memory; try again with --jobs 1") from error
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started inside compute with one thread: together they fill the cores already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
 def _score(task: _Task) -> dict[str, object]:
     """The row of one task; runs in a worker process."""
     clean, estimate = audio.read(task.clean, metrics.SAMPLE_RATE), audio.read(task.estimate, metrics.SAMPLE_RATE)
@@ -252,25 +201,25 @@ def _score(task: _Task) -> dict[str, object]:
     return {
         "system": task.system,
         "file": task.file,
-        **asdict(scores),
+        **scores,
         "seconds": round(len(clean) / metrics.SAMPLE_RATE, 4),
     }
 
 
-def _mean_and_interval(values: np.ndarray) -> dict[str, float]:
-    """Mean of `values` [F] and its 95 % interval: percentiles of the means of files drawn with replacement."""
-    scored = values[~np.isnan(values)]
-    counts = {"n_scored": len(scored), "n_unscored": len(values) - len(scored)}
-    if not len(scored):
-        return {"mean": np.nan, "low": np.nan, "high": np.nan, **counts}
-    draws = np.random.default_rng(_SEED).integers(len(scored), size=(_DRAWS, len(scored)))
-    low, high = np.percentile(scored[draws].mean(axis=1), [2.5, 97.5])
-    return {"mean": float(scored.mean()), "low": float(low), "high": float(high), **counts}
+def _crashed(task: _Task) -> dict[str, object]:
+    """The row of a file that ends the process which scores it."""
+    seconds = round(audio.info(task.clean).seconds, 4)
+    return {"system": task.system, "file": task.file, **crashed_row(task), "seconds": seconds}
 
 
-def _cell(row: pd.Series, metric: str) -> str:
-    """`mean [low, high]` of one metric, or a dash where no file was scored."""
-    if not row["n_scored"]:
-        return "–"
-    decimals = _DECIMALS[metric]
-    return f"{row['mean']:.{decimals}f} [{row['low']:.{decimals}f}, {row['high']:.{decimals}f}]"
+def crashed_row(_: object) -> dict[str, float | str]:
+    """The scores of a file that ends the process which scores it."""
+    return metrics.unscored("the scoring process died with this file, maybe for lack of memory")
+
+
+def _mean_and_interval(table: pd.DataFrame) -> dict[str, float]:
+    """Of the column value, which is NaN where a file could not be scored."""
+    scored = table[table["value"].notna()]
+    found = statistics.hierarchical(scored)
+    counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored)}
+    return {"mean": found.mean, "low": found.low, "high": found.high, **counts}

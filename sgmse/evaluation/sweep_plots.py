@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sgmse.common.files import save_figure
+from sgmse.evaluation.figures import finish_axes
+from sgmse.evaluation.metrics import MAIN, METRICS
 
-_SCORES = {"pesq": "PESQ", "si_sdr": "SI-SDR in dB"}
 _COSTS = {"nfe": "evaluations (NFE)", "passes": "network passes"}
 _STYLES = ("-", "--", ":", "-.")
 _MARKERS = "osD^vPX"
@@ -20,46 +21,48 @@ _SPREAD = 0.25  # of the curves around a cost, in doublings
 
 
 def write_curves(lines: pd.DataFrame, path: Path) -> None:
-    """PESQ and SI-SDR over evaluations and over passes: a curve over the steps for each sampler, scale and interval.
+    """Every metric over evaluations and over passes: a curve over the steps for each sampler, scale and interval.
 
-    `lines` come from `table.per_cell`; bars are 95 % intervals over files.
+    `lines` come from `table.per_cell`; bars are 95 % intervals.
     """
     cells = lines[lines["nfe"] > 0]
     looks = _Looks(cells)
-    figure = Figure(figsize=(11, 7.5), dpi=110, layout="constrained")
-    panels = figure.subplots(len(_SCORES), len(_COSTS), sharex="col", sharey="row")
+    figure = Figure(figsize=(11, 1 + 3.2 * len(MAIN)), dpi=110, layout="constrained")
+    panels = figure.subplots(len(MAIN), len(_COSTS), squeeze=False, sharex="col", sharey="row")
     curves = [curve for _, curve in cells.groupby(["sampler", "guidance_scale", "interval"])]
-    for (score, score_title), row in zip(_SCORES.items(), panels, strict=True):
+    for score, row in zip(MAIN, panels, strict=True):
         for (cost, cost_title), axes in zip(_COSTS.items(), row, strict=True):
             for place, curve in enumerate(curves):
                 curve = curve.sort_values(cost)
                 x = curve[cost] * 2 ** (_SPREAD * ((place + 0.5) / len(curves) - 0.5))  # bars side by side
                 ends = [curve[score] - curve[f"{score}_low"], curve[f"{score}_high"] - curve[score]]
-                look = looks.of(curve.iloc[0])
+                look = looks.style(curve.iloc[0])
                 axes.errorbar(x, curve[score], yerr=ends, lw=1.4, ms=5, elinewidth=0.7, alpha=0.85, **look)
             _finish(axes, lines, score, cells[cost])
-            axes.set(ylabel=score_title if cost == "nfe" else "", xlabel=cost_title if score == "si_sdr" else "")
+            axes.set(
+                ylabel=METRICS[score].title if cost == "nfe" else "", xlabel=cost_title if score == MAIN[-1] else ""
+            )
     figure.legend(handles=looks.legend(), loc="outside right upper", frameon=False)
     save_figure(figure, path)
 
 
 def write_pareto(lines: pd.DataFrame, path: Path) -> None:
-    """PESQ and SI-SDR over passes for all cells; a line joins those that no cheaper or equally dear cell surpasses."""
+    """Every metric over passes for all cells; a line joins those that no cheaper or equally dear cell surpasses."""
     cells = lines[lines["nfe"] > 0]
     looks = _Looks(cells)
-    figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
-    for axes, (score, title) in zip(figure.subplots(1, len(_SCORES)), _SCORES.items(), strict=True):
+    figure = Figure(figsize=(5.5 * len(MAIN), 4.6), dpi=110, layout="constrained")
+    for axes, score in zip(figure.subplots(1, len(MAIN), squeeze=False)[0], MAIN, strict=True):
         best = front(cells, score)
         axes.plot(best["passes"], best[score], color="0.3", lw=1.2, drawstyle="steps-post", zorder=1)
         for place, cell in [*cells.iterrows(), *best.iterrows()]:  # the best once more, on top
-            look = looks.of(cell)
+            look = looks.style(cell)
             axes.plot(cell["passes"], cell[score], ms=7, mfc=look["color"] if place in best.index else "white", **look)
         for _, cell in best.iterrows():
             where = "" if cell["interval"] == "none" else f", [{cell['interval'].replace(':', ', ')}]"
             text, at = f"w {cell['guidance_scale']:g}, N {cell['N']}{where}", (cell["passes"], cell[score])
             axes.annotate(text, at, xytext=(-5, 6), textcoords="offset points", fontsize=7.5, ha="right")
         _finish(axes, lines, score, cells["passes"])
-        axes.set(ylabel=title, xlabel=_COSTS["passes"])
+        axes.set(ylabel=METRICS[score].title, xlabel=_COSTS["passes"])
         axes.margins(0.2, 0.12)
     figure.legend(handles=looks.legend(), loc="outside right upper", frameon=False)
     save_figure(figure, path)
@@ -67,8 +70,12 @@ def write_pareto(lines: pd.DataFrame, path: Path) -> None:
 
 def front(cells: pd.DataFrame, score: str) -> pd.DataFrame:
     """The cells that are better than every cell of as many or fewer passes, by rising passes."""
-    ordered = cells.sort_values(["passes", score], ascending=[True, False], kind="stable")
-    return ordered[ordered[score] > ordered[score].cummax().shift(fill_value=-float("inf"))]
+    goodness = cells[score] if METRICS[score].higher_is_better else -cells[score]
+    ordered = cells.assign(goodness=goodness).sort_values(
+        ["passes", "goodness"], ascending=[True, False], kind="stable"
+    )
+    is_best = ordered["goodness"] > ordered["goodness"].cummax().shift(fill_value=-float("inf"))
+    return ordered.loc[is_best, cells.columns]
 
 
 class _Looks:
@@ -80,7 +87,7 @@ class _Looks:
         )
         self.scales = sorted(self.scales)
 
-    def of(self, cell: pd.Series) -> dict[str, str]:
+    def style(self, cell: pd.Series) -> dict[str, str]:
         colour, line = self._colour(cell["guidance_scale"]), self._line(cell["interval"])
         return {"color": colour, "ls": line, "marker": self._marker(cell["sampler"])}
 
@@ -114,6 +121,4 @@ def _finish(axes: Axes, lines: pd.DataFrame, score: str, costs: pd.Series) -> No
     ticks = sorted(set(costs))
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    finish_axes(axes)

@@ -11,6 +11,7 @@ import pandas as pd
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv, write_json
 from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.metrics import MAIN
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.scales import VALID
 from sgmse.experiments.work import Product, Products, Work
@@ -59,7 +60,7 @@ def candidates(sweeps: dict[str, Path]) -> pd.DataFrame:
     Files that PESQ cannot score with some candidate are left out for all of them.
     """
     tables = [
-        pd.read_csv(folder / "sweep.csv", keep_default_na=False, na_values={n: [""] for n in evaluation.MAIN}).assign(
+        pd.read_csv(folder / "sweep.csv", keep_default_na=False, na_values={n: [""] for n in MAIN}).assign(
             checkpoint=name
         )
         for name, folder in sweeps.items()
@@ -69,7 +70,7 @@ def candidates(sweeps: dict[str, Path]) -> pd.DataFrame:
     rows = rows[~rows["file"].isin(unscored)]
     if rows.empty:
         raise UserError(f"{next(iter(sweeps.values()))}: PESQ scores no file of the validation set; use another one")
-    means: dict[str, Any] = {name: (name, "mean") for name in evaluation.MAIN}
+    means: dict[str, Any] = {name: (name, "mean") for name in MAIN}
     cost: dict[str, Any] = {"nfe": ("nfe", "max"), "passes": ("passes", "max"), "seconds": ("seconds", "sum")}
     found = rows.groupby(CANDIDATE, sort=False).agg(**means, **cost, audio_s=("audio_s", "sum"), files=("file", "size"))
     found = found.reset_index()

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation import statistics
+from sgmse.evaluation.metrics import MAIN
 from sgmse.experiments.plan import Plan
 
 COLUMNS = ["experiment", "against", "set", "metric", "by", "group", "mean", "low", "high", "p", "p_holm"]
@@ -67,7 +67,7 @@ def compare_experiments(
     results: pd.DataFrame,
     trainings: pd.DataFrame,
     plan: Plan,
-    metrics: Sequence[str] = evaluation.MAIN,
+    metrics: Sequence[str] = MAIN,
     by: Sequence[str] = SLICES,
 ) -> pd.DataFrame:
     """All planned paired differences, experiment - against, with 95 % intervals (`statistics.hierarchical`).

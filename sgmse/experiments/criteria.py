@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation import statistics
+from sgmse.evaluation import statistics, tables
+from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.experiments.catalogue import EXPERIMENTS
 from sgmse.experiments.comparisons import Comparison, check_results, compare, group_scores
 from sgmse.experiments.plan import Plan
-from sgmse.experiments.records import align_columns, make_record, require
+from sgmse.experiments.records import make_record, require
 from sgmse.settings import cli
 
 MET, NOT_MET, NO_DATA = "met", "not met", "no data"
@@ -49,7 +49,7 @@ def read_rules(path: Path = EXPERIMENTS / "criteria.yaml") -> dict[str, Rule]:
     """The criteria by name. Raises `UserError` for a file that cannot be understood."""
     rules = {str(name): make_record(Rule, given, path, f"{name}: ") for name, given in cli.read_yaml(path).items()}
     for name, rule in rules.items():
-        require([rule.metric], evaluation.MAIN, f"{path}: {name}: metric ", "metric")
+        require([rule.metric], MAIN, f"{path}: {name}: metric ", "metric")
     return rules
 
 
@@ -84,19 +84,20 @@ def judge_criteria(
 def print_criteria(table: pd.DataFrame) -> None:
     """Print the result of `judge_criteria`, and below it the reasons."""
     header = ["criterion", "difference", "set", "metric", "mean [95 % interval]", "wanted", "p (Holm)"]
-    rows, notes = [[*header, "files/sources/seeds", "verdict"]], []
+    header += ["files/sources/seeds", "verdict"]
+    rows, notes = [], []
     for _, row in table.iterrows():
         names = f"{row['experiment']} - {row['against']}" if row["experiment"] else "–"
         known = not math.isnan(row["mean"])
         interval = f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if known else "–"
         p = "–" if math.isnan(row["p_holm"]) else "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
         counts = f"{row['n_files']}/{row['n_sources']}/{row['n_seeds']}"
-        question = [row["criterion"], names, row["set"] or "–", evaluation.TITLES[row["metric"]]]
+        question = [row["criterion"], names, row["set"] or "–", METRICS[row["metric"]].title]
         rows.append([*question, interval, f"> {row['threshold']:g}", p, counts, row["verdict"]])
         if row["reason"]:
             place = f"{row['criterion']}, {names} on {row['set']}" if row["experiment"] else row["criterion"]
             notes.append(f"{place}: {row['reason']}")
-    print("\n".join([*align_columns(rows), *dict.fromkeys(notes)]))
+    tables.print_table(tables.Table("criteria", "Criteria", header, rows, list(dict.fromkeys(notes))))
 
 
 def _find_questions(rule: Rule, plan: Plan) -> Iterator[tuple[str, str, str]]:

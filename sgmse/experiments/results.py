@@ -11,7 +11,7 @@ import pandas as pd
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
 from sgmse.common.lease import hold
-from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.metrics import MAIN
 from sgmse.experiments.cells import Cell, list_cells, list_shares
 from sgmse.experiments.ledger import Ledger
 from sgmse.experiments.scoring import COLUMNS
@@ -20,7 +20,7 @@ from sgmse.training.loggers import PROJECT
 
 RESULTS, TRAININGS = "results.csv", "trainings.csv"
 _TYPES = {"seed": "Int64", "file": "str", "source": "str"}  # numbers in some names of files
-_TYPES |= dict.fromkeys(evaluation.MAIN, "float")
+_TYPES |= dict.fromkeys(MAIN, "float")
 OF_TRAININGS = (
     *("training", "seed", "experiments", "run_folder", "steps", "minutes", "device"),
     *("parameters_trained", "parameters_frozen", "smoke", "config_hash"),

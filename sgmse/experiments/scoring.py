@@ -13,6 +13,7 @@ from sgmse.data.testsets import build
 from sgmse.encoders import weights
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.metrics import MAIN
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.work import Product, Products, Work
 
@@ -55,7 +56,7 @@ def score(work: Work, cell: Cell, products: Products) -> Product:
     folder, told = work.test_set(cell.test_set), products[enhanced.key]
     systems = {ENHANCED: work.enhanced(enhanced)}
     frame = evaluation.evaluate(folder / "clean", systems, None, work.jobs)
-    references = leakage.look_up(systems, folder / "clean", folder / "noisy")
+    references = leakage.find_references(systems, folder / "clean", folder / "noisy")
     frame = leakage.with_leaks(frame, references, work.jobs)
     facts = {
         **told,
@@ -104,4 +105,4 @@ def _noises(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _means(frame: pd.DataFrame) -> Product:
-    return {name: round(float(frame[name].mean()), 4) for name in evaluation.MAIN}
+    return {name: round(float(frame[name].mean()), 4) for name in MAIN}

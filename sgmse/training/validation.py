@@ -15,8 +15,7 @@ from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import gaussian
-from sgmse.evaluation import metrics
-from sgmse.evaluation import page as report
+from sgmse.evaluation import figures, metrics
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.training.interruption import Preemption
 
@@ -73,7 +72,7 @@ class EnhancementValidation(pl.Callback):
         rate, step = model.settings["sample_rate"], trainer.global_step
         names = {"": "enhanced", "uncond/": "unconditional", "noisy/": "noisy"}
         waveforms = {names.get(name, name): w.numpy() for name, w in signals.items() if len(w)}
-        figure = report.side_by_side(waveforms, rate)
+        figure = figures.side_by_side(waveforms, rate)
         if self.out_dir is not None:
             folder = self.out_dir / f"step_{step:07d}"
             for name, waveform in waveforms.items():
@@ -96,7 +95,7 @@ def _scores(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
     """PESQ, SI-SDR, ESTOI of two waveforms [N]; NaN where one is not defined."""
     pair = [audio.resample(w.numpy(), rate, metrics.SAMPLE_RATE) for w in (clean, estimate)]
     scores = metrics.score(pair[0], pair[1], metrics.SAMPLE_RATE)
-    return [getattr(scores, key) for key in KEYS]
+    return [float(scores[key]) for key in KEYS]
 
 
 def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:

@@ -19,7 +19,7 @@ from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.old.lookup import borrowed, look_up
 from sgmse.enhancement.old.test_set import Files, check_inputs, find_files
-from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.workers import in_processes
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.config import EnhanceConfig
 
@@ -90,7 +90,7 @@ class SetReferences:
         if protocol not in _WITH_LEAK:
             return [None] * len(self.files.jobs)
         tasks = [_LeakTask(self, protocol, place, rate) for place in range(len(self.files.jobs))]
-        return list(evaluation.in_processes(_leak, tasks, jobs, f"leak scores, {protocol}"))
+        return list(in_processes(_leak, tasks, jobs, f"leak scores, {protocol}"))
 
     def noise(self, place: int, rate: int) -> np.ndarray:
         """noisy − clean [N]."""

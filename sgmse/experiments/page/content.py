@@ -6,14 +6,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.tables import NOTHING, Table, interval, number, probability
+from sgmse.evaluation.metrics import FIRST, MAIN, METRICS
+from sgmse.evaluation.tables import NOTHING, Table, number, probability, score_interval, titles
 from sgmse.experiments import costs as measured
 from sgmse.experiments.page.run import Run
 
-DECIMALS = {"pesq": 2, "estoi": 3, "si_sdr": 1}
 COUNTS = "files/sources/seeds"
-_INTERVALS = "Brackets hold 95 % intervals of the paired difference (bootstrap over seeds, noise sources and files)"
+_INTERVALS = "Brackets hold 95 % intervals of the paired difference over seeds and noise sources"
 _SLICES = {"kind": "noise class", "snr_db": "SNR in dB"}
 
 
@@ -24,15 +23,15 @@ def criteria(table: pd.DataFrame) -> Table:
             row["criterion"].replace("_", " "),
             f"{row['experiment']} − {row['against']}" if row["experiment"] else NOTHING,
             row["set"] or NOTHING,
-            interval(row["mean"], row["low"], row["high"], 2),
-            f"> {number(row['threshold'], 2, signed=True)}",
+            score_interval(row, row["metric"], signed=True),
+            f"> {row['threshold']:+g}".replace("-", "−"),
             probability(row["p_holm"]),
             counts(row),
             ": ".join(filter(None, (row["verdict"], row["reason"]))),
         )
         for _, row in table.iterrows()
     ]
-    header = ("criterion", "difference", "set", "PESQ [95 % interval]", "wanted", "p (Holm)", COUNTS, "verdict")
+    header = ("criterion", "difference", "set", "mean [95 % interval]", "wanted", "p (Holm)", COUNTS, "verdict")
     return Table("criteria", "Criteria", header, tuple(rows), tones=tuple(tone(v) for v in table["verdict"]))
 
 
@@ -52,7 +51,7 @@ def unprocessed(run: Run) -> Table:
         own = run.noisy[run.noisy["set"] == name]
         minutes = number(own["seconds"].sum() / 60, 1) if "seconds" in own else NOTHING
         rows.append((name, *_means(own), str(len(own)), minutes))
-    header = ("set", *(evaluation.TITLES[metric] for metric in evaluation.MAIN), "files", "minutes")
+    header = ("set", *titles(), "files", "minutes")
     return Table("unprocessed", "Unprocessed test sets", header, tuple(rows))
 
 
@@ -61,15 +60,16 @@ def per_set(run: Run, differences: pd.DataFrame) -> list[Table]:
     tables = []
     for name in run.plan.sets:
         scores = run.enhanced[run.enhanced["set"] == name]
-        lines = [("noisy", *[""] * 3, *_means(run.noisy[run.noisy["set"] == name]), *[""] * 4)]
+        lines = [("noisy", *[""] * 3, *_means(run.noisy[run.noisy["set"] == name]), *[""] * (len(MAIN) + 2))]
         for experiment, rows in scores.groupby("experiment", sort=False):
             own = differences[(differences["experiment"] == experiment) & (differences["set"] == name)]
             lines.append(_line(run, str(experiment), rows, own))
-        header = ("experiment", "w", "N", "NFE", *(evaluation.TITLES[m] for m in evaluation.MAIN))
-        header = (*header, "ΔPESQ to baseline", "p (Holm)", "ΔSI-SDR dB to baseline", "files × seeds")
+        header = ("experiment", "w", "N", "NFE", *titles())
+        deltas = [f"{title} to baseline" for title in titles(prefix="Δ")]
+        header = (*header, deltas[0], "p (Holm)", *deltas[1:], "files × seeds")
         note = f"{_INTERVALS}; Holm's correction over all planned differences"
         tones = ("first", *[""] * (len(lines) - 1))
-        tables.append(Table(f"set-{name}", f"Scores on {name}", header, tuple(lines), note, tones))
+        tables.append(Table(f"set-{name}", f"Scores on {name}", header, tuple(lines), [note], tones))
     return tables
 
 
@@ -79,16 +79,16 @@ def all_differences(differences: pd.DataFrame) -> Table:
     for (experiment, against, name), own in differences.groupby(["experiment", "against", "set"], sort=False):
         lines = _by_metric(own)
         cells = [cell for row in lines.values() for cell in (_difference(row), probability(row["p_holm"]))]
-        first = lines[evaluation.MAIN[0]]
+        first = lines[FIRST]
         remark = "; ".join(filter(None, ("smoke" if first["smoke"] else "", first["reason"])))
         rows.append((f"{experiment} − {against}", str(name), *cells, counts(first), remark))
-    titles = [text for metric in evaluation.MAIN for text in (f"Δ{evaluation.TITLES[metric]}", "p (Holm)")]
-    header = ("difference", "set", *titles, COUNTS, "remarks")
-    return Table("differences", "All planned differences", header, tuple(rows), _INTERVALS)
+    named = [text for title in titles(prefix="Δ") for text in (title, "p (Holm)")]
+    header = ("difference", "set", *named, COUNTS, "remarks")
+    return Table("differences", "All planned differences", header, tuple(rows), [_INTERVALS])
 
 
 def slices(run: Run, differences: pd.DataFrame) -> list[Table]:
-    """PESQ differences by noise class and by SNR: a table for each set and kind of slice, a column per pair."""
+    """Differences by noise class and by SNR: a table for each set and kind of slice, a column per pair."""
     tables = []
     for name in run.plan.sets:
         noisy = run.noisy[run.noisy["set"] == name]
@@ -103,13 +103,13 @@ def slices(run: Run, differences: pd.DataFrame) -> list[Table]:
             for group in groups:
                 here = own[own["group"] == group]
                 found = {(row["experiment"], row["against"]): _difference(row) for _, row in here.iterrows()}
-                score = number(noisy.loc[names == group, "pesq"].mean(), 2)
+                score = number(noisy.loc[names == group, FIRST].mean(), METRICS[FIRST].decimals)
                 cells = [found.get(pair, NOTHING) for pair in pairs]
                 rows.append((group, str(here["n_files"].max()), score, *cells))
-            header = (title, "files", "noisy PESQ", *(f"{a} − {b}" for a, b in pairs))
-            caption = f"PESQ differences on {name} by {title}"
+            header = (title, "files", f"noisy {METRICS[FIRST].title}", *(f"{a} − {b}" for a, b in pairs))
+            caption = f"{METRICS[FIRST].title} differences on {name} by {title}"
             note = "Descriptive: few files each, no correction for their number"
-            tables.append(Table(f"{by}-{name}".replace("_", "-"), caption, header, tuple(rows), note))
+            tables.append(Table(f"{by}-{name}".replace("_", "-"), caption, header, tuple(rows), [note]))
     return tables
 
 
@@ -117,9 +117,10 @@ def _line(run: Run, experiment: str, rows: pd.DataFrame, differences: pd.DataFra
     """The row of one experiment on one set. `differences`: of this experiment on this set."""
     name = f"{experiment} (smoke)" if experiment in run.smoke else experiment
     lines = _by_metric(differences[differences["against"] == run.experiments[experiment].baseline])
-    cells = [NOTHING] * 3
+    cells = [NOTHING] * (len(MAIN) + 1)
     if lines:
-        cells = [_difference(lines["pesq"]), probability(lines["pesq"]["p_holm"]), _difference(lines["si_sdr"])]
+        cells = [_difference(lines[FIRST]), probability(lines[FIRST]["p_holm"])]
+        cells += [_difference(lines[metric]) if metric in lines else NOTHING for metric in MAIN[1:]]
     chosen = (_several(rows[column]) for column in ("guidance_scale", "N", "nfe"))
     return (name, *chosen, *_means(rows), *cells, f"{rows['file'].nunique()} × {rows['seed'].nunique()}")
 
@@ -127,15 +128,15 @@ def _line(run: Run, experiment: str, rows: pd.DataFrame, differences: pd.DataFra
 def _by_metric(differences: pd.DataFrame) -> dict[str, pd.Series]:
     """The rows of one pair and set, in the order in which metrics are shown."""
     found = {str(row["metric"]): row for _, row in differences.iterrows()}
-    return {metric: found[metric] for metric in evaluation.MAIN if metric in found}
+    return {metric: found[metric] for metric in MAIN if metric in found}
 
 
 def _difference(row: pd.Series) -> str:
-    return interval(row["mean"], row["low"], row["high"], DECIMALS[row["metric"]])
+    return score_interval(row, row["metric"], signed=True)
 
 
 def _means(rows: pd.DataFrame) -> list[str]:
-    return [number(rows[metric].mean(), DECIMALS[metric]) for metric in evaluation.MAIN]
+    return [number(rows[metric].mean(), METRICS[metric].decimals) for metric in MAIN]
 
 
 def _several(values: Iterable[float]) -> str:
@@ -179,7 +180,7 @@ def _convergence(run: Run) -> Table:
     ]
     header = ("training", "experiments", "steps to 95 %", "minutes", "GPU hours", "best step", "its ΔPESQ", "remarks")
     note = "Up to the first validation with 95 % of the best one's PESQ gain over the noisy files"
-    return Table("convergence", "Convergence", header, tuple(rows), note)
+    return Table("convergence", "Convergence", header, tuple(rows), [note])
 
 
 def _latency(run: Run) -> Table:
@@ -188,7 +189,7 @@ def _latency(run: Run) -> Table:
     spent = measured.measure_latency(run.enhanced)
     rows = [(row["experiment"], *(f"{row[name]:.3g}" for name in columns)) for _, row in spent.iterrows()]
     note = "Real-time factor: seconds of computing per second of audio; compares on one machine only"
-    return Table("latency", "Latency", ("experiment", *columns.values()), tuple(rows), note)
+    return Table("latency", "Latency", ("experiment", *columns.values()), tuple(rows), [note])
 
 
 def _size(run: Run) -> Table:

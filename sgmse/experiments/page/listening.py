@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from sgmse.data import audio
 from sgmse.data.testsets.build import folder_of
-from sgmse.evaluation import page as report
-from sgmse.evaluation.tables import number
+from sgmse.evaluation import figures
+from sgmse.evaluation.metrics import FIRST
+from sgmse.evaluation.page import choose_items, scores_in_words
 from sgmse.experiments.page.run import Run
 
 _COLUMNS, _ROWS = 400, 128  # of a picture: more do not show in a column this narrow
@@ -58,7 +59,7 @@ def write(run: Run, seed: int, out: Path, max_items: int) -> dict[str, Any]:
     for name in shown["set"].drop_duplicates():
         own = shown[shown["set"] == name]
         ranked_by = next(e for e in (default, *conditioned, *experiments) if e in set(own["experiment"]))
-        for file in spread(_gains(run, own, ranked_by), max_items):
+        for file in choose_items(_gains(run, own, ranked_by).dropna(), max_items):
             rows.append(_row(run, own[own["file"] == file], name, seed))
     items = [
         _item(row, f"media/{row.set}/{place:03d}", out)
@@ -69,24 +70,17 @@ def write(run: Run, seed: int, out: Path, max_items: int) -> dict[str, Any]:
     return data | {"page": f"votes-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]}"}
 
 
-def spread(gains: pd.Series, max_items: int) -> list[str]:
-    """Files spread evenly over the ranking by `gains` (indexed by file), the best and the worst among them."""
-    ranked = gains.dropna().sort_values(kind="stable").index
-    places = np.unique(np.linspace(0, len(ranked) - 1, min(max_items, len(ranked))).round().astype(int))
-    return [str(ranked[place]) for place in places]
-
-
 def colours() -> list[str]:
     """The colours of the scale from its lower end to its upper one, as CSS writes them."""
     return [matplotlib.colors.to_hex(matplotlib.colormaps[_MAP](place)) for place in np.linspace(0, 1, 9)]
 
 
 def _gains(run: Run, rows: pd.DataFrame, experiment: str) -> pd.Series:
-    """PESQ of an experiment minus that of its baseline, or of the noisy files where that was not run; by file."""
+    """The score of an experiment minus that of its baseline, or of the noisy files where that was not run; by file."""
     before = rows[rows["experiment"] == run.experiments[experiment].baseline]
     if before.empty:
         before = run.noisy[run.noisy["set"] == rows["set"].iloc[0]]
-    own, other = (some.set_index("file")["pesq"] for some in (rows[rows["experiment"] == experiment], before))
+    own, other = (some.set_index("file")[FIRST] for some in (rows[rows["experiment"] == experiment], before))
     return own - other
 
 
@@ -103,7 +97,7 @@ def _row(run: Run, rows: pd.DataFrame, set_name: str, seed: int) -> _Row:
         path = next((p for s in audio.AUDIO_SUFFIXES if (p := where / f"{file}{s}").is_file()), None)
         if path is not None:
             row = scores[name].iloc[0] if name in scores and len(scores[name]) else None
-            signals[name] = _Signal(path) if row is None else _Signal(path, _in_words(row), _finite(row["pesq"]))
+            signals[name] = _Signal(path) if row is None else _Signal(path, scores_in_words(row), _finite(row[FIRST]))
     return _Row(set_name, (noisy if len(noisy) else rows).iloc[0], signals)
 
 
@@ -116,7 +110,7 @@ def _item(row: _Row, stem: str, out: Path) -> dict[str, Any]:
     """Write the pictures and sounds of a row; all share the colour scale that the noisy file sets."""
     rate = audio.info(row.signals["clean"].file).sample_rate
     waveforms = {name: audio.read(signal.file, rate) for name, signal in row.signals.items()}
-    spectra = {name: report.spectrum_db(waveform, rate) for name, waveform in waveforms.items()}
+    spectra = {name: figures.spectrum_db(waveform, rate) for name, waveform in waveforms.items()}
     top = float(spectra["noisy"].max())
     panels = {}
     for name, signal in row.signals.items():
@@ -133,14 +127,14 @@ def _item(row: _Row, stem: str, out: Path) -> dict[str, Any]:
             "pesq": signal.pesq,
         }
     kind, snr = row.row["kind"], _finite(row.row["snr_db"])
-    told = {"kind": "" if pd.isna(kind) else str(kind), "snr": snr, "khz": rate / 2000}
-    return {"set": row.set, "file": str(row.row["file"]), **told, "panels": panels}
+    facts = {"kind": "" if pd.isna(kind) else str(kind), "snr": snr, "khz": rate / 2000}
+    return {"set": row.set, "file": str(row.row["file"]), **facts, "panels": panels}
 
 
 def draw(spectrum: np.ndarray, top_db: float, path: Path) -> None:
     """Picture of a power spectrogram in dB [F, T] and nothing else: low frequencies below, a palette, few colours."""
     pooled = _pooled(_pooled(spectrum, _ROWS).T, _COLUMNS).T[::-1]
-    levels = np.clip((pooled - top_db) / report.RANGE_DB + 1, 0, 1) * (_COLOURS - 1)
+    levels = np.clip((pooled - top_db) / figures.RANGE_DB + 1, 0, 1) * (_COLOURS - 1)
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.round().astype(np.uint8).tobytes())
     palette = 255 * matplotlib.colormaps[_MAP](np.linspace(0, 1, _COLOURS))[:, :3]
     image.putpalette(palette.round().astype(np.uint8).tobytes())
@@ -168,11 +162,6 @@ def _choices(run: Run, experiments: list[str], seed: int) -> list[dict[str, Any]
         column = reference(own["reference"].iloc[0])
         found.append({"id": name, "baseline": baseline, "reference": column, "label": label})
     return found
-
-
-def _in_words(row: pd.Series) -> str:
-    parts = [f"PESQ {number(row['pesq'], 2)}", f"ESTOI {number(row['estoi'], 2)}"]
-    return " · ".join([*parts, f"SI-SDR {number(row['si_sdr'], 1)} dB"])
 
 
 def _finite(value: Any) -> float | None:

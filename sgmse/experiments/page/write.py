@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import whole_folder
-from sgmse.evaluation import page as report
+from sgmse.evaluation.figures import draw_forest
+from sgmse.evaluation.metrics import FIRST
+from sgmse.evaluation.page import json_for_script, write_html
 from sgmse.evaluation.tables import Table, latex, markdown
 from sgmse.experiments import comparisons, criteria
 from sgmse.experiments.page import content, figures, listening
 from sgmse.experiments.page.run import Run, read
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_BESIDE = ("page.css", "listening.js")
 _MARK = "tables.md"  # beside index.html: what tells a folder of ours, which may be replaced, from any other
 
 
@@ -43,7 +40,7 @@ def write(run_dir: Path, out: Path, max_items: int) -> Path:
     run = read(run_dir)
     found = _Found(
         comparisons.compare_experiments(run.results, run.trainings, run.plan, by=()),
-        comparisons.compare_experiments(run.results, run.trainings, run.plan, metrics=("pesq",)),
+        comparisons.compare_experiments(run.results, run.trainings, run.plan, metrics=(FIRST,)),
         criteria.judge_criteria(run.results, run.trainings, run.plan),
     )
     with whole_folder(out) as part:
@@ -54,7 +51,7 @@ def write(run_dir: Path, out: Path, max_items: int) -> Path:
 def _fill(out: Path, run: Run, found: _Found, max_items: int) -> None:
     title = f"Experiments at scale {run.plan.scale}"
     seed = next((s for s in run.plan.seeds if (run.enhanced["seed"] == s).any()), run.plan.seeds[0])
-    heard = listening.write(run, seed, out, max_items)
+    listening_data = listening.write(run, seed, out, max_items)
     tables: dict[str, Any] = {
         "criteria": content.criteria(found.criteria),
         "run": content.run_facts(run),
@@ -65,41 +62,34 @@ def _fill(out: Path, run: Run, found: _Found, max_items: int) -> None:
         "secondary": content.costs(run),
     }
     drawn = _draw(out, run, found)
-    page = {"title": title, "listening": bool(heard["items"]), "smoke": run.smoke, **tables, **drawn}
-    _render(out, "index.html", **page, subtitle=_subtitle(run), remarks=_remarks(run), cards=_cards(found.criteria))
-    if heard["items"]:
-        _render(
-            out,
+    page = {"title": title, "listening": bool(listening_data["items"]), "smoke": run.smoke, **tables, **drawn}
+    texts = {"subtitle": _subtitle(run), "remarks": _remarks(run), "cards": _cards(found.criteria)}
+    write_html(out / "index.html", "experiments.html", **page, **texts)
+    if listening_data["items"]:
+        write_html(
+            out / "listening.html",
             "listening.html",
             title=title,
-            data=json.dumps(heard, ensure_ascii=False).replace("</", "<\\/"),  # the text must not end its element
+            data=json_for_script(listening_data),
             seed=seed,
             chosen=f"At most {max_items} utterances per set, spread over the ranking by gain.",
-            range_db=round(report.RANGE_DB),
             colours=listening.colours(),
-            khz=f"{heard['items'][0]['khz']:g}",
+            khz=f"{listening_data['items'][0]['khz']:g}",
         )
-    for name in _BESIDE:
-        shutil.copyfile(_TEMPLATES / name, out / name)
     flat = [table for value in tables.values() for table in ([value] if isinstance(value, Table) else value)]
     (out / _MARK).write_text(f"# {title}\n\n{_subtitle(run)}\n\n" + "\n".join(map(markdown, flat)), encoding="utf-8")
     opening = f"% {title}. {_subtitle(run)}\n% \\usepackage{{booktabs}}\n\n"
     (out / "tables.tex").write_text(opening + "\n".join(map(latex, flat)), encoding="utf-8")
 
 
-def _render(out: Path, template: str, **values: Any) -> None:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
-    (out / template).write_text(environment.get_template(template).render(values), encoding="utf-8")
-
-
 def _draw(out: Path, run: Run, found: _Found) -> dict[str, bool]:
     """Draw the figures for which there is something to draw; returns which."""
     judged = found.criteria
-    shown = found.differences[(found.differences["metric"] == "pesq") & found.differences["mean"].notna()]
+    shown = found.differences[(found.differences["metric"] == FIRST) & found.differences["mean"].notna()]
     asked = zip(judged["experiment"], judged["against"], judged["set"], strict=True)
     thresholds = dict(zip(asked, judged["threshold"], strict=True))
     if len(shown):
-        figures.forest(shown, thresholds, out / "forest.png")
+        draw_forest(shown, FIRST, thresholds, out / "forest.png")
     if run.validations:
         figures.curves(run.validations, out / "curves.png")
     if len(run.sweeps):
