@@ -11,7 +11,7 @@ other and compares the results file by file:
 
 and, with --baseline, with a model that was trained without any reference and otherwise alike. DIR gets
 
-  scores.csv    a row per file and system, written after each of them; a rerun with the same settings goes on there
+  scores.csv    a row per file and system; results.sqlite keeps what is done, and a rerun goes on there
   table.md      the verdict, means, paired differences with 95 % intervals, all by noise class and by SNR
   use.png       the paired differences
 
@@ -29,17 +29,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
-
 from sgmse.common.bounds import Bounds
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import cores, device
 from sgmse.diagnostics import subjects, verdict
 from sgmse.diagnostics.subjects import Subject
-from sgmse.diagnostics.use import USE, Use, describe_refused, facts, select_scores
-from sgmse.enhancement.old.protocols import SetReferences, open_set
+from sgmse.diagnostics.use import FILE_WORDS, Use, describe_refused, open_set, write_scores
 from sgmse.enhancement.sweep_scoring import scorer
-from sgmse.evaluation.kept import Kept
+from sgmse.enhancement.test_set import TestSet
+from sgmse.evaluation.results import Results
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
 
@@ -80,44 +78,38 @@ def main() -> None:
     settings = read_command_line(UseSettings, __doc__)
     used_device = device(settings.device)
     models = subjects.load_subjects([settings.ckpt, *settings.more_seeds], settings.encoder_checkpoint)
-    model = models[0].model
     check_model(settings, models[0])
-    bare = subjects.load_baselines(settings.baseline, models[0]) if settings.baseline else []
-    references = open_set(settings.test_set, model, settings.max_files, settings.seed)
-    use = Use(
-        references,
-        settings.N,
-        settings.guidance_scale,
-        settings.batch_size,
-        settings.seed,
-        settings.jobs,
-        torch.device(used_device),
-        facts(settings.test_set, references.files.names),
-    )
-    for subject in (*models, *bare):
-        use.sampler(subject)
+    baselines = subjects.load_baselines(settings.baseline, models[0]) if settings.baseline else []
+    everyone = [*models, *baselines]
+    test_set = open_set(settings.test_set, models[0].model, settings.max_files)
+    use = Use(test_set, settings.N, settings.guidance_scale, settings.batch_size, settings.seed, settings.jobs)
+    for subject in everyone:
+        use.settings(subject)  # refuses steps that one of them cannot take, before any work
     names = subjects.run_name(settings.ckpt), settings.test_set.resolve().name
     title, out = " on ".join(names), settings.out or Path("results", "reference_use", "_".join(names))
-    kept = Kept(out, shared_settings(settings, used_device, references), USE)
-    describe_plan(settings, references, models, bare, kept)
+    results = Results(out, shared_facts(settings, used_device, test_set))
+    describe_plan(settings, test_set, models, baselines, results)
     with scorer(settings.jobs) as score:
-        use.run(models, bare, kept, score)
-    unlike = subjects.compare_training(models[0], bare[0], settings.N) if bare else []
-    remarks = describe_refused(references, bool(bare)) + subjects.describe_training(models[0], bare, unlike)
-    text, written = verdict.write_report(select_scores(kept.frame, [*models, *bare]), title, unlike, remarks, out)
+        use.run(everyone, used_device, results, score)
+    scores = use.collect_scores(everyone, results)
+    write_scores(scores, out / "scores.csv")
+    unlike = subjects.compare_training(models[0], baselines[0], settings.N) if baselines else []
+    remarks = describe_refused(test_set, bool(baselines)) + subjects.describe_training(models[0], baselines, unlike)
+    text, written = verdict.write_report(scores, title, unlike, remarks, out)
     print(f"\n{text}\n{out}: {', '.join(['scores.csv', *written])}")
 
 
 def describe_plan(
-    settings: UseSettings, references: SetReferences, models: list[Subject], bare: list[Subject], kept: Kept
+    settings: UseSettings, test_set: TestSet, models: list[Subject], baselines: list[Subject], results: Results
 ) -> None:
     """What is going to be done."""
-    if kept.changed:
-        print(f"everything is done again: {', '.join(kept.changed)} changed since the last run")
+    if results.changed:
+        print(f"everything is done again: {', '.join(results.changed)} changed since the last run")
     print(f"model: {', '.join(str(s.path) for s in models)} ({models[0].model.settings['encoder']})")
-    print(f"baseline: {', '.join(str(s.path) for s in bare) or 'none'}")
-    print(f"{settings.test_set}: {len(references.files.jobs)} files; references: {', '.join(references.runnable)}")
-    for line in describe_refused(references, bool(bare)):
+    print(f"baseline: {', '.join(str(s.path) for s in baselines) or 'none'}")
+    words = [FILE_WORDS.get(protocol, protocol) for protocol in test_set.runnable]
+    print(f"{settings.test_set}: {len(test_set.items)} files; references: {', '.join(words)}")
+    for line in describe_refused(test_set, bool(baselines)):
         print(f"  {line}")
 
 
@@ -136,18 +128,11 @@ def check_model(settings: UseSettings, subject: Subject) -> None:
         )
 
 
-def shared_settings(settings: UseSettings, used_device: str, references: SetReferences) -> dict[str, Any]:
-    """What all rows share; rows of other values are done again."""
-    return {
-        "test_set": str(settings.test_set.resolve()),
-        "files": references.files.names,
-        "references": references.told(),
-        "guidance_scale": settings.guidance_scale,
-        "N": settings.N,
-        "seed": settings.seed,
-        "device": used_device,
-        "batch_size": settings.batch_size,
-    }
+def shared_facts(settings: UseSettings, used_device: str, test_set: TestSet) -> dict[str, Any]:
+    """What all rows share beside their setting; rows of other values are done again."""
+    facts = {"test_set": str(settings.test_set.resolve()), "files": [item.name for item in test_set.items]}
+    facts |= {"references": test_set.fingerprint(), "borrowed": sorted(test_set.levelled)}
+    return facts | {"device": used_device, "batch_size": settings.batch_size}
 
 
 if __name__ == "__main__":

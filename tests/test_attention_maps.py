@@ -10,7 +10,7 @@ from torch import nn
 
 from scripts import condition_probes
 from sgmse.diagnostics import attention
-from sgmse.diagnostics.items import Item
+from sgmse.diagnostics.items import ProbeFile
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.networks.attention import HEADS, CrossAttention
@@ -100,9 +100,9 @@ def test_frames_that_only_pad_the_file_are_left_out():
     assert found.tokens_used == pytest.approx(1.0)
 
 
-def item(reference: torch.Tensor) -> Item:
+def item(reference: torch.Tensor) -> ProbeFile:
     noisy, clean = torch.randn(2, 3000) * 0.1
-    return Item("a.wav", noisy, clean, reference, None, "", "", "")
+    return ProbeFile("a.wav", noisy, clean, reference, None, "", "", "")
 
 
 def test_a_file_is_observed_while_it_is_enhanced_and_a_silent_reference_is_not():

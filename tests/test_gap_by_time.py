@@ -16,7 +16,7 @@ from scripts import condition_probes
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.diagnostics import gap
-from sgmse.diagnostics.items import Item, read_items
+from sgmse.diagnostics.items import ProbeFile, read_items
 from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.samplers import SamplerSettings
@@ -32,10 +32,10 @@ class Mean(nn.Module):
         return Condition((reference.sum(dim=1) / length.clamp_min(1))[:, None].expand(-1, 4))
 
 
-def item(matched: float = 0.1, other: float | None = 0.5) -> Item:
+def item(matched: float = 0.1, other: float | None = 0.5) -> ProbeFile:
     noisy, clean = torch.randn(2, 2048, generator=torch.Generator().manual_seed(0)) * 0.1
     wrong = None if other is None else torch.full((3000,), other)
-    return Item("a.wav", noisy, clean, torch.full((3000,), matched), wrong, "rain.wav", "rain", "")
+    return ProbeFile("a.wav", noisy, clean, torch.full((3000,), matched), wrong, "rain.wav", "rain", "")
 
 
 def toy(cond_drop_prob: float = 0.1):

@@ -9,18 +9,21 @@ import pytest
 import torch
 from commands import call, refusal, saved_run
 from short_set import short_set
+from tiny import enhanced
 
 from scripts import reference_use
 from scripts.reference_use import UseSettings
+from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
 from sgmse.data.references.estimated import estimated
 from sgmse.diagnostics import differences, subjects
-from sgmse.diagnostics.use import COLUMNS, Use, select_scores
-from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.diagnostics.use import COLUMNS, open_set, read_scores
 from sgmse.diffusion.noise import FrameNoise
-from sgmse.enhancement.old.protocols import PROTOCOLS, at_level, open_set, shuffled
+from sgmse.enhancement.engine import Engine
+from sgmse.enhancement.protocols import match_level, shuffle_segments
+from sgmse.enhancement.signals import noise_key
 from sgmse.evaluation import metrics
 from sgmse.model.enhancer import Enhancer
 
@@ -31,23 +34,23 @@ def test_shuffling_permutes_segments_and_keeps_length_and_level():
     rng = np.random.default_rng(0)
     steps = np.repeat(np.arange(1, 11, dtype=np.float32), RATE // 20)  # ten segments of 50 ms
     reference = np.concatenate([steps, np.full(RATE // 50, 10, np.float32)])
-    mixed = shuffled(reference, RATE, rng)
+    mixed = shuffle_segments(reference, RATE, rng)
     assert mixed.shape == reference.shape
     centres = mixed[RATE // 50 + RATE // 200 :: RATE // 20][:10]  # behind the cross-fade of each segment
     assert sorted(centres.round(3)) == list(range(1, 11))
     assert list(centres.round(3)) != list(range(1, 11))
     noise = rng.standard_normal(RATE).astype(np.float32)
-    again, other = (shuffled(noise, RATE, np.random.default_rng(seed)) for seed in (1, 2))
+    again, other = (shuffle_segments(noise, RATE, np.random.default_rng(seed)) for seed in (1, 2))
     assert rms(again) == pytest.approx(rms(noise), rel=0.05)
-    assert np.array_equal(again, shuffled(noise, RATE, np.random.default_rng(1)))
+    assert np.array_equal(again, shuffle_segments(noise, RATE, np.random.default_rng(1)))
     assert not np.array_equal(again, other)
-    assert np.array_equal(shuffled(noise[:1000], RATE, rng), noise[:1000]), "too short to hold two segments"
+    assert np.array_equal(shuffle_segments(noise[:1000], RATE, rng), noise[:1000]), "too short to hold two segments"
 
 
 def test_a_lent_reference_gets_the_level_of_the_own_one():
     noise = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
-    assert rms(at_level(noise, 0.1 * noise[:900])) == pytest.approx(rms(0.1 * noise[:900]), rel=1e-5)
-    assert np.array_equal(at_level(noise, np.zeros(10, np.float32)), noise)
+    assert rms(match_level(noise, 0.1 * noise[:900])) == pytest.approx(rms(0.1 * noise[:900]), rel=1e-5)
+    assert np.array_equal(match_level(noise, np.zeros(10, np.float32)), noise)
 
 
 @pytest.fixture(scope="module")
@@ -98,54 +101,49 @@ def model_of(path):
     return Enhancer.from_checkpoint(path, "cpu")
 
 
+SYSTEMS = ["matched", "same_class", "mismatched", "louder", "softer", "shuffled", "estimated", "null", "oracle"]
+
+
 def test_every_protocol_is_what_it_says(test_set, logs):
-    references = open_set(test_set, model_of(logs["cnn0"]), None, 0)
-    assert references.runnable == [p for p in PROTOCOLS if p != "same_class"]
-    assert "no file has another item" in references.refused["same_class"]
-    own = audio.read(test_set / "ref" / references.files.jobs[0].noisy.name, RATE)
-    given = {protocol: references.reference(protocol, 0, RATE) for protocol in references.runnable}
-    assert np.array_equal(given["matched"], own)
+    found = open_set(test_set, model_of(logs["cnn0"]), None)
+    names = ["disjoint", "mismatched", "louder", "softer", "shuffled", "estimated", "none", "oracle"]
+    assert found.runnable == names
+    assert "no file has another item" in found.refused["same_class"]
+    item = found.items[0]
+    own = audio.read(test_set / "ref" / item.noisy.name, RATE)
+    given = {protocol: found.reference(item, protocol, RATE).waveform for protocol in names}
+    assert np.array_equal(given["disjoint"], own)
     assert np.allclose(given["louder"], own * 10**0.3)
     assert np.allclose(given["softer"], own / 10**0.3)
-    assert given["null"] is None
-    noisy = audio.read(references.files.jobs[0].noisy, RATE)
-    told = [estimated(noisy, RATE, seed) for seed in (0, 1)]
-    assert np.array_equal(told[0].reference, told[1].reference), "no seed matters where stretches without speech serve"
-    assert np.array_equal(given["estimated"], told[0].reference)
+    assert given["none"] is None
+    noisy = audio.read(item.noisy, RATE)
+    blind = [estimated(noisy, RATE, seed).reference for seed in (0, 1)]
+    assert np.array_equal(*blind), "no seed matters where stretches without speech serve"
+    assert np.array_equal(given["estimated"], blind[0])
     assert len(given["oracle"]) == min(len(own), RATE)
     assert rms(given["mismatched"]) == pytest.approx(rms(own), rel=1e-5)
-    path = references.given["mismatched"][0]
-    assert path.stem != references.files.jobs[0].noisy.stem
-    for protocol, shared in (("matched", False), ("mismatched", False), ("oracle", True)):
-        found = references.leaks(protocol, RATE, 1)
-        assert [one.shared for one in found] == [shared] * 4
-    noise = references.noise(0, RATE)
-    assert references.leaks("oracle", RATE, 1)[0] == leak.score(given["oracle"], noise, RATE)
+    assert found.path(item, "mismatched").stem != item.noisy.stem
+    for protocol, shared in (("disjoint", False), ("mismatched", False), ("oracle", True)):
+        leaks = found.leaks(protocol, RATE, 0, 1)
+        assert [leaks[one.name].shared for one in found.items] == [shared] * 4
+    assert leaks[item.name] == leak.score(given["oracle"], found.noise(item, RATE), RATE)
 
 
 @pytest.mark.parametrize("kind", ["noisy", "clean", "ref"])
-def test_a_file_that_changed_makes_the_set_another_one(kind, test_set, logs, tmp_path):
+def test_rows_of_another_set_or_batching_are_not_kept(kind, test_set, logs, tmp_path):
     own = tmp_path / "set"
     shutil.copytree(test_set, own)
-    model = model_of(logs["cnn0"])
-    before, again = (open_set(own, model, None, 0).told() for _ in range(2))
+    model, settings = model_of(logs["cnn0"]), UseSettings(logs["cnn0"], own)
+
+    def facts(max_files=None, device="cpu", **changed):
+        return reference_use.shared_facts(replace(settings, **changed), device, open_set(own, model, max_files))
+
+    before = facts()
+    assert facts() == before
+    others = [facts(max_files=3), facts(device="cuda"), facts(batch_size=4), facts(test_set=test_set)]
     path = audio.find(own / kind)[1]
     audio.write(path, 0.5 * audio.read(path, RATE), RATE)
-    assert before == again
-    assert open_set(own, model, None, 0).told()["fingerprint"] != before["fingerprint"]
-
-
-def test_rows_of_other_settings_are_not_kept(test_set, logs):
-    references = open_set(test_set, model_of(logs["cnn0"]), 2, 0)
-    asked = UseSettings(logs["cnn0"], test_set)
-
-    def shared(references=references, device="cpu", **changed):
-        return reference_use.shared_settings(replace(asked, **changed), device, references)
-
-    others = [shared(guidance_scale=2.0), shared(N=3), shared(seed=1), shared(batch_size=4), shared(device="cuda")]
-    others += [shared(test_set=test_set / "other"), shared(open_set(test_set, model_of(logs["cnn0"]), 3, 0))]
-    assert shared() == shared()
-    assert all(other != shared() for other in others)
+    assert all(other != before for other in [*others, facts()])
 
 
 def test_steps_that_the_baseline_cannot_take_are_refused_before_any_work(test_set, logs, tmp_path, capsys):
@@ -158,33 +156,27 @@ def test_steps_that_the_baseline_cannot_take_are_refused_before_any_work(test_se
 def test_rows_hold_the_scores_of_the_batch_enhanced_with_that_reference(test_set, logs, examine, tmp_path):
     _, frame = examine(tmp_path, logs["cnn0"], test_set, "--guidance_scale", 2, "--max_files", 2)
     model = model_of(logs["cnn0"])
-    references = open_set(test_set, model, 2, 0)
-    for system in ("matched", "softer", "null", "mismatched"):
-        for place in (0, 1):
-            name = references.files.names[place]
-            noisy = torch.from_numpy(audio.read(references.files.jobs[place].noisy, RATE))[None]
-            reference = references.reference(system, place, RATE)
-            noise = FrameNoise([f"0 {name} 0 0"])
+    found = open_set(test_set, model, 2)
+    for system, protocol in (("matched", "disjoint"), ("softer", "softer"), ("null", "none"), ("mismatched",) * 2):
+        for item in found.items:
+            noisy = torch.from_numpy(audio.read(item.noisy, RATE))[None]
+            reference, scale = found.reference(item, protocol, RATE).waveform, 0.0 if system == "null" else 2.0
             given = None if reference is None else torch.from_numpy(reference)[None]
-            scale = 0.0 if system == "null" else 2.0
-            encoded = model.encode_reference(given, noisy.abs().amax(dim=-1))
-            settings = GuidanceSettings(guidance_scale=scale)
-            enhanced = model.enhance_batch(noisy, encoded, noise, settings).waveform[0].numpy()
-            expected = metrics.score(audio.read(references.files.clean[place], RATE), enhanced, RATE)
-            row = frame[(frame["system"] == system) & (frame["file"] == name)].iloc[0]
-            assert row["si_sdr"] == pytest.approx(expected.si_sdr, abs=1e-2)
-            assert row["estoi"] == pytest.approx(expected.estoi, abs=1e-3)
+            made = enhanced(model, noisy, given, FrameNoise([noise_key(0, item.name)]), scale).waveform[0].numpy()
+            expected = metrics.score(audio.read(item.clean, RATE), made, RATE)
+            row = frame[(frame["system"] == system) & (frame["file"] == item.name)].iloc[0]
+            assert row["si_sdr"] == pytest.approx(expected["si_sdr"], abs=1e-2)
+            assert row["estoi"] == pytest.approx(expected["estoi"], abs=1e-3)
             assert row["passes"] == row["nfe"] * (1 if system == "null" else 2)
 
 
 def test_the_command_leaves_scores_and_table_and_a_rerun_goes_on(test_set, logs, examine, tmp_path, monkeypatch):
     said, frame = examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2)
     assert list(frame.columns) == COLUMNS
-    assert list(frame["system"].unique()) == ["noisy", *(p for p in PROTOCOLS if p != "same_class")]
+    systems = [system for system in SYSTEMS if system != "same_class"]  # no other item is of the same class
+    assert list(frame["system"].unique()) == ["noisy", *systems]
     assert (frame.groupby("system")["file"].nunique() == 2).all()
-    assert (
-        frame["kind"].isin(["pink", "brown", "hum", "pulses", "modulated", "siren", "resonances", "white-chirps"]).all()
-    )
+    assert set(frame["kind"]) <= set(pd.read_csv(test_set / "manifest.csv")["kind"])
     assert (tmp_path / "table.md").read_text() in said
     assert said.index("| unprocessed") < said.index("| matched") < said.index("matched − mismatched")
     assert "same_class does not run: no file has another item" in said
@@ -193,22 +185,34 @@ def test_the_command_leaves_scores_and_table_and_a_rerun_goes_on(test_set, logs,
     assert "## By class" in said
     assert "leak share: an overlapping reference gives" in said
     assert (tmp_path / "use.png").read_bytes().startswith(b"\x89PNG")
-    done = []
-    one = Use._enhanced
-    monkeypatch.setattr(Use, "_enhanced", lambda self, *given: done.append(given[0].path) or one(self, *given))
+    done, one = [], Engine.encode_groups
+
+    def encode_groups(engine, found, setting):
+        done.append((engine.model.checkpoint_sha256, setting.protocol))
+        return one(engine, found, setting)
+
+    monkeypatch.setattr(Engine, "encode_groups", encode_groups)
+    shas = {name: model_of(path).checkpoint_sha256 for name, path in logs.items()}
     flags = ("--max_files", 2, "--baseline", logs["none0"])
     said, frame = examine(tmp_path, logs["cnn0"], test_set, *flags)
-    assert done == [logs["none0"]], "the rows of the model were kept"
+    assert done == [(shas["none0"], "none")], "the rows of the model were kept"
     assert "matched − baseline" in said
     assert "training: baseline 4 steps, this model 4 steps" in said
     flags = ("--max_files", 2, "--baseline", logs["none0"], logs["none1"], "--more_seeds", logs["cnn1"])
     said, frame = examine(tmp_path, logs["cnn0"], test_set, *flags)
-    assert set(done[1:]) == {logs["cnn1"], logs["none1"]}
+    assert {sha for sha, _ in done[1:]} == {shas["cnn1"], shas["none1"]}
     lines = [line for line in said.splitlines() if line.startswith("| matched − baseline")]
     assert [cell.strip() for cell in lines[0].split("|")[-4:-1]] == ["2", "2", "2"], "files, sources, seeds"
     done.clear()
-    assert "done again: seed changed" in examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2, "--seed", 1)[0]
-    assert len(done) == len(PROTOCOLS) - 1, "no other item is of the same class"
+    examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2, "--seed", 1)
+    assert len(done) == len(systems), "another seed is another setting"
+    said, again = examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2)
+    assert len(done) == len(systems), "both are kept"
+    assert set(again["seed"].dropna()) == {0}, "checkpoints that are not asked for are left aside"
+    assert (
+        "done again: batch_size changed"
+        in examine(tmp_path, logs["cnn0"], test_set, "--max_files", 2, "--batch_size", 1)[0]
+    )
 
 
 def rows(system, values, seed=0, **more):
@@ -222,22 +226,22 @@ def rows(system, values, seed=0, **more):
 def test_differences_are_paired_by_file_and_seed_and_by_file_alone_with_other_seeds():
     frame = pd.concat(
         [
-            rows("matched", [2.0, 3.0], 0),
-            rows("matched", [2.5, 3.5], 1),
+            rows("disjoint", [2.0, 3.0], 0),
+            rows("disjoint", [2.5, 3.5], 1),
             rows("baseline", [1.0, 2.0], 0),
             rows("baseline", [2.5, 3.5], 1),
         ]
     )
-    one = differences.paired_differences(frame)["matched", "baseline"]["pesq"]
+    one = differences.paired_differences(frame)["disjoint", "baseline"]["pesq"]
     assert (one.mean, one.n_files, one.n_seeds) == (pytest.approx(0.5), 2, 2)
     frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
-    other = differences.paired_differences(frame)["matched", "baseline"]["pesq"]
+    other = differences.paired_differences(frame)["disjoint", "baseline"]["pesq"]
     assert (other.mean, other.n_files, other.n_seeds) == (pytest.approx(2.75 - 2.25), 2, 2)
     assert differences.paired_differences(frame[frame["system"] == "baseline"]) == {}
 
 
 def test_groups_are_classes_and_snrs_and_many_snrs_are_gathered():
-    frame = rows("matched", [2.0] * 10, snr_db=np.arange(10.0), kind=["rain", "dog"] * 5)
+    frame = rows("disjoint", [2.0] * 10, snr_db=np.arange(10.0), kind=["rain", "dog"] * 5)
     found = differences.split_by_noise(frame)
     assert {name: list(parts) for name, parts in found.items()} == {
         "class": ["dog", "rain"],
@@ -273,18 +277,6 @@ def test_what_a_set_lacks_is_said_and_the_rest_runs(test_set, logs, examine, tmp
     assert "matched does not run" in said
     assert list(frame["system"].unique()) == ["noisy", "estimated", "null", "oracle"]
     assert "oracle − null" in said
-
-
-def test_rows_of_checkpoints_that_are_not_asked_for_are_left_aside(logs):
-    models = subjects.load_subjects([logs["cnn0"]], None)
-    own, noisy = rows("matched", [2.0, 3.0]), rows("noisy", [1.0, 1.0])
-    other = rows("matched", [9.0, 9.0], seed=1).assign(checkpoint="of an earlier call")
-    frame = pd.concat(
-        [own.assign(seed=7, checkpoint=models[0].model.checkpoint_sha256), noisy.assign(checkpoint=""), other]
-    )
-    found = select_scores(frame, models)
-    assert found.groupby("system")["pesq"].mean().to_dict() == {"matched": 2.5, "noisy": 1.0}
-    assert set(found["seed"].dropna()) == {0}, "the seed of the checkpoint as it is known by now"
 
 
 def test_files_without_a_match_are_left_out_of_that_protocol_alone(test_set, logs, examine, tmp_path):
@@ -371,22 +363,66 @@ def test_models_of_every_kind_can_be_examined(settings, test_set, tmp_path, exam
     assert louder != matched, "the level of the reference arrives"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["NONE", "SET"], "has no noise encoder, so there is no reference to use"),
-        (["CNN", "SET", "--baseline", "CNN1"], "takes a noise reference, but the baseline is a model trained without"),
-        (["CNN", "SET", "--baseline", "NONE", "NONE"], "are trainings with the seeds 0, 0"),
-        (["CNN", "SET", "--more_seeds", "NONE"], "is to differ in its seed alone (cond_drop_prob 0.0, not 0.1"),
-        (["CNN", "absent"], "absent: holds no noisy/ and clean/"),
-        (["absent.ckpt", "SET"], "absent.ckpt: no such checkpoint"),
-        (["CNN", "SET", "--N", "0"], "--N 0"),
-        (["CNN", "SET", "--guidance_scale", "nan"], "--guidance_scale nan"),
-        (["CNN"], "SET"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_leaves_nothing(words, message, test_set, logs, tmp_path, capsys):
+REFUSED = [
+    ("NONE SET", "has no noise encoder, so there is no reference to use"),
+    ("CNN SET --baseline CNN1", "takes a noise reference, but the baseline"),
+    ("CNN SET --baseline CNN", "is model and baseline at once"),
+    ("CNN SET --baseline NONE NONE", "are trainings with the seeds 0, 0"),
+    ("CNN SET --more_seeds NONE", "is to differ in its seed alone (cond_drop_prob 0.0, not 0.1"),
+    ("CNN absent", "absent: holds no noisy/ and clean/"),
+    ("absent.ckpt SET", "absent.ckpt: no such checkpoint"),
+    ("CNN SET --N 0", "--N 0"),
+    ("CNN SET --guidance_scale nan", "--guidance_scale nan"),
+    ("CNN SET --guidance_scale 100", "--guidance_scale 100"),
+    ("CNN LOUD", "snr_db of 000.wav is loud, no number"),
+    ("CNN", "TEST_SET"),
+]
+
+
+@pytest.mark.parametrize(("words", "culprit"), REFUSED)
+def test_bad_input_is_refused_before_any_work(words, culprit, test_set, logs, tmp_path, capsys):
     known = {"CNN": logs["cnn0"], "CNN1": logs["cnn1"], "NONE": logs["none0"], "SET": test_set}
-    said = refusal(reference_use.main, capsys, *(known.get(w, w) for w in words), "--out", tmp_path / "out")
-    assert message in said
+    if "LOUD" in words:
+        known["LOUD"] = tmp_path / "set"
+        shutil.copytree(test_set, known["LOUD"])
+        table = pd.read_csv(test_set / "manifest.csv", dtype=str)
+        table.assign(snr_db="loud").to_csv(known["LOUD"] / "manifest.csv", index=False)
+    given = [known.get(word, word) for word in words.split()]
+    assert culprit in refusal(reference_use.main, capsys, *given, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+DAMAGES = {
+    "cut": lambda path: path.write_text("checkpoint,system,se"),
+    "other columns": lambda path: path.write_text("a,b\n1,2\n"),
+    "a row twice": lambda path: path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n"),
+    "a folder": lambda path: path.unlink() or path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_table_of_scores_is_refused(name, tmp_path):
+    path, row = (
+        tmp_path / "scores.csv",
+        dict.fromkeys(COLUMNS, "") | {"system": "matched", "nfe": 1, "passes": 1, "N": 1},
+    )
+    pd.DataFrame([row]).to_csv(path, index=False)
+    assert read_scores(path)["system"].tolist() == ["disjoint"]
+    DAMAGES[name](path)
+    with pytest.raises(UserError, match=r"scores\.csv: "):
+        read_scores(path)
+
+
+@pytest.mark.parametrize(("content", "culprit"), [("seed: many\n", "seed many"), ("seed: [1", "no valid YAML")])
+def test_a_run_with_damaged_settings_is_refused(content, culprit, tmp_path):
+    ckpt = saved_run(tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=rf"config\.yaml: .*{culprit}"):
+        subjects.load_subjects([ckpt], None)
+
+
+@pytest.mark.parametrize("step", ["many", "nan", "inf", ""])
+def test_steps_that_the_validation_table_does_not_tell_are_those_of_the_checkpoint(step, tmp_path):
+    ckpt = saved_run(tmp_path / "run")
+    (tmp_path / "run" / "validation.csv").write_text(f"step,seconds\n{step},1.0\n")
+    assert subjects.load_subjects([ckpt], None)[0].steps == 4

@@ -9,7 +9,7 @@ import torch
 from tiny import tiny
 
 from sgmse.diagnostics import sensitivity
-from sgmse.diagnostics.items import Item, enhance_item
+from sgmse.diagnostics.items import ProbeFile, enhance_item
 from sgmse.diagnostics.sensitivity import NUM_BANDS, band_edges, boost_bands, measure_attenuation
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
@@ -22,9 +22,9 @@ def noise(seconds: float = 2.0, seed: int = 0) -> torch.Tensor:
     return 0.1 * torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
 
 
-def item(clean: torch.Tensor | None = None) -> Item:
+def item(clean: torch.Tensor | None = None) -> ProbeFile:
     speech = torch.zeros(2 * RATE) if clean is None else clean
-    return Item("a.wav", noise() + speech, speech, noise(1.0, seed=1), None, "rain.wav", "rain", "")
+    return ProbeFile("a.wav", noise() + speech, speech, noise(1.0, seed=1), None, "rain.wav", "rain", "")
 
 
 def filtered(waveform: torch.Tensor, band: int, gain: float, margin_hz: float = 0.0) -> torch.Tensor:
@@ -105,7 +105,7 @@ def test_the_matrix_and_the_scores_are_means_over_files_without_missing_bands():
 @pytest.mark.parametrize("sde", ["sbve", "ouve"])
 def test_every_reference_meets_the_same_noise_whatever_shares_its_batch(sde):
     model, own = tiny(sde=sde).eval(), item()
-    own = Item(own.name, own.noisy[:3000], own.clean[:3000], own.reference, None, "", "", "")
+    own = ProbeFile(own.name, own.noisy[:3000], own.clean[:3000], own.reference, None, "", "", "")
     references, sampler = torch.stack([own.reference, own.reference, noise(1.0, seed=3)]), SamplerSettings(N=2)
     found = enhance_item(model, own, references, sampler, 0)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

@@ -7,8 +7,8 @@ import pytest
 from sgmse.diagnostics import verdict
 from sgmse.evaluation.statistics import Difference
 
-MATCHED, WRONG, NULL, LOUDER = (("matched", b) for b in ("baseline", "mismatched", "null", "louder"))
-ORACLE = ("oracle", "matched")
+MATCHED, WRONG, NULL, LOUDER = (("disjoint", b) for b in ("baseline", "mismatched", "none", "louder"))
+ORACLE = ("oracle", "disjoint")
 
 
 def interval(low, high):
@@ -68,5 +68,5 @@ def test_the_largest_move_is_between_protocols_and_the_leak_share_is_oracle_minu
 
 
 def test_what_the_reference_tells_beyond_the_mixture_is_matched_minus_estimated():
-    beyond = verdict.describe_differences({MATCHED: PAYS, ("matched", "estimated"): COSTS})[1]
+    beyond = verdict.describe_differences({MATCHED: PAYS, ("disjoint", "estimated"): COSTS})[1]
     assert "gives +0.125 [+0.050, +0.200] PESQ and +0.00 [-0.10, +0.10] SI-SDR dB more than one estimated" in beyond

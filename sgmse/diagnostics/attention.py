@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from sgmse.common.files import save_figure, write_csv
-from sgmse.diagnostics.items import Item, enhance_item
+from sgmse.diagnostics.items import ProbeFile, enhance_item
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.model.enhancer import Enhancer
@@ -82,7 +82,7 @@ def has_attention(model: Enhancer) -> bool:
 
 
 @torch.no_grad()
-def map_attention(model: Enhancer, item: Item, sampler: SamplerSettings, seed: int) -> AttentionMap | None:
+def map_attention(model: Enhancer, item: ProbeFile, sampler: SamplerSettings, seed: int) -> AttentionMap | None:
     """The attention of one file while it is enhanced with its own reference; None if that reference says nothing."""
     encoded = model.encode_reference(item.reference[None].to(model.device), torch.ones(1, device=model.device))
     condition = encoded.condition
@@ -118,7 +118,7 @@ def average_weights(weights: Sequence[Tensor], bands: int, frames: int, padded: 
 
 
 def write_attention(
-    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, num_files: int, out: Path
+    model: Enhancer, items: Sequence[ProbeFile], sampler: SamplerSettings, seed: int, num_files: int, out: Path
 ) -> Iterator[str]:
     """Draw the maps of a few files, spread over `items`, and write attention.csv. Yields a line to print per file."""
     rows, rate = [], model.settings["sample_rate"]
@@ -137,7 +137,7 @@ def write_attention(
     write_csv(pd.DataFrame(rows, columns=columns), out / "attention.csv")
 
 
-def draw_attention(item: Item, spectrum_db: np.ndarray, sample_rate: int, found: AttentionMap, path: Path) -> None:
+def draw_attention(item: ProbeFile, spectrum_db: np.ndarray, sample_rate: int, found: AttentionMap, path: Path) -> None:
     """Noisy spectrogram [F, T] with the noise's timeline, and below it what each of its frames attends to."""
     maps = {"time step\nof the reference": found.by_time, "frequency band\nof the reference": found.by_band}
     shown = {label: shares for label, shares in maps.items() if shares is found.by_time or len(found.by_band) > 1}

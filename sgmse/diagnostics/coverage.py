@@ -26,7 +26,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import save_figure, write_csv
 from sgmse.data import audio, corpora
 from sgmse.diagnostics.figures import MARKERS, bare_axes
-from sgmse.diagnostics.items import manifest_rows, open_references
+from sgmse.diagnostics.items import open_references
 from sgmse.diffusion import adaptive
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.evaluation.statistics import Difference, hierarchical
@@ -108,15 +108,18 @@ def embed_sets(model: Enhancer, folders: Sequence[Path], max_files: int | None) 
 
 
 def _embed_set(model: Enhancer, folder: Path, max_files: int | None) -> tuple[pd.DataFrame, Tensor]:
-    files = open_references(folder, model, max_files).files
-    rate, rows, vectors = model.settings["sample_rate"], [], []
-    described = manifest_rows(folder, files.names)
-    for job, name, row in zip(files.jobs, files.names, described, strict=True):
-        assert job.reference is not None
-        noisy, reference = (torch.from_numpy(audio.read(path, rate)) for path in (job.noisy, job.reference))
-        encoded = model.encode_reference(reference[None].to(model.device), noisy.abs().amax()[None].to(model.device))
+    test_set, rate = open_references(folder, model, max_files), model.settings["sample_rate"]
+    rows, vectors = [], []
+    for item in test_set.items:
+        waveform, noisy = (
+            test_set.reference(item, "disjoint", rate).waveform,
+            torch.from_numpy(audio.read(item.noisy, rate)),
+        )
+        assert waveform is not None
+        peak = noisy.abs().amax()[None].to(model.device)
+        encoded = model.encode_reference(torch.from_numpy(waveform)[None].to(model.device), peak)
         if encoded.condition is not None and not encoded.is_null[0]:
-            rows.append([folder.name, name, row.get("source") or row.get("noise") or name, row.get("kind") or ""])
+            rows.append([folder.name, item.name, item.facts["source"], item.facts["kind"]])
             vectors.append(encoded.condition.vector.float().cpu())
     if not vectors:
         raise UserError(f"{folder}: all of its references are silent; build the set anew")

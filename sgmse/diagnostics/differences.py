@@ -10,23 +10,26 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from sgmse.enhancement.old.protocols import PROTOCOLS, SHIFT_DB
+from sgmse.enhancement.protocols import PROTOCOLS, SHIFT_DB
 from sgmse.evaluation import metrics
+from sgmse.evaluation.results import NOISY
 from sgmse.evaluation.statistics import Difference, hierarchical, paired
 from sgmse.evaluation.tables import markdown_rows
 
-NOISY, BASELINE = "noisy", "baseline"
+BASELINE = "baseline"
 METRICS = {name: metrics.METRICS[name].title for name in metrics.MAIN}
 TITLES = {
     NOISY: "unprocessed",
+    "disjoint": "matched",
     "same_class": "same class",
     "louder": f"{SHIFT_DB:g} dB louder",
     "softer": f"{SHIFT_DB:g} dB softer",
+    "none": "null",
 }
-_OTHERS = (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled", "estimated", "null")
-PAIRS = (*(("matched", other) for other in _OTHERS), ("oracle", "matched"))
-WITHOUT_MATCHED = (("oracle", BASELINE), ("oracle", "null"))  # of a set without disjoint references
-BY_GROUP = tuple(("matched", other) for other in (BASELINE, "mismatched", "null"))
+_OTHERS = (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled", "estimated", "none")
+PAIRS = (*(("disjoint", other) for other in _OTHERS), ("oracle", "disjoint"))
+WITHOUT_DISJOINT = (("oracle", BASELINE), ("oracle", "none"))  # of a set without disjoint references
+BY_GROUP = tuple(("disjoint", other) for other in (BASELINE, "mismatched", "none"))
 SNR_WIDTH_DB = 5  # of the groups where there are more SNRs than `_MOST_SNRS`
 _MOST_SNRS = 8
 
@@ -36,7 +39,7 @@ Differences = dict[Pair, dict[str, Difference]]
 
 def leaking_files(frame: pd.DataFrame) -> list[str]:
     """Files whose disjoint reference shares samples with the mixture, so that what it gives is no evidence."""
-    rows = frame[(frame["system"] == "matched") & frame["leak_shared"].fillna(False).astype(bool)]
+    rows = frame[(frame["system"] == "disjoint") & frame["leak_shared"].fillna(False).astype(bool)]
     return sorted(rows["file"].unique())
 
 
@@ -47,7 +50,7 @@ def paired_differences(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None)
     """
     rows = {str(name): part for name, part in frame.groupby("system")}
     if pairs is None:
-        pairs = PAIRS if "matched" in rows else WITHOUT_MATCHED
+        pairs = PAIRS if "disjoint" in rows else WITHOUT_DISJOINT
     return {(a, b): subtract(rows[a], rows[b]) for a, b in pairs if a in rows and b in rows}
 
 

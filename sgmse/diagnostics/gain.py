@@ -10,14 +10,11 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.diagnostics.items import open_references
-from sgmse.enhancement.old.settings import cells
-from sgmse.enhancement.old.test_set import find_files
-from sgmse.enhancement.sweep_groups import grouped
-from sgmse.enhancement.sweep_run import Sweep
+from sgmse.enhancement.engine import Engine, enhance_and_score
+from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.sweep_scoring import scorer
-from sgmse.evaluation.kept import Kept
+from sgmse.evaluation.results import Results
 from sgmse.model.enhancer import Enhancer
-from sgmse.settings.config import EnhanceConfig
 
 _SYSTEM = ("experiment", "system")  # columns that name systems, the most telling first
 _USUAL = (("matched", "baseline"), ("matched", "null"))
@@ -82,20 +79,18 @@ def measure_gains(
     gains: dict[Any, float] = {}
     with scorer(jobs) as score:
         for folder in folders:
-            told, pesq = open_references(folder, model, max_files).told(), []
-            for role, other in (("model", model), ("baseline", baseline)):
-                shared = {"checkpoint_sha256": other.checkpoint_sha256, "test_dir": str(folder.resolve())}
-                kept = Kept(
-                    out / "scores" / folder.name / role, shared | {"references": told, "batch_size": batch_size}
-                )
-                planned = cells(other, ["auto"], [other.sampler.N], [1.0], ["none"])
-                if not all(kept.has(cell.key) for cell in planned):
-                    config = EnhanceConfig(test_dir=str(folder), reference="disjoint")
-                    groups = grouped(other, find_files(config, out, other, max_files), batch_size)
-                    Sweep(other, groups, other.t_eps, 0, "32").run(planned, kept, score)
-                rows = kept.frame[kept.frame["nfe"] > 0]
-                pesq.append(rows.set_index(rows["file"].map(_stem))["pesq"].astype(float).to_dict())
-            gains |= {(folder.name, stem): pesq[0][stem] - pesq[1][stem] for stem in pesq[0]}
+            test_set = open_references(folder, model, max_files)
+            shared = {"test_set": test_set.fingerprint(), "batch_size": batch_size, "device": str(model.device)}
+            results = Results(out / "scores" / folder.name, shared)
+            ours, theirs = Setting(model.sampler), Setting(baseline.sampler, protocol="none")
+            enhance_and_score(Engine(model, batch_size), test_set, [ours], results, score)
+            enhance_and_score(Engine(baseline, batch_size), test_set, [theirs], results, score)
+            results.write_csv(results.folder / "scores.csv")
+            pesq = {(row["checkpoint"], row["setting"], row["file"]): row["pesq"] for row in results.rows()}
+            for item in test_set.items:
+                with_reference = pesq[model.checkpoint_sha256, ours.key, item.name]
+                without = pesq[baseline.checkpoint_sha256, theirs.key, item.name]
+                gains[folder.name, _stem(item.name)] = with_reference - without
     return pd.Series(gains, dtype=float).dropna()
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sgmse.common.errors import UserError
 from sgmse.common.files import save_figure, write_csv
 from sgmse.diagnostics.figures import bare_axes
-from sgmse.diagnostics.items import Item, encode_reference, interval_text, mean_over_files, repeat_condition
+from sgmse.diagnostics.items import ProbeFile, encode_reference, interval_text, mean_over_files, repeat_condition
 from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
@@ -47,7 +47,7 @@ def time_grid(model: Enhancer) -> Tensor:
 
 
 @torch.no_grad()
-def measure_gap(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int) -> pd.DataFrame:
+def measure_gap(model: Enhancer, items: Sequence[ProbeFile], seed: int, batch_size: int) -> pd.DataFrame:
     """A row per file, time and condition that the matched one is held against: `COLUMNS`.
 
     loss: ½ mean |x̂ − x|² of the estimate of the clean spectrogram. That is the loss of data prediction without its
@@ -73,7 +73,7 @@ def measure_gap(model: Enhancer, items: Sequence[Item], seed: int, batch_size: i
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _other_conditions(model: Enhancer, item: Item) -> dict[str, Condition]:
+def _other_conditions(model: Enhancer, item: ProbeFile) -> dict[str, Condition]:
     """What the matched condition is held against."""
     conditions = {}
     if model.null is not None and model.cond_drop_prob > 0:
@@ -83,7 +83,7 @@ def _other_conditions(model: Enhancer, item: Item) -> dict[str, Condition]:
     return conditions
 
 
-def _compare(model: Enhancer, item: Item, t: Tensor, others: dict[str, Condition], seed: int) -> dict[str, Tensor]:
+def _compare(model: Enhancer, item: ProbeFile, t: Tensor, others: dict[str, Condition], seed: int) -> dict[str, Tensor]:
     """For each other condition [3, K]: loss with the matched one, loss with it, effect, at the times t [K]."""
     x, y = (model.transform(w[None].to(t.device)).expand(len(t), -1, -1, -1) for w in (item.clean, item.noisy))
     mean, sigma = model.sde.mean(x, y, t), model.sde.std(t)
@@ -162,7 +162,7 @@ def propose_interval(lines: pd.DataFrame) -> tuple[Interval | None, str]:
     )
 
 
-def write_gap(model: Enhancer, items: Sequence[Item], seed: int, batch_size: int, out: Path) -> str:
+def write_gap(model: Enhancer, items: Sequence[ProbeFile], seed: int, batch_size: int, out: Path) -> str:
     """Measure the gap and write gap.csv, gap_by_time.csv and gap.png. Returns what to print."""
     rows = measure_gap(model, items, seed, batch_size)
     lines = average_over_files(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,18 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import temporary_file
 from sgmse.data import audio
 from sgmse.data.mixing import is_silent
-from sgmse.data.testsets.build import MANIFEST, read_rows
+from sgmse.diagnostics.use import open_set
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.old.protocols import SetReferences, open_set
+from sgmse.enhancement.signals import noise_key
+from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
 
-_SEED = 0  # which items lend their references; the same whatever drives the noise
-
 
 @dataclass(frozen=True)
-class Item:
+class ProbeFile:
     """One file of a test set, all waveforms at the model's rate and divided by the peak of the noisy one.
 
     Args:
@@ -65,7 +63,7 @@ def require_writable(folder: Path) -> None:
         part.touch()
 
 
-def open_references(folder: Path, model: Enhancer, max_files: int | None) -> SetReferences:
+def open_references(folder: Path, model: Enhancer, max_files: int | None) -> TestSet:
     """The files of a set with their references. Raises `UserError` where it has none of its own."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a test set with noisy/, clean/ and ref/")
@@ -74,39 +72,30 @@ def open_references(folder: Path, model: Enhancer, max_files: int | None) -> Set
             f"{folder}: holds no ref/ with noise references, without which there is no condition; name a set as "
             "scripts/make_testset.py builds it"
         )
-    return open_set(folder, model, max_files, _SEED)
+    return open_set(folder, model, max_files)
 
 
-def read_items(folder: Path, model: Enhancer, max_files: int | None) -> tuple[list[Item], str]:
+def read_items(folder: Path, model: Enhancer, max_files: int | None) -> tuple[list[ProbeFile], str]:
     """The files of a set (`max_files`: spread over it), and why there is no mismatched reference ("": there is).
 
     Files with a silent reference are left out.
     """
-    found = open_references(folder, model, max_files)
-    files, rate, items = found.files, model.settings["sample_rate"], []
-    for place, row in enumerate(manifest_rows(folder, files.names)):
-        name = files.names[place]
-        noisy, clean = (torch.from_numpy(audio.read(p, rate)) for p in (files.jobs[place].noisy, files.clean[place]))
-        own = found.reference("matched", place, rate)
-        other = found.reference("mismatched", place, rate) if "mismatched" in found.runnable else None
+    test_set = open_references(folder, model, max_files)
+    rate, items = model.settings["sample_rate"], []
+    for item in test_set.items:
+        assert item.clean is not None
+        noisy, clean = (torch.from_numpy(audio.read(path, rate)) for path in (item.noisy, item.clean))
         peak = noisy.abs().max().clamp_min(1e-8)
-        reference, wrong = (None if w is None else torch.from_numpy(w) / peak for w in (own, other))
-        assert reference is not None
-        if is_silent(reference.numpy()):
-            print(f"{name}: its reference is silent, so it is left out")
+        found = test_set.reference(item, "disjoint", rate), test_set.reference(item, "mismatched", rate)
+        own, other = (None if one.waveform is None else torch.from_numpy(one.waveform) / peak for one in found)
+        if own is None or is_silent(own.numpy()):
+            print(f"{item.name}: its reference is silent, so it is left out")
             continue
-        described = (row.get("source") or row.get("noise") or name, row.get("kind") or "", row.get("timeline") or "")
-        items.append(Item(name, noisy / peak, clean / peak, reference, wrong, *described))
+        about = (item.facts["source"], item.facts["kind"], item.row.get("timeline") or "")
+        items.append(ProbeFile(item.name, noisy / peak, clean / peak, own, other, *about))
     if not items:
         raise UserError(f"{folder}: all of its references are silent; build the set anew")
-    return items, found.refused.get("mismatched", "")
-
-
-def manifest_rows(folder: Path, names: Sequence[str]) -> list[dict[str, str]]:
-    """The manifest's row of each file, empty where there is none."""
-    found = {row["id"]: row for row in read_rows(folder)} if (folder / MANIFEST).is_file() else {}
-    stems = [Path(name).with_suffix("") for name in names]
-    return [found.get(stem.as_posix()) or found.get(stem.name) or {} for stem in stems]
+    return items, test_set.refused.get("mismatched", "")
 
 
 def encode_reference(model: Enhancer, reference: Tensor) -> Condition:
@@ -124,11 +113,11 @@ def repeat_condition(condition: Condition, count: int) -> Condition:
     return Condition(**parts)
 
 
-def enhance_item(model: Enhancer, item: Item, references: Tensor, sampler: SamplerSettings, seed: int) -> Tensor:
+def enhance_item(model: Enhancer, item: ProbeFile, references: Tensor, sampler: SamplerSettings, seed: int) -> Tensor:
     """The file enhanced with each of references [B, M]: [B, N]. Every reference gets the same noise of the sampler."""
     count = len(references)
     noisy, peak = item.noisy.expand(count, -1).to(model.device), torch.ones(count, device=model.device)
-    noise = FrameNoise([f"{seed} {item.name} 0 0"] * count)
+    noise = FrameNoise([noise_key(seed, item.name)] * count)
     encoded = model.encode_reference(references.to(model.device), peak)
     return model.enhance_batch(noisy, encoded, noise, sampler=sampler).waveform
 

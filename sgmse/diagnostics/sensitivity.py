@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sgmse.common.files import save_figure, write_csv
 from sgmse.diagnostics.figures import bare_axes
-from sgmse.diagnostics.items import Item, enhance_item, interval_text, mean_over_files
+from sgmse.diagnostics.items import ProbeFile, enhance_item, interval_text, mean_over_files
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.model.enhancer import Enhancer
@@ -56,7 +56,7 @@ def band_shares(frequency: Tensor, sample_rate: int) -> Tensor:
 
 
 def measure_attenuation(
-    enhance: Callable[[Tensor], Tensor], item: Item, transform: SpectrogramTransform, sample_rate: int
+    enhance: Callable[[Tensor], Tensor], item: ProbeFile, transform: SpectrogramTransform, sample_rate: int
 ) -> Tensor:
     """[NUM_BANDS, NUM_BANDS]: how many dB more of the noise goes in each band (columns), by which one is raised (rows).
 
@@ -78,13 +78,13 @@ def measure_attenuation(
 
 
 def measure_sensitivity(
-    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, batch_size: int
+    model: Enhancer, items: Sequence[ProbeFile], sampler: SamplerSettings, seed: int, batch_size: int
 ) -> pd.DataFrame:
     """A row per file, band that is raised and band that is looked at: `COLUMNS`; bands count from 0."""
     rate, rows = model.settings["sample_rate"], []
     for item in tqdm(items, desc="sensitivity", unit="file", disable=None):
 
-        def enhance(references: Tensor, item: Item = item) -> Tensor:
+        def enhance(references: Tensor, item: ProbeFile = item) -> Tensor:
             parts = references.split(batch_size)
             return torch.cat([enhance_item(model, item, part, sampler, seed) for part in parts])
 
@@ -110,7 +110,7 @@ def score_files(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_sensitivity(
-    model: Enhancer, items: Sequence[Item], sampler: SamplerSettings, seed: int, batch_size: int, out: Path
+    model: Enhancer, items: Sequence[ProbeFile], sampler: SamplerSettings, seed: int, batch_size: int, out: Path
 ) -> str:
     """Measure the sensitivity and write sensitivity.csv and sensitivity.png. Returns what to print."""
     rows = measure_sensitivity(model, items, sampler, seed, batch_size)

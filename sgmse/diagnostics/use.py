@@ -1,218 +1,151 @@
-"""Enhances a test set under every reference protocol, with model and baseline, and keeps a row per file."""
+"""Enhances a test set under every reference protocol, with models and baselines, and scores it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.data.references.leak import Leak
-from sgmse.data.testsets.build import MANIFEST
-from sgmse.diagnostics.differences import BASELINE, NOISY
-from sgmse.diagnostics.items import manifest_rows
+from sgmse.common.files import write_csv
+from sgmse.diagnostics.differences import BASELINE
 from sgmse.diagnostics.subjects import Subject
-from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.old.protocols import Protocol, SetReferences
-from sgmse.enhancement.old.settings import Cell
-from sgmse.enhancement.sweep_groups import Group, at_metric_rate, encode_references, enhance, grouped
-from sgmse.enhancement.sweep_scoring import Score
+from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.enhancement.engine import Engine, Score, enhance_and_score, score_noisy
+from sgmse.enhancement.lookup import check_inputs, open_all_protocols
+from sgmse.enhancement.protocols import PROTOCOLS, Protocol
+from sgmse.enhancement.settings import Setting
+from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation import metrics
-from sgmse.evaluation.kept import SCORES, Kept, Table
+from sgmse.evaluation.results import NOISY, Results
+from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 
 KEY = ["checkpoint", "system"]
-COLUMNS = [*KEY, "seed", "file", "kind", "source", "snr_db", "pesq", "estoi", "si_sdr", "reason"]
+COLUMNS = [*KEY, "seed", "file", "kind", "source", "snr_db", *metrics.MAIN, "reason"]
 COLUMNS += ["leak", "leak_shared", "nfe", "passes", "guidance_scale", "N"]
-_TYPES = {"seed": "Int64", "snr_db": "float", **SCORES, "leak": "float", "leak_shared": "boolean"}
-_TYPES |= {"nfe": "int", "passes": "int", "guidance_scale": "float", "N": "int"}
-USE = Table("scores", KEY, COLUMNS, _TYPES)
-_NO_LEAK = {"leak": None, "leak_shared": None}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of a group: evaluations that the sampler asked for, network passes per file."""
-
-    nfe: int
-    passes: int
+_TYPES = dict.fromkeys(("snr_db", *metrics.MAIN, "leak", "guidance_scale"), "float")
+_TYPES |= {"seed": "Int64", "leak_shared": "boolean", "nfe": "int", "passes": "int", "N": "int"}
+# scores.csv has called two of the protocols so from the start; readers of older and of newer ones find the same words
+FILE_WORDS = {"disjoint": "matched", "none": "null"}
 
 
 @dataclass(frozen=True)
 class Use:
-    """What all rows share.
+    """What a test set is enhanced with.
 
     Args:
         num_steps: of the samplers; None: as stored in each checkpoint.
-        facts: kind, source and snr_db of each file, from the manifest; a file of unknown source is its own.
+        seed: drives sampling, cutting and shuffling.
     """
 
-    references: SetReferences
+    test_set: TestSet
     num_steps: int | None
     guidance_scale: float
     batch_size: int
     seed: int
     jobs: int
-    device: torch.device
-    facts: dict[str, dict[str, Any]]
 
-    def run(self, models: Sequence[Subject], baselines: Sequence[Subject], kept: Kept, score: Score) -> None:
-        """Enhance and score what is not there yet: the noisy files, each model under each protocol, each baseline."""
-        protocols = self.references.runnable
-        left = {
-            subject.path: [p for p in protocols if not kept.has((subject.model.checkpoint_sha256, p))]
-            for subject in models
-        }
-        bare = [subject for subject in baselines if not kept.has((subject.model.checkpoint_sha256, BASELINE))]
-        noisy_left = not kept.has(("", NOISY))
-        total = sum(map(len, left.values())) + len(bare) + noisy_left
-        with tqdm(total=total, desc="systems", unit="system", disable=None) as progress:
-            for subject in models:
-                if left[subject.path] or noisy_left:
-                    groups = self._groups(subject)
-                    if noisy_left:
-                        kept.add(self._noisy_rows(subject, groups, score))
-                        noisy_left = False
-                        progress.update()
-                    for protocol in left[subject.path]:
-                        kept.add(self._protocol_rows(subject, groups, protocol, kept, score))
-                        progress.update()
-                    subject.model.cpu()
-            for subject in bare:
-                kept.add(self._baseline_rows(subject, score))
-                progress.update()
-                subject.model.cpu()
-
-    def sampler(self, subject: Subject) -> SamplerSettings:
-        """How a checkpoint samples. Raises `UserError` where it cannot do so many steps."""
+    def setting(self, subject: Subject, protocol: Protocol, guidance_scale: float) -> Setting:
+        """Raises `UserError` where the sampler of a checkpoint cannot take so many steps."""
         model = subject.model
-        settings = model.sampler if self.num_steps is None else replace(model.sampler, N=self.num_steps)
-        check_sampler(settings, model.objective.name)
-        return settings
+        sampler = model.sampler if self.num_steps is None else replace(model.sampler, N=self.num_steps)
+        check_sampler(sampler, model.objective.name)
+        return Setting(sampler, GuidanceSettings(guidance_scale=guidance_scale), protocol, self.seed)
 
-    def _groups(self, subject: Subject) -> list[Group]:
-        return grouped(subject.model.to(self.device), self.references.files, self.batch_size)
-
-    def _noisy_rows(self, subject: Subject, groups: list[Group], score: Score) -> list[dict[str, Any]]:
-        estimates = [at_metric_rate(subject.model, group, group.noisy) for group in groups]
-        told = {"checkpoint": "", "system": NOISY, "seed": None, "guidance_scale": 1.0, "N": 0}
-        return self._rows(told, groups, estimates, [Cost(0, 0)] * len(groups), score)
-
-    def _baseline_rows(self, subject: Subject, score: Score) -> list[dict[str, Any]]:
-        groups = self._groups(subject)
-        estimates, costs = self._enhanced(subject, groups, 1.0)
-        return self._rows(self._told(subject, BASELINE, 1.0), groups, estimates, costs, score)
-
-    def _protocol_rows(
-        self, subject: Subject, groups: list[Group], protocol: Protocol, kept: Kept, score: Score
-    ) -> list[dict[str, Any]]:
-        """Rows of the files that have a reference under this protocol."""
-        model, names = subject.model, self.references.files.names
-        rate = model.settings["sample_rate"]
-        found = {name: self.references.reference(protocol, place, rate) for place, name in enumerate(names)}
-        groups = [
-            replace(group, reference=encode_references(model, group.reference.peak, [found[n] for n in group.names]))
-            for group in groups
+    def settings(self, subject: Subject) -> list[Setting]:
+        """A setting per protocol that can run; for a model that takes no reference the one without."""
+        if subject.model.encoder is None:
+            return [self.setting(subject, "none", 1.0)]
+        return [
+            self.setting(subject, protocol, 0.0 if protocol == "none" else self.guidance_scale)
+            for protocol in self.test_set.runnable
         ]
-        is_null: dict[str, bool] = {}
-        for group in groups:
-            is_null |= zip(group.names, group.reference.is_null.tolist(), strict=True)
-        silent = sum(is_null[name] and found[name] is not None for name in names)
-        if silent:
-            tqdm.write(f"{protocol}: {silent} files have a silent reference and are left out")
-        has_one = {name for name in names if protocol == "null" or not is_null[name]}
-        scale = 0.0 if protocol == "null" else self.guidance_scale
-        estimates, costs = self._enhanced(subject, groups, scale)
-        rows = self._rows(self._told(subject, protocol, scale), groups, estimates, costs, score, has_one)
-        leaks = self._leaks(protocol, kept, rate)
-        return [row | leaks.get(row["file"], _NO_LEAK) for row in rows]
 
-    def _leaks(self, protocol: Protocol, kept: Kept, rate: int) -> dict[str, dict[str, Any]]:
-        """leak and leak_shared of each file; another seed of the model has the same references."""
-        before = kept.frame[kept.frame["system"] == protocol]
-        if len(before):
-            columns = (before[name].tolist() for name in ("file", "leak", "leak_shared"))
-            return {name: {"leak": peak, "leak_shared": shared} for name, peak, shared in zip(*columns, strict=True)}
-        found: list[Leak | None] = self.references.leaks(protocol, rate, self.jobs)
-        return {
-            name: {"leak": round(one.peak, 4), "leak_shared": one.shared}
-            for name, one in zip(self.references.files.names, found, strict=True)
-            if one is not None
-        }
+    def run(self, subjects: Sequence[Subject], device: str, results: Results, score: Score) -> None:
+        """Enhance and score what is not there yet: the noisy files, models under each protocol, and baselines."""
+        score_noisy(self.test_set, results, score)
+        rate = subjects[0].model.settings["sample_rate"]
+        for protocol in self.test_set.runnable:
+            if not results.files("", f"leak {protocol}"):
+                leaks = self.test_set.leaks(protocol, rate, self.seed, self.jobs)
+                results.add(
+                    {"checkpoint": "", "setting": f"leak {protocol}", "protocol": protocol, "file": name}
+                    | {"leak": round(leak.peak, 4), "leak_shared": leak.shared}
+                    for name, leak in leaks.items()
+                )
+        for subject in subjects:
+            engine = Engine(subject.model.to(device), self.batch_size)
+            enhance_and_score(engine, self.test_set, self.settings(subject), results, score)
+            subject.model.cpu()
 
-    def _enhanced(
-        self, subject: Subject, groups: list[Group], scale: float
-    ) -> tuple[list[list[np.ndarray]], list[Cost]]:
-        """Each group's waveforms at the rate of the metrics, and what they cost. Every system draws the same noise."""
-        model, cell = subject.model, Cell(self.sampler(subject), scale)
-        estimates, costs = [], []
-        for group in groups:
-            done = enhance(model, group, cell, model.t_eps, self.seed, "32")
-            estimates.append(at_metric_rate(model, group, done.waveform))
-            costs.append(Cost(done.nfe, done.passes))
-        return estimates, costs
+    def collect_scores(self, subjects: Sequence[Subject], results: Results) -> pd.DataFrame:
+        """`COLUMNS`: the rows of the noisy files and of these checkpoints under these settings.
 
-    def _told(self, subject: Subject, system: str, scale: float) -> dict[str, Any]:
-        told = {"checkpoint": subject.model.checkpoint_sha256, "system": system, "seed": subject.seed}
-        return told | {"guidance_scale": scale, "N": self.sampler(subject).N}
-
-    def _rows(
-        self,
-        told: dict[str, Any],
-        groups: list[Group],
-        estimates: list[list[np.ndarray]],
-        costs: list[Cost],
-        score: Score,
-        only: set[str] | None = None,
-    ) -> list[dict[str, Any]]:
-        """A row per file, of those in `only` if that is given."""
-        waveforms = [waveform for some in estimates for waveform in some]
-        clean = [waveform for group in groups for waveform in group.clean]
-        named = [(name, cost) for group, cost in zip(groups, costs, strict=True) for name in group.names]
-        chosen = [place for place, (name, _) in enumerate(named) if only is None or name in only]
-        scores = score([clean[place] for place in chosen], [waveforms[place] for place in chosen])
-        rows = []
-        for place, found in zip(chosen, scores, strict=True):
-            name, cost = named[place]
-            row = told | {"file": name, **self.facts[name], **asdict(cost), **_NO_LEAK}
-            rows.append(row | {column: found[column] for column in (*metrics.MAIN, "reason")})
-        return rows
+        Files that have no reference under a protocol, or a silent one, have no row there. system: the protocol,
+        "baseline" or "noisy".
+        """
+        rows = results.frame()
+        is_leak = rows["setting"].str.startswith("leak ")
+        leaks = rows.loc[is_leak, ["protocol", "file", "leak", "leak_shared"]]
+        systems = {("", NOISY): NOISY}
+        for subject in subjects:
+            for one in self.settings(subject):
+                systems[subject.model.checkpoint_sha256, one.key] = one.protocol if subject.model.encoder else BASELINE
+        keys = pd.Series(list(zip(rows["checkpoint"], rows["setting"], strict=True)))
+        rows = rows.drop(columns=["leak", "leak_shared"]).assign(system=keys.map(systems))
+        rows = rows[rows["system"].notna()]
+        needs_reference = ~rows["system"].isin([NOISY, BASELINE, "none"])
+        rows = rows[~(needs_reference & rows["is_null"].astype(bool))]
+        # in the order of `systems`, whenever each was done; files as the networks got them, also the noisy ones
+        files = {name: place for place, name in enumerate(rows.loc[rows["system"] != NOISY, "file"].unique())}
+        order = {system: place for place, system in enumerate(systems)}
+        rows = rows.assign(place=keys.map(order), rank=rows["file"].map(files)).sort_values(["place", "rank"])
+        rows = rows.merge(leaks, "left", left_on=["system", "file"], right_on=["protocol", "file"])
+        seeds = {subject.model.checkpoint_sha256: subject.seed for subject in subjects}
+        return rows.assign(seed=rows["checkpoint"].map(seeds))[COLUMNS].astype(_TYPES)
 
 
-def select_scores(frame: pd.DataFrame, subjects: Sequence[Subject]) -> pd.DataFrame:
-    """The rows of these checkpoints and of the noisy files, with the seeds that the checkpoints have by now."""
-    seeds = {subject.model.checkpoint_sha256: subject.seed for subject in subjects}
-    rows = frame[frame["checkpoint"].isin({"", *seeds})]
-    return rows.assign(seed=rows["checkpoint"].map(seeds).astype("Int64"))
+def open_set(folder: Path, model: Enhancer, max_files: int | None) -> TestSet:
+    """A test set with the references of all protocols that can run on it with a model, all files checked."""
+    if not (folder / "noisy").is_dir() or not (folder / "clean").is_dir():
+        raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set")
+    test_set = open_all_protocols(folder, max_files)
+    for protocol in (name for name in PROTOCOLS if name == "none" or name in test_set.paths):
+        check_inputs(test_set, test_set.items, protocol, model.settings["n_fft"], model.settings["sample_rate"])
+    for item in test_set.items:
+        item.facts  # noqa: B018, refuses what the manifest cannot mean before any work
+    if model.cond_drop_prob == 0:
+        reason = "the model was trained without dropping references, so it knows no null"
+        test_set = replace(test_set, refused=test_set.refused | {"none": reason})
+    return test_set
 
 
-def describe_refused(references: SetReferences, has_baseline: bool) -> list[str]:
+def describe_refused(test_set: TestSet, has_baseline: bool) -> list[str]:
     """Which protocols do not run, or not for every file, and why."""
-    lines = [f"{protocol} does not run: {reason}" for protocol, reason in references.refused.items()]
-    for protocol, paths in references.given.items():
-        lacking = sum(path is None for path in paths)
-        if lacking and protocol not in references.refused:
-            lines.append(f"{protocol} runs for {len(paths) - lacking} of {len(paths)} files, the others have no match")
+    lines = [f"{FILE_WORDS.get(name, name)} does not run: {reason}" for name, reason in test_set.refused.items()]
+    for name, paths in test_set.paths.items():
+        found, count = sum(paths[item.name] is not None for item in test_set.items), len(test_set.items)
+        if found < count:
+            lines.append(f"{FILE_WORDS.get(name, name)} runs for {found} of {count} files, the others have no match")
     return lines if has_baseline else [*lines, "no baseline runs: name one with --baseline"]
 
 
-def facts(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """kind, source and snr_db of each file, from the manifest of its set; a file of unknown source is its own."""
-    found = {}
-    for name, row in zip(names, manifest_rows(folder, names), strict=True):
-        try:
-            snr_db = float(row.get("snr_db") or "nan")
-        except ValueError:
-            snr_db = math.inf
-        if math.isinf(snr_db):
-            raise UserError(f"{folder / MANIFEST}: snr_db of {name} is {row['snr_db']}, no number; correct it")
-        source = row.get("source") or row.get("noise") or name
-        found[name] = {"kind": row.get("kind") or "", "source": source, "snr_db": snr_db}
-    return found
+def write_scores(frame: pd.DataFrame, path: Path) -> None:
+    write_csv(frame.assign(system=frame["system"].replace(FILE_WORDS)), path)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """The table that `write_scores` wrote. Raises `UserError` for any other one."""
+    types = dict.fromkeys(COLUMNS, "str") | _TYPES
+    try:
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={name: [""] for name in _TYPES})
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read as a CSV table; let scripts/reference_use.py write it anew") from None
+    if list(frame.columns) != COLUMNS:
+        raise UserError(f"{path}: has other columns than scripts/reference_use.py writes; let it write the table anew")
+    if frame.duplicated([*KEY, "file"]).any():
+        raise UserError(f"{path}: holds a file twice; let scripts/reference_use.py write it anew")
+    return frame.assign(system=frame["system"].replace({word: name for name, word in FILE_WORDS.items()}))

@@ -18,10 +18,11 @@ from sgmse.diagnostics.differences import (
     pair_title,
 )
 from sgmse.diagnostics.figures import draw_interval
+from sgmse.diagnostics.use import FILE_WORDS
 from sgmse.evaluation.statistics import Difference
 
 SMALL = {"pesq": 0.05, "si_sdr": 0.3}  # an interval that lies within counts as no effect
-_GAIN, _WRONG, _NULL = ("matched", BASELINE), ("matched", "mismatched"), ("matched", "null")
+_GAIN, _WRONG, _NULL = ("disjoint", BASELINE), ("disjoint", "mismatched"), ("disjoint", "none")
 _COLOURS = {BASELINE: "C0", "oracle": "C3"}  # what pays, what leaks; the other protocols are grey
 _OTHER = "0.35"
 
@@ -43,7 +44,7 @@ def judge(found: Differences, unlike: Sequence[str] = ()) -> tuple[str, str]:
         found: by pair and metric.
         unlike: in what else than the reference the baseline differs.
     """
-    if not any(first == "matched" for first, _ in found):
+    if not any(first == "disjoint" for first, _ in found):
         return "undecided", "there are no matched references to judge"
     wrong, gain = found.get(_WRONG), found.get(_GAIN)
     if wrong is not None and wrong["pesq"].low > 0:  # never where there is no interval
@@ -97,7 +98,7 @@ def describe_differences(found: Differences) -> list[str]:
     """In sentences: the largest difference between protocols, what the reference tells that the noisy file does not,
     and what an overlapping reference gives on top of the disjoint one."""
     moves = {pair: one["pesq"] for pair, one in found.items() if BASELINE not in pair and not pd.isna(one["pesq"].mean)}
-    beyond, leak = found.get(("matched", "estimated")), found.get(("oracle", "matched"))
+    beyond, leak = found.get(("disjoint", "estimated")), found.get(("oracle", "disjoint"))
     lines = [
         "largest difference between protocols: none could be measured",
         "beyond the mixture: not measured, since matched or estimated references are missing",
@@ -151,7 +152,10 @@ def _describe_scores(scores: pd.DataFrame, leaking: Sequence[str]) -> list[str]:
     compared = scores[scores["leak"].notna()].drop_duplicates(["system", "file"])
     if len(compared):
         shared = compared.groupby("system", sort=False)["leak_shared"].agg(["sum", "count"])
-        counts = [f"{system} {int(row['sum'])} of {int(row['count'])}" for system, row in shared.iterrows()]
+        counts = [
+            f"{FILE_WORDS.get(str(system), system)} {int(row['sum'])} of {int(row['count'])}"
+            for system, row in shared.iterrows()
+        ]
         lines.append(f"references that share samples with their mixture: {', '.join(counts)}")
     if leaking:
         lines.append(f"{len(leaking)} files whose matched reference leaks count in no difference, first {leaking[0]}")

@@ -12,27 +12,25 @@ from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import save_figure, write_csv, write_text
-from sgmse.diagnostics import differences
+from sgmse.diagnostics import differences, use
 from sgmse.diagnostics.differences import BASELINE, METRICS, Pair, interval_text, pair_title
 from sgmse.diagnostics.figures import draw_interval
-from sgmse.diagnostics.use import USE
 from sgmse.diagnostics.verdict import SMALL
-from sgmse.evaluation.kept import read_csv
 from sgmse.evaluation.statistics import Difference
 from sgmse.evaluation.tables import markdown_rows
 
-_REFERENCE: Pair = ("matched", BASELINE)
-_WRONG: Pair = ("matched", "mismatched")
-_WITHIN = (_REFERENCE, _WRONG, ("matched", "estimated"), ("estimated", BASELINE))
+_REFERENCE: Pair = ("disjoint", BASELINE)
+_WRONG: Pair = ("disjoint", "mismatched")
+_WITHIN = (_REFERENCE, _WRONG, ("disjoint", "estimated"), ("estimated", BASELINE))
 _DATA: Pair = (BASELINE, BASELINE)  # of two trainings
-_BETWEEN = (_DATA, (BASELINE, "matched"), ("matched", "matched"))
+_BETWEEN = (_DATA, (BASELINE, "disjoint"), ("disjoint", "disjoint"))
 ALL = "all"
 _PICTURES = {"class": "class.png", "SNR dB": "snr.png"}
 _MOST_PESQ = 0.3  # the ends of the colour scale
 
 
 def read_scores(folders: Sequence[Path]) -> pd.DataFrame:
-    """The rows that count of TRAINING/SET folders, in their order: `USE` with the columns training and set.
+    """The rows that count of TRAINING/SET folders, in their order: `use.COLUMNS`, training and set.
 
     Files whose disjoint reference leaks are left out.
 
@@ -48,13 +46,13 @@ def read_scores(folders: Sequence[Path]) -> pd.DataFrame:
             raise UserError(f"{folder}: holds no scores.csv; name folders that scripts/reference_use.py wrote")
         if (training, test_set) in found:
             raise UserError(f"{folder}: {training}/{test_set} is there twice; the names of the folders tell them apart")
-        rows = _leave_out_leaks(folder, read_csv(path / "scores.csv", USE))
+        rows = _leave_out_leaks(folder, use.read_scores(path / "scores.csv"))
         found[training, test_set] = rows.assign(training=training, set=test_set)
     return pd.concat(found.values(), ignore_index=True)
 
 
 def _leave_out_leaks(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    if not {"matched", BASELINE} <= set(frame["system"]):
+    if not {"disjoint", BASELINE} <= set(frame["system"]):
         raise UserError(
             f"{folder}: holds no scores of matched references and of a baseline; run scripts/reference_use.py with "
             "--baseline to its end"
@@ -141,7 +139,7 @@ def _list_trainings(scores: pd.DataFrame) -> list[list[str]]:
     """A row per training: its name, its seeds, those of its baseline, the steps and guidance it was sampled with."""
     rows = [["training", "seeds", "of the baseline", "N", "w"]]
     for name, frame in scores.groupby("training", sort=False):
-        model, bare = (frame[frame["system"] == system] for system in ("matched", BASELINE))
+        model, bare = (frame[frame["system"] == system] for system in ("disjoint", BASELINE))
         columns = [model["seed"], bare["seed"], model["N"], model["guidance_scale"]]
         rows.append([str(name), *(", ".join(f"{v:g}" for v in sorted(set(one.dropna()))) for one in columns)])
     return rows
