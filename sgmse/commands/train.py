@@ -20,113 +20,47 @@ SIGUSR1 or SIGTERM ends a training after the step at hand, with its last.ckpt an
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_only
-
-from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError, run
-from sgmse.common.lock import locked_folder
-from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.common.machine import device as find_device
+from sgmse.common.machine import is_first_process
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
-from sgmse.model.datamodule import build_datamodule
-from sgmse.model.score_model import Diverged, NoiseCondScoreModel
 from sgmse.settings import cli
-from sgmse.settings.checks import check_data, check_typed
+from sgmse.settings.checks import check_data, check_model, check_typed
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.training import resumption
-from sgmse.training import run as runs
-from sgmse.training.interruption import Preempted, Preemption, watched
 from sgmse.training.resumption import Stopped
-
-IGNORED = ".*(num_workers|pin_memory|LeafSpec|log_every_n_steps|in eval mode at the start|exists and is not empty"
-IGNORED += "|command is available on your system but is not used|sync_dist=True).*"
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", IGNORED)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    with watched() as preemption:
-        train_model(preemption)
-
-
-def train_model(preemption: Preemption) -> None:
-    """Everything from the settings to the last checkpoint, or up to a signal."""
     values = read_settings(sys.argv[1:])
-    model_config, sampler = cli.take(ModelConfig, values), cli.take(SamplerSettings, values)
+    model, sampler = cli.take(ModelConfig, values), cli.take(SamplerSettings, values)
     data, train = cli.take(DataConfig, values), cli.take(TrainConfig, values)
-    check_bounds(train)
-    runs.check_machine(train)
-    pl.seed_everything(train.seed, verbose=False)
-    model = NoiseCondScoreModel(model_config, sampler, train, load_pretrained=train.ckpt is None)
-    check_data(data, model_config)
-    datamodule = build_datamodule(data, model_config, train.seed)
-    runs.describe(model, data, datamodule)
-    runs.try_data(datamodule)
-    folder = runs.run_folder(train, model_config)
-    with locked_folder(folder, "trained") if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
-        runs.save_settings(folder, model_config, sampler, data, train)
-        trainer = runs.make_trainer(train, data, folder, datamodule.valid_files, preemption)
-        if train.compile:
-            model.backbone.compile()
-        say(f"run: {folder}")
-        fit(trainer, model, datamodule, train, preemption)
+    check_model(model, sampler)
+    check_data(data, model)
+    _check_folders(data)
+    from sgmse.training.fit import (
+        train_model,
+    )  # Lightning takes seconds to load, which --help and refusals need not wait
 
-
-def fit(
-    trainer: pl.Trainer,
-    model: NoiseCondScoreModel,
-    datamodule: NoiseCondDataModule,
-    train: TrainConfig,
-    preemption: Preemption,
-) -> None:
-    """Train until the limit of the settings, a signal, or a divergence, and leave the last good checkpoint."""
-    last = preemption.last
-    try:
-        trainer.fit(model, datamodule=datamodule, ckpt_path=train.ckpt)
-    except Preempted:
-        how = f"with --ckpt {last}" if train.run_dir is None else "with the same command"
-        say(f"stopped by {preemption.reason} after step {trainer.global_step}; go on {how}")
-        raise
-    except Diverged as error:
-        good = runs.last_good_checkpoint(trainer)
-        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
-        raise UserError(f"training diverged: {error}; {kept}; use a smaller --lr or a smaller --grad_clip") from None
-    except SystemExit:  # how Lightning answers Ctrl-C
-        if last.exists():
-            print(f"go on from the last validation with --ckpt {last}")
-        raise KeyboardInterrupt from None
-    trainer.save_checkpoint(last)
-    say(f"stopped at step {trainer.global_step}; checkpoints in {last.parent}")
-
-
-@rank_zero_only
-def say(sentence: str) -> None:
-    print(sentence, flush=True)
+    train_model(model, sampler, data, train)
 
 
 def read_settings(argv: list[str]) -> dict[str, Any]:
     """Flags over YAML files over the preset (when resuming: over the settings of that run)."""
     parser = cli.make_parser(TRAIN_GROUPS, description=f"{__doc__}\n{encoder_table()}")
     layers = cli.parse(parser, argv)
-    ckpt, run_dir = layers[-1].values["ckpt"], layers[-1].values["run_dir"]
-    if ckpt is not None:
-        stopped: Stopped | None = resumption.stopped_run(Path(ckpt))
-    else:
-        stopped = None if run_dir is None else resumption.stopped_in(Path(run_dir))
+    stopped = _find_stopped(layers[-1].values["ckpt"], layers[-1].values["run_dir"])
     if stopped is not None:
         layers = cli.parse(parser, argv, stopped.settings)
     elif len(layers) == 1:  # no --config
-        device = runs.device(layers[0].values["device"])
+        device = find_device(layers[0].values["device"])
         preset = CONFIGS / ("bridge.yaml" if device == "cuda" else "cpu.yaml")
-        say(f"preset: {preset.name}, the one for {device} (choose with --config)")
+        _say(f"preset: {preset.name}, the one for {device} (choose with --config)")
         layers = cli.parse(parser, argv, preset)
     for layer in layers:
         v = layer.values
@@ -142,8 +76,15 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         values["ckpt"] = str(stopped.ckpt)
         before = cli.parse(parser, [], stopped.settings)[-1].values
         for sentence in resumption.describe_changes(before, values, stopped.steps):
-            say(sentence)
+            _say(sentence)
     return values
+
+
+def _find_stopped(ckpt: str | None, run_dir: str | None) -> Stopped | None:
+    """The run that --ckpt or --run_dir goes on with, if there is one."""
+    if ckpt is not None:
+        return resumption.stopped_run(Path(ckpt))
+    return None if run_dir is None else resumption.stopped_in(Path(run_dir))
 
 
 def _check_resumption(stopped: Stopped, model: ModelConfig, train: TrainConfig) -> None:
@@ -151,8 +92,21 @@ def _check_resumption(stopped: Stopped, model: ModelConfig, train: TrainConfig) 
     resumption.check_resumable(stopped, model, train)
     done = resumption.completed(stopped, train)
     if done:
-        say(f"{train.run_dir}: is complete, {done[1]}; a larger --{done[0]} would go on")
+        _say(f"{train.run_dir}: is complete, {done[1]}; a larger --{done[0]} would go on")
         sys.exit(0)
+
+
+def _check_folders(data: DataConfig) -> None:
+    """Raise `UserError` for a folder of the training data that is not there, before anything slow is loaded."""
+    pairs = [] if data.base_dir is None else [data.base_dir]
+    for folder in (*pairs, *data.speech_dir, *data.noise_dir, *data.rir_dir):
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder}: no such folder; check --base_dir, --speech_dir, --noise_dir and --rir_dir")
+
+
+def _say(sentence: str) -> None:
+    if is_first_process():
+        print(sentence, flush=True)
 
 
 def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:

@@ -30,3 +30,9 @@ def device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first of a distributed training, or the only one; asked without Lightning."""
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # the first that is set counts, as there
+    return int(next((os.environ[name] for name in ranks if name in os.environ), 0)) == 0

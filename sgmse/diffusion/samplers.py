@@ -15,8 +15,8 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import scipy  # its parts load when they are used
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from sgmse.common.bounds import OneOf
@@ -156,7 +156,9 @@ def probability_flow_rk45(
         return (sde.drift(x, y) - 0.5 * sde.diffusion(t) ** 2 * counted(x, t)).cpu().numpy().ravel()
 
     start = sde.prior(y, noise(y)).cpu().numpy().ravel().astype(np.complex128)
-    solution = solve_ivp(slope, (sde.end_time, t_eps), start, rtol=tolerance, atol=tolerance, method="RK45")
+    solution = scipy.integrate.solve_ivp(
+        slope, (sde.end_time, t_eps), start, rtol=tolerance, atol=tolerance, method="RK45"
+    )
     end = torch.tensor(t_eps, device=y.device)
     return Sample(_denoise(counted, sde, unflatten(solution.y[:, -1]), y, end), counted.calls)
 

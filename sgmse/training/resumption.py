@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_only
-
 from sgmse.common.errors import UserError
+from sgmse.common.machine import is_first_process
 from sgmse.encoders import weights
 from sgmse.model import checkpoints
 from sgmse.settings.config import ModelConfig, TrainConfig
-from sgmse.training.saving import is_missed
 
 SETTINGS, CURVES = "config.yaml", "validation.csv"  # in the folder of a run
 _OF_JOBS = (".log", ".out", ".err", ".lock")  # what a job may have put into a folder before its run starts
@@ -67,9 +66,9 @@ def stopped_in(folder: Path) -> Stopped | None:
     return None
 
 
-@rank_zero_only  # further processes may see what the first one has begun to write
 def _check_free(folder: Path) -> None:
-    if not folder.is_dir() or (folder / SETTINGS).is_file():
+    """Raise `UserError` for a folder of something else; further processes may see what the first one has begun."""
+    if not is_first_process() or not folder.is_dir() or (folder / SETTINGS).is_file():
         return
     for path in folder.iterdir():
         if path.name[0] != "." and path.suffix not in _OF_JOBS and path.name != "checkpoints":
@@ -123,3 +122,22 @@ def completed(run: Stopped, train: TrainConfig) -> tuple[str, str] | None:
     if 0 < train.max_minutes <= run.minutes:
         return "max_minutes", f"{run.minutes:g} of {train.max_minutes:g} minutes"
     return None
+
+
+def is_missed(table: Path, step: int, every: int) -> bool:
+    """Whether the validation after `step`, one of those after `every` steps, is missing in validation.csv."""
+    return step > 0 and step % every == 0 and step not in (int(row["step"]) for row in read_validations(table))
+
+
+def read_validations(table: Path) -> list[dict[str, Any]]:
+    """The rows of a validation.csv; none without the file. Raises `UserError` where it is damaged."""
+    if not table.is_file():
+        return []
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        if all(int(row["step"]) >= 0 and None not in row for row in rows):
+            return rows
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{table}: is damaged; repair its lines or move it away")

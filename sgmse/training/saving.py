@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import shutil
@@ -16,9 +15,9 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from sgmse.common.errors import UserError
 from sgmse.common.files import remove_leftovers, whole_file, write_rows
 from sgmse.settings.config import TrainConfig
+from sgmse.training.resumption import is_missed, read_validations
 
 BEST_BY = ("pesq", "si_sdr")  # metrics of validation.csv whose best step has a checkpoint of its own
 _SHOWN = ("valid_loss", "cond_gap", "pesq", "si_sdr", "estoi", "uncond/pesq", "noisy/pesq")
@@ -141,25 +140,6 @@ class MissedValidation(pl.Callback):
         loop.run()
         trainer.training = True
         trainer.should_stop = step == self.max_steps
-
-
-def is_missed(table: Path, step: int, every: int) -> bool:
-    """Whether the validation after `step`, one of those after `every` steps, is missing in validation.csv."""
-    return step > 0 and step % every == 0 and step not in (int(row["step"]) for row in read_validations(table))
-
-
-def read_validations(table: Path) -> list[dict[str, Any]]:
-    """The rows of a validation.csv; none without the file. Raises `UserError` where it is damaged."""
-    if not table.is_file():
-        return []
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        if all(int(row["step"]) >= 0 and None not in row for row in rows):
-            return rows
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise UserError(f"{table}: is damaged; repair its lines or move it away")
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
+import scipy  # its parts load when they are used
 import torch
-from scipy.signal import fftconvolve, firwin2, oaconvolve
 from torchaudio.functional import phase_vocoder
 
 from sgmse.common.errors import UserError
@@ -158,8 +158,8 @@ def equalised(waveform: np.ndarray, sample_rate: int, gains_db: Sequence[float])
     gain_db = np.interp(np.log(np.maximum(grid, EQUALISER_LOWEST_HZ)), np.log(bands), gains_db)
     half = round(_FILTER_S * sample_rate / 2)
     grid[-1] = sample_rate / 2  # exactly, which a geometric series may miss
-    taps = firwin2(2 * half + 1, grid, 10 ** (gain_db / 20), fs=sample_rate).astype(np.float32)
-    return oaconvolve(np.pad(waveform, half, mode="reflect"), taps, mode="valid")
+    taps = scipy.signal.firwin2(2 * half + 1, grid, 10 ** (gain_db / 20), fs=sample_rate).astype(np.float32)
+    return scipy.signal.oaconvolve(np.pad(waveform, half, mode="reflect"), taps, mode="valid")
 
 
 def swelling(waveform: np.ndarray, sample_rate: int, depth_db: float, frequency: float, phase: float) -> np.ndarray:
@@ -172,5 +172,5 @@ def swelling(waveform: np.ndarray, sample_rate: int, depth_db: float, frequency:
 def reverberant(speech: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
     """`speech` [N] in a room: not delayed, its level kept. Returns [N]."""
     direct = int(np.argmax(np.abs(impulse_response)))
-    wet = fftconvolve(speech, impulse_response)[direct : direct + len(speech)].astype(np.float32)
+    wet = scipy.signal.fftconvolve(speech, impulse_response)[direct : direct + len(speech)].astype(np.float32)
     return wet * np.float32(rms(speech) / rms(wet)) if rms(wet) > 0 else speech

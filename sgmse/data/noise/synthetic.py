@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its parts load when they are used
 from numpy.typing import NDArray
-from scipy.signal import lfilter, oaconvolve
 
 Waveform = NDArray[np.float32]
 NoiseFunction = Callable[[int, int, np.random.Generator], Waveform]
@@ -148,7 +148,7 @@ def pulse_train(num_samples: int, sample_rate: int, rng: np.random.Generator) ->
     impulses[starts[inside]] = 10 ** (rng.uniform(-1, 1, number)[inside] / 20)
     if not inside.any():
         impulses[0] = 1.0
-    signal = oaconvolve(impulses, pulse)[:num_samples]
+    signal = scipy.signal.oaconvolve(impulses, pulse)[:num_samples]
     return with_rms(with_rms(signal) + 0.05 * pink(num_samples, sample_rate, rng))
 
 
@@ -191,7 +191,7 @@ def resonances(num_samples: int, sample_rate: int, rng: np.random.Generator) -> 
         centre = 150 * 2 ** rng.uniform(0, np.log2(5000 / 150))
         radius = np.exp(-np.pi * centre * rng.uniform(0.1, 0.3) / sample_rate)
         poles = [1.0, -2 * radius * np.cos(2 * np.pi * centre / sample_rate), radius**2]
-        signal += with_rms(lfilter([1.0, 0.0, -1.0], poles, source)) * 10 ** (rng.uniform(-6, 6) / 20)
+        signal += with_rms(scipy.signal.lfilter([1.0, 0.0, -1.0], poles, source)) * 10 ** (rng.uniform(-6, 6) / 20)
     return with_rms(signal)
 
 
