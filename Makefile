@@ -8,10 +8,12 @@ RUN := results/quickstart
 install: $(VENV)/installed  ## the environment in .venv
 
 $(VENV)/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "error: Python 3.11 or 3.12 is needed; name one with `make PYTHON=python3.11 ...`")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "error: Python 3.11, 3.12 or 3.13 is needed; name one with `make PYTHON=python3.11 ...`")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -r requirements.txt
+	@# laion-clap asks for a numpy that does not exist for Python 3.13; its network works with newer ones
+	@$(BIN)/pip show --quiet laion-clap 2> /dev/null || $(BIN)/pip install --quiet --no-deps laion-clap==1.1.7
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

@@ -68,8 +68,8 @@ IMPOSSIBLE = [
     ("--wandb_name x", "--wandb_name has no meaning for --logger csv"),
     ("--speech_dir s", "needs both --speech_dir and --noise_dir"),
     ("--base_dir b --speech_dir s", "give one kind"),
-    ("--base_dir missing", "missing/train/clean: no such folder"),
-    ("--speech_dir missing --noise_dir n", "missing: no such folder (for speech)"),
+    ("--base_dir missing", "missing: no such folder"),
+    ("--speech_dir missing --noise_dir n", "missing: no such folder"),
     ("--ckpt missing.ckpt", "missing.ckpt: no such checkpoint"),
     ("--config missing.yaml", "missing.yaml: no such file"),
 ]

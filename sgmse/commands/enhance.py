@@ -25,13 +25,11 @@ settings all are done again.
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from functools import partial
 
 from sgmse.common.errors import run
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.folder import enhance_folder
-from sgmse.enhancement.pipes import PIPE, enhance_pipe
 from sgmse.settings import cli
 from sgmse.settings.config import EnhanceConfig
 
@@ -42,12 +40,13 @@ def main() -> None:
     values = layers[-1].values
     sampler = {name: values[name] for name in SamplerSettings.__dataclass_fields__ if values[name] is not None}
     config, guidance = cli.take(EnhanceConfig, values), cli.take(GuidanceSettings, values)
+    from sgmse.enhancement.folder import enhance_folder  # takes seconds to load, which --help need not wait for
+    from sgmse.enhancement.pipes import PIPE, enhance_pipe
+
     if config.test_dir == PIPE:
         enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)
     else:
         enhance_folder(config, guidance, sampler)
 
 
-def command() -> NoReturn:
-    """`main`, with mistakes of the user told in one sentence."""
-    run(main)
+command = partial(run, main)

@@ -18,9 +18,9 @@ examples:
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 
@@ -31,13 +31,40 @@ from sgmse.enhancement.disagreement import with_disagreement
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import print_table, scores_table
+from sgmse.settings.cli import read_command_line
+from sgmse.settings.config import Count
 
 TEST_SET = corpora.embedded_dir() / "test"
 ENHANCED = Path("enhanced")
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What to score"""
+
+    clean_dir: Path | None = None
+    """clean speech. Default: that of the embedded test set"""
+    noisy_dir: Path | None = None
+    """unprocessed files, for the first row, SI-SIR and SI-SAR"""
+    enhanced_dir: list[Path] = field(default_factory=list)
+    """enhanced files, one folder per system"""
+    ref_dir: Path | None = None
+    """noise references, for the leak score and the page"""
+    csv: Path | None = None
+    """file for the scores of every file"""
+    page: Path | None = None
+    """folder for a page with spectrograms and players"""
+    max_items: Count = 6
+    """files shown on the page"""
+    title: str = "Speech enhancement"
+    """title of the page"""
+    jobs: Count | None = None
+    """processes. Default: one per core"""
+
+
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = read_settings()
+    assert arguments.clean_dir is not None
     systems = named_systems(arguments.enhanced_dir)
     references: leakage.Tasks = {}
     if arguments.noisy_dir is not None:
@@ -71,44 +98,36 @@ def main() -> None:
         print(f"Page: {page}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def read_settings() -> Evaluation:
     """The command line, with the folders to use where none are named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clean_dir", type=Path, metavar="DIR", help="clean speech (default: the embedded test set)")
-    parser.add_argument("--noisy_dir", type=Path, metavar="DIR", help="unprocessed files: first row, SI-SIR and SI-SAR")
-    parser.add_argument("--enhanced_dir", type=Path, metavar="DIR", nargs="+", help="one folder per system")
-    parser.add_argument("--ref_dir", type=Path, metavar="DIR", help="noise references: leak score, page")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of every file")
-    parser.add_argument("--page", type=Path, metavar="DIR", help="write index.html with spectrograms and players")
-    parser.add_argument("--max_items", type=int, default=6, metavar="N", help="files shown on the page (%(default)s)")
-    parser.add_argument("--title", default="Speech enhancement", help="title of the page")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
-    arguments = parser.parse_args()
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise UserError(f"--jobs {arguments.jobs}: needs at least one process; leave it out to use every core")
-    if arguments.clean_dir is None:
-        use_embedded_set(arguments)
-    if arguments.enhanced_dir is None and arguments.noisy_dir is None:
+    asked = read_command_line(Evaluation, __doc__)
+    if asked.clean_dir is None:
+        asked = with_embedded_set(asked)
+    if not asked.enhanced_dir and asked.noisy_dir is None:
         raise UserError("nothing to score: name the folders with --enhanced_dir, --noisy_dir or both")
-    return arguments
+    return asked
 
 
-def use_embedded_set(arguments: argparse.Namespace) -> None:
+def with_embedded_set(asked: Evaluation) -> Evaluation:
     """Fill in the test set that comes with the code and, where none is named, the newest enhanced folder."""
     if not TEST_SET.is_dir():
         raise UserError(f"{TEST_SET}: the embedded test set is missing; name a set with --clean_dir and --noisy_dir")
-    arguments.clean_dir = TEST_SET / "clean"
-    arguments.noisy_dir = arguments.noisy_dir or TEST_SET / "noisy"
-    if arguments.ref_dir is None and (TEST_SET / "ref").is_dir():
-        arguments.ref_dir = TEST_SET / "ref"
-    print(f"Clean speech: {arguments.clean_dir}")
-    if arguments.enhanced_dir is None:
-        newest = newest_folder(ENHANCED)
-        if newest is not None:
-            arguments.enhanced_dir = [newest]
-            print(f"Enhanced: {newest}, the newest below {ENHANCED}/")
-        else:
-            print(f"No enhanced folder below {ENHANCED}/: only the unprocessed files are scored.")
+    ref_dir = TEST_SET / "ref" if (TEST_SET / "ref").is_dir() else None
+    asked = replace(
+        asked,
+        clean_dir=TEST_SET / "clean",
+        noisy_dir=asked.noisy_dir or TEST_SET / "noisy",
+        ref_dir=asked.ref_dir or ref_dir,
+    )
+    print(f"Clean speech: {asked.clean_dir}")
+    if asked.enhanced_dir:
+        return asked
+    newest = newest_folder(ENHANCED)
+    if newest is None:
+        print(f"No enhanced folder below {ENHANCED}/: only the unprocessed files are scored.")
+        return asked
+    print(f"Enhanced: {newest}, the newest below {ENHANCED}/")
+    return replace(asked, enhanced_dir=[newest])
 
 
 def newest_folder(parent: Path) -> Path | None:
@@ -117,9 +136,9 @@ def newest_folder(parent: Path) -> Path | None:
     return max(folders, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def named_systems(folders: list[Path] | None) -> dict[str, Path]:
+def named_systems(folders: list[Path]) -> dict[str, Path]:
     """Systems by the name of their folder, or by as much of its path as tells them apart."""
-    folders = list(dict.fromkeys(folders or []))
+    folders = list(dict.fromkeys(folders))
     for folder in folders:
         audio.find(folder, "enhanced speech")
     names = [folder.resolve().name for folder in folders]
@@ -137,6 +156,4 @@ def print_differences(frame: pd.DataFrame) -> None:
         print_table(scores_table(differences, "differences", "Paired differences"))
 
 
-def command() -> NoReturn:
-    """`main`, with mistakes of the user told in one sentence."""
-    run(main)
+command = partial(run, main)

@@ -21,8 +21,9 @@ SIGUSR1 or SIGTERM ends a training after the step at hand, with its last.ckpt an
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import device as find_device
@@ -119,9 +120,7 @@ def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
     return {}
 
 
-def command() -> NoReturn:
-    """`main`, with mistakes of the user told in one sentence."""
-    run(main)
+command = partial(run, main)
 
 
 if __name__ == "__main__":  # how the experiments start a training: `python -m sgmse.commands.train`
