@@ -30,28 +30,72 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from benchmarks import encoders, enhance, loader, measure, network, published_network
 from benchmarks.job import Enhancement, Job, alone, show
 
+from sgmse.common.bounds import Bounds, Interval
 from sgmse.common.errors import UserError, run
+from sgmse.common.machine import device as find_device
 from sgmse.networks.layers import check_nf
-from sgmse.settings.config import ModelConfig
-from sgmse.training import run as runs
+from sgmse.settings.cli import read_command_line
+from sgmse.settings.config import Count, ModelConfig
 
-PARTS = ("forward", "train", "attention", "encoders", "loader", "enhance")
-DEFAULT_PARTS = ("forward", "train", "loader")
+Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance"]
 ENCODED = 8  # references in a batch
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What to measure"""
+
+    parts: list[Part] = field(default_factory=lambda: ["forward", "train", "loader"])
+    """what to measure"""
+    nf: Annotated[list[int], Bounds(1)] = field(default_factory=lambda: [128, 32])
+    """widths of the network"""
+    num_frames: Count = 256
+    """STFT frames of a crop"""
+    batch_size: Count | None = None
+    """crops per pass or step. Default: 1, on CUDA 8"""
+    threads: Count | None = None
+    """threads of torch. Default: torch's own choice"""
+    rounds: Count = 5
+    """measurements of each thing"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where the network runs"""
+    published: Path | None = None
+    """checkout of sp-uhh/sgmse to compare with"""
+    speech_dir: list[str] = field(default_factory=list)
+    """speech for the loader, as for train.py"""
+    noise_dir: list[str] = field(default_factory=list)
+    """noise for the loader, as for train.py"""
+    ckpt: Path | None = None
+    """checkpoint for enhance"""
+    against: Path | None = None
+    """OUVE checkpoint for the published sampler"""
+    test_dir: Path | None = None
+    """folder with noisy/, clean/ and ref/ for enhance"""
+    max_files: Count | None = None
+    """so many files, spread over --test_dir. Default: all"""
+    steps: Count | None = None
+    """steps of --ckpt. Default: as stored in it"""
+    guidance_scale: float = 3.0
+    """w when guided"""
+    interval: Annotated[list[float], Interval(0, 1)] = field(default_factory=lambda: [0.3, 0.7])
+    """diffusion times between which guidance acts"""
+    compile: bool = False
+    """compile the networks of enhance"""
+    quick: bool = False
+    """nf 8, 64 frames, one round: does it run? No speed"""
+
+
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = read_settings()
     job, *_ = planned = list(jobs(arguments))
     name = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
     print(f"{name}, {job.threads} threads, torch {torch.__version__}; input of the network complex", end=" ")
@@ -78,65 +122,39 @@ def measured(job: Job) -> None:
             show(label, alone(network.published_memory, job))
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=DEFAULT_PARTS, help="what to measure")
-    parser.add_argument("--nf", nargs="+", type=int, default=[128, 32], metavar="N", help="widths (default: 128 32)")
-    parser.add_argument("--num_frames", type=int, default=256, metavar="N", help="STFT frames of a crop (%(default)s)")
-    parser.add_argument("--batch_size", type=int, metavar="N", help="crops per pass or step (default: 1; CUDA: 8)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: torch's own choice)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each thing (%(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
-    parser.add_argument("--published", type=Path, metavar="DIR", help="checkout of sp-uhh/sgmse to compare with")
-    parser.add_argument("--speech_dir", nargs="+", default=[], metavar="DIR", help="for the loader, as for train.py")
-    parser.add_argument("--noise_dir", nargs="+", default=[], metavar="DIR", help="for the loader, as for train.py")
-    parser.add_argument("--ckpt", type=Path, metavar="FILE", help="checkpoint for enhance")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="OUVE checkpoint for the published sampler")
-    parser.add_argument("--test_dir", type=Path, metavar="SET", help="folder with noisy/, clean/, ref/ for enhance")
-    parser.add_argument("--max_files", type=int, metavar="N", help="so many files, spread over SET (default: all)")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of --ckpt (default: as stored in it)")
-    parser.add_argument("--guidance_scale", type=float, default=3.0, metavar="W", help="when guided (%(default)s)")
-    interval = "diffusion times between which guidance acts (0.3 0.7)"
-    parser.add_argument("--interval", nargs=2, type=float, default=[0.3, 0.7], metavar=("LO", "HI"), help=interval)
-    parser.add_argument("--compile", action="store_true", help="compile the networks of enhance")
-    parser.add_argument("--quick", action="store_true", help="nf 8, 64 frames, one round: does it run? No speed.")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.nf, arguments.num_frames, arguments.rounds = [8], 64, 1
-    for flag in ("num_frames", "batch_size", "threads", "rounds", "max_files", "steps"):
-        if getattr(arguments, flag) is not None and getattr(arguments, flag) < 1:
-            raise UserError(f"--{flag} {getattr(arguments, flag)}: needs at least 1")
-    if arguments.num_frames % 64:
-        raise UserError(f"--num_frames {arguments.num_frames}: the network halves time six times; use a multiple of 64")
-    if bool(arguments.speech_dir) != bool(arguments.noise_dir):
+def read_settings() -> Settings:
+    """The command line; what cannot be measured is refused before anything is."""
+    asked = read_command_line(Settings, __doc__)
+    if asked.quick:
+        asked = replace(asked, nf=[8], num_frames=64, rounds=1)
+    if asked.num_frames % 64:
+        raise UserError(f"--num_frames {asked.num_frames}: the network halves time six times; use a multiple of 64")
+    if bool(asked.speech_dir) != bool(asked.noise_dir):
         raise UserError("dynamic mixing needs both --speech_dir and --noise_dir; add the missing one")
     try:
-        for nf in arguments.nf:
+        for nf in asked.nf:
             check_nf(nf, tuple(ModelConfig().ch_mult))
     except ValueError as error:
         raise UserError(f"--nf: {error}") from None
-    if arguments.published is not None:
-        published_network.check(arguments.published)
-    check_enhance(arguments)
-    return arguments
+    if asked.published is not None:
+        published_network.check(asked.published)
+    check_enhance(asked)
+    return asked
 
 
-def check_enhance(arguments: argparse.Namespace) -> None:
+def check_enhance(arguments: Settings) -> None:
     """Raise `UserError` for flags of the part `enhance` that are missing or wrong."""
     if "enhance" not in arguments.parts:
         return
     for flag in ("ckpt", "test_dir"):
         if getattr(arguments, flag) is None:
             raise UserError(f"the part enhance needs a checkpoint and a test set; add --{flag}")
-    low, high = arguments.interval
-    if not 0 <= low < high <= 1:
-        raise UserError(f"--interval {low:g} {high:g}: give two diffusion times from 0 to 1, the lower one first")
-    if not math.isfinite(arguments.guidance_scale) or arguments.guidance_scale in (0, 1):
+    if arguments.guidance_scale in (0, 1):
         raise UserError(f"--guidance_scale {arguments.guidance_scale:g}: guides nothing; give another number, e.g. 3")
 
 
-def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
-    device, threads = runs.device(arguments.device), arguments.threads or torch.get_num_threads()
+def jobs(arguments: Settings) -> Iterator[Job]:
+    device, threads = find_device(arguments.device), arguments.threads or torch.get_num_threads()
     batch_size = arguments.batch_size or (8 if device == "cuda" else 1)
     job = Job("", 0, device, "32", batch_size, arguments.num_frames, threads, arguments.rounds)
     for part in arguments.parts:
@@ -155,7 +173,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
                 yield replace(job, part=part, nf=nf, precision="bf16-mixed")
 
 
-def enhance_jobs(arguments: argparse.Namespace, job: Job) -> Iterator[Job]:
+def enhance_jobs(arguments: Settings, job: Job) -> Iterator[Job]:
     """The part `enhance` in 32 bit and, on CUDA, in bfloat16."""
     low, high = arguments.interval
     asked = Enhancement(

@@ -7,6 +7,9 @@ from golden_numbers import GOLDEN
 from small_corpora import save
 
 from sgmse.commands import train
+from sgmse.common.errors import UserError
+from sgmse.settings import cli
+from sgmse.settings.config import TRAIN_GROUPS
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +98,10 @@ def test_an_empty_value_is_not_taken_for_the_default(train_refuses, flag):
         ("seed: null", "seed None: a whole number is needed"),
         ("compile: maybe", "compile maybe: true or false is needed"),
         ("lr: {a: 1}", "a finite number is needed"),
+        ("lr: .inf", "--lr .inf"),
+        ("lr: -1", "--lr -1"),
+        ("seed: 010", "--seed 010"),
+        ("lr: 1e-4\nlr: 1e-3", "lr stands twice"),
         ("a: [b\n: }", "is no valid YAML (line 2"),
         ("- a", "holds no settings"),
         ("encoder: none\ncond_drop_prob: 0.1", "--encoder none takes no reference"),
@@ -105,6 +112,24 @@ def test_a_bad_yaml_file_is_refused_by_name(train_refuses, tmp_path, text, sente
     refused = train_refuses("--config", "bad.yaml")
     assert refused.startswith("bad.yaml: ")
     assert sentence in refused
+
+
+def test_a_file_is_read_as_the_command_line_is(tmp_path):
+    """A number where text is meant is that text as it is written, and a whole number may be written `1e3`."""
+    path = tmp_path / "settings.yaml"
+    path.write_text("precision: 32\nc_in: 1\nmax_steps: 1e3\nwandb_name: 007\nwandb_tags: [1.50, yes]\ncompile: yes\n")
+    words = "--precision 32 --c_in 1 --max_steps 1e3 --wandb_name 007 --wandb_tags 1.50 yes --compile".split()
+    parser = cli.make_parser(TRAIN_GROUPS, "")
+    in_file = cli.parse(parser, ["--config", str(path)])[-1].values
+    assert in_file == cli.parse(parser, words)[-1].values
+    chosen = [in_file[name] for name in ("precision", "c_in", "max_steps", "wandb_name", "wandb_tags", "compile")]
+    assert chosen == ["32", "1", 1000, "007", ["1.50", "yes"], True]
+
+
+@pytest.mark.parametrize("words", ["--max_steps 010", "--lr .inf", "--lr 1e400", "--seed 1.5", "--lr", "--no-lr"])
+def test_a_word_that_is_no_value_of_its_flag_is_refused(words):
+    with pytest.raises(UserError, match=words.split()[0]):
+        cli.parse(cli.make_parser(TRAIN_GROUPS, ""), words.split())
 
 
 def test_a_file_need_not_fit_what_later_flags_change(tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from benchmarks import enhance, loader, measure, network, published_network
 from benchmarks.job import Enhancement, Job
-from commands import saved_run
+from commands import refusal, saved_run
 from short_set import short_set
 from torch import nn
 
@@ -99,24 +99,22 @@ ENHANCE = ["--parts", "enhance", "--ckpt", "a.ckpt", "--test_dir", "set"]
 
 
 @pytest.mark.parametrize(
-    ("typed", "message"),
+    ("typed", "culprit"),
     [
-        (["--num_frames", "100"], "multiple of 64"),
-        (["--rounds", "0"], "at least 1"),
-        (["--nf", "33"], "use 32 or 40"),
-        (["--speech_dir", "speech"], "both"),
-        (["--parts", "enhance"], "add --ckpt"),
-        (["--parts", "enhance", "--ckpt", "a.ckpt"], "add --test_dir"),
-        ([*ENHANCE, "--interval", "0.7", "0.3"], "the lower one first"),
-        ([*ENHANCE, "--guidance_scale", "1"], "guides nothing"),
-        ([*ENHANCE, "--steps", "-1"], "--steps -1: needs at least 1"),
-        ([*ENHANCE, "--max_files", "0"], "--max_files 0: needs at least 1"),
+        (["--num_frames", "100"], "--num_frames 100"),
+        (["--rounds", "0"], "--rounds 0"),
+        (["--nf", "33"], "--nf"),
+        (["--speech_dir", "speech"], "--noise_dir"),
+        (["--parts", "enhance"], "--ckpt"),
+        (["--parts", "enhance", "--ckpt", "a.ckpt"], "--test_dir"),
+        ([*ENHANCE, "--interval", "0.7", "0.3"], "--interval"),
+        ([*ENHANCE, "--guidance_scale", "1"], "--guidance_scale 1"),
+        ([*ENHANCE, "--steps", "-1"], "--steps -1"),
+        ([*ENHANCE, "--max_files", "0"], "--max_files 0"),
     ],
 )
-def test_bad_input_is_one_sentence(typed: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *typed])
-    with pytest.raises(UserError, match=message):
-        benchmark.parse_arguments()
+def test_bad_input_is_refused(typed: list[str], culprit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert culprit in refusal(benchmark.main, capsys, *typed)
 
 
 def test_a_folder_without_the_published_network_is_named(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_modules_are_imported_by_name_and_found_in_the_package(path):
     text = path.read_text(encoding="utf-8")
     assert "sys.path" not in text
     assert not re.search(r"__file__\)[^\n]*(parents|parent\.parent)", text), "a path above the module's own room"
+    assert not re.search(r"(import_module|__import__)\(f?[\"']sgmse", text), "a module of ours imported by a string"
 
 
 def test_no_two_modules_import_each_other():
