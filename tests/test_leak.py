@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter
 
 from sgmse.data import audio
-from sgmse.data.mixing import mix_at_snr
+from sgmse.data.mixing import rms, snr_gain
 from sgmse.data.noise import synthetic
 from sgmse.data.references import disjoint, leak, oracle
 
@@ -20,7 +20,7 @@ def rounded(waveform: np.ndarray) -> np.ndarray:
 def in_mixture(noise: np.ndarray, snr_db: float = 5.0) -> np.ndarray:
     """noisy - clean of 16-bit files."""
     clean = 0.05 * np.random.default_rng(9).standard_normal(len(noise)).astype(np.float32)
-    return rounded(clean + mix_at_snr(clean, noise, snr_db)) - rounded(clean)
+    return rounded(clean + noise * np.float32(snr_gain(rms(clean), rms(noise), snr_db))) - rounded(clean)
 
 
 def bell(seconds: float, rng: np.random.Generator) -> np.ndarray:

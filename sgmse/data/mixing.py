@@ -29,17 +29,11 @@ def trim_silence(waveform: np.ndarray) -> np.ndarray:
     return waveform[loud[0] : loud[-1] + 1] if loud.size else waveform[:0]
 
 
-def snr_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
-    """The factor on `noise` [N] that gives the ratio of energies `snr_db` to `clean` [N], both over the whole crop."""
-    clean_rms, noise_rms = rms(clean), rms(noise)
+def snr_gain(clean_rms: float, noise_rms: float, snr_db: float) -> float:
+    """The factor on a noise of `noise_rms` that gives the ratio of energies `snr_db` to speech of `clean_rms`."""
     if min(clean_rms, noise_rms) < SILENCE_RMS:
         raise ValueError("a signal-to-noise ratio is undefined for silence; draw another crop")
     return clean_rms / noise_rms * 10 ** (-snr_db / 20)
-
-
-def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """`noise` [N] scaled so that `clean` [N] + result has `snr_db`; both must not be silent. Returns [N]."""
-    return noise * np.float32(snr_gain(clean, noise, snr_db))
 
 
 def crossfade(first: np.ndarray, second: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, clips, references
+from sgmse.data import audio, clips, references, streams
 from sgmse.data.audio import AudioInfo
 from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, shuffled
-from sgmse.data.mixing import crop_or_pad, is_silent, snr_gain
+from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
 from sgmse.data.noise import augment
 from sgmse.data.noise import files as noises
 from sgmse.data.noise.augment import Augmentation, Transform
@@ -86,7 +86,9 @@ class DynamicMixing(KeyedDataset):
         if self.variation != Variation():
             clean = self._in_a_room(key, clean)
             cut = self._varied_reference(key, self._varied_noise(key, cut, wanted, talker(info.path)), wanted)
-        gain = np.float32(snr_gain(clean, cut.noise, snr_db))
+        # The ratio holds for the whole file, as in test sets: a crop of a pause is noisier, one of a loud word cleaner.
+        level = max(streams.level(info.path, self.sample_rate), SILENCE_RMS)
+        gain = np.float32(snr_gain(level, rms(cut.noise), snr_db))
         reference = gain * cut.reference if self.settings.with_reference else references.NO_REFERENCE
         return Item(clean, clean + gain * cut.noise, reference, info.path.stem, cut.looped)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,16 @@ def read(path: str | Path, sample_rate: int | None, mix: bool = False) -> Iterat
 def check(path: str | Path) -> float:
     """Read a whole file and return its peak. Raises `UserError` where it is damaged, truncated, or holds NaN."""
     return max(float(np.abs(block).max(initial=0.0)) for block in _decoded(Path(path)))
+
+
+@lru_cache(maxsize=2**17)
+def level(path: Path, sample_rate: int) -> float:
+    """RMS of a whole file at `sample_rate`, channels averaged. Kept, so that a file is decoded for it once."""
+    energy, length = 0.0, 0
+    for block in read(path, sample_rate, mix=True):
+        energy += float(np.sum(np.square(block, dtype=np.float64)))
+        length += block.shape[-1]
+    return math.sqrt(energy / max(length, 1))
 
 
 def resampled(blocks: Iterable[np.ndarray], channels: int, from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
