@@ -20,6 +20,7 @@ from sgmse.settings.config import TrainConfig
 from sgmse.training.resumption import is_missed, read_validations
 
 BEST_BY = ("pesq", "si_sdr")  # metrics of validation.csv whose best step has a checkpoint of its own
+_OF_A_BATCH = ("train_", "grad_norm", "null_references")  # curves of training, which a validation done again lacks
 _SHOWN = ("valid_loss", "cond_gap", "pesq", "si_sdr", "estoi", "uncond/pesq", "noisy/pesq")
 
 
@@ -74,7 +75,7 @@ class RunFiles(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         step = trainer.global_step
-        scores = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith("train_loss")}
+        scores = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith(_OF_A_BATCH)}
         earlier = [row for row in read_validations(self.table) if int(row["step"]) < step]
         for name in BEST_BY:
             is_best = name in scores and scores[name] > _best(earlier, name)
