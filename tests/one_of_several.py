@@ -17,7 +17,7 @@ import torch
 from sgmse.commands import train
 from sgmse.diffusion import adaptive as familiarity
 from sgmse.model.score_model import NoiseCondScoreModel
-from sgmse.training.validation import EnhancementValidation
+from sgmse.training import validation
 
 STOP_AT = 1  # the step in which one process has the signal, in the second training
 
@@ -34,18 +34,17 @@ def noted(rank: int, out: Path) -> Iterator[None]:
         weights = {"raw": self.state_dict(), "average": self.average.weights}
         torch.save(weights, out / f"weights_{rank}.pt")
 
-    enhanced = EnhancementValidation._enhanced
+    original = validation.enhance_item
 
-    def _enhanced(self, model, item, index, scale):
-        if scale == 1:
-            with (out / f"files_{rank}.txt").open("a") as file:
-                file.write(f"{index}\n")
-        return enhanced(self, model, item, index, scale)
+    def enhance_item(model, item, index, scales):
+        with (out / f"files_{rank}.txt").open("a") as file:
+            file.write(f"{index}\n")
+        return original(model, item, index, scales)
 
     with (
         patch.object(NoiseCondScoreModel, "on_before_optimizer_step", on_before_optimizer_step),
         patch.object(NoiseCondScoreModel, "on_train_end", on_train_end),
-        patch.object(EnhancementValidation, "_enhanced", _enhanced),
+        patch.object(validation, "enhance_item", enhance_item),
     ):
         yield
 

@@ -14,9 +14,9 @@ from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.data.loaders import _KeyedLoader
 from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.training import validation as validating
 from sgmse.training.interruption import EXIT_CODE
 from sgmse.training.saving import WholeCheckpoints
-from sgmse.training.validation import EnhancementValidation
 
 COMMON = [*TINY, "--max_steps", "8", "--val_every_n_steps", "4"]
 
@@ -91,16 +91,16 @@ def test_with_accumulation_it_stops_between_steps(tmp_path):
 
 @pytest.mark.parametrize("validation", [1, 2], ids=["the first", "the one after the last step"])
 def test_a_validation_is_left_at_once_and_done_again(whole, tmp_path, validation):
-    original, calls = EnhancementValidation._enhanced, []
+    original, calls = validating.enhance_batch, []
 
-    def enhanced(self, *arguments):
+    def enhance_batch(*arguments):
         calls.append(1)
         if len(calls) == 4 * validation - 3:  # two files, each with and without the reference
             os.kill(os.getpid(), signal.SIGUSR1)
-        return original(self, *arguments)
+        return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EnhancementValidation, "_enhanced", enhanced)
+        patch.setattr(validating, "enhance_batch", enhance_batch)
         assert start(tmp_path / "run", "--num_eval_files", "2") == EXIT_CODE
     assert len(calls) == 4 * validation - 2
     assert start(tmp_path / "run", "--num_eval_files", "2") == 0

@@ -39,9 +39,9 @@ def kill_at(owner, name, when):
 from sgmse.model.score_model import NoiseCondScoreModel
 PLACES = {
     "in a step": (NoiseCondScoreModel, "training_step", "before"),
-    "in a validation": (validation.EnhancementValidation, "_enhanced", "before"),
-    "before a checkpoint is put in its place": (saving.os, "replace", "before"),
-    "after a checkpoint was put in its place": (saving.os, "replace", "after"),
+    "in a validation": (validation, "enhance_batch", "before"),
+    "before a checkpoint is put in its place": (os, "replace", "before"),
+    "after a checkpoint was put in its place": (os, "replace", "after"),
     "between the files and the row": (saving.RunFiles, "_add_row", "before"),
     "after the row": (saving.RunFiles, "_add_row", "after"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,18 @@ from torch import Tensor
 from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.diffusion.samplers import gaussian
+from sgmse.enhancement.settings import Setting
+from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, noise_key
 from sgmse.evaluation import figures, metrics
+from sgmse.model.enhancer import Enhancer
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.training.interruption import Preemption
 
-KEYS = ("pesq", "si_sdr", "estoi")
 NUM_SHOWN = 2  # files whose sound and spectrogram are kept at each validation
 
 
 class EnhancementValidation(pl.Callback):
-    """Logs `pesq`, `si_sdr`, `estoi` of the validation files under averaged weights, and the same under `uncond/`.
+    """Logs the metrics (`pesq`, …) of the validation files under averaged weights, and the same under `uncond/`.
 
     The unconditional ones are logged where the null condition is trained, that is, where references are dropped.
     `noisy/…` are the scores of the unprocessed files. A metric that a file does not allow leaves that file out of its
@@ -46,27 +48,15 @@ class EnhancementValidation(pl.Callback):
             index = start + trainer.global_rank
             if index >= len(self.files):
                 continue
-            entry = self.files[index]
-            item = {name: value for name, value in entry.items() if isinstance(value, Tensor)}
-            signals = {"noisy/": item["noisy"]}
-            for prefix, scale in scales.items():
-                signals[prefix] = self._enhanced(model, item, index, scale)
-            for prefix, signal in signals.items():
-                rows[prefix].append(_scores(model.settings["sample_rate"], item["clean"], signal))
+            item = {name: value for name, value in self.files[index].items() if isinstance(value, Tensor)}
+            waveforms = {"noisy/": item["noisy"], **enhance_item(model, item, index, scales)}
+            for prefix, waveform in waveforms.items():
+                rows[prefix].append(score_item(model.settings["sample_rate"], item["clean"], waveform))
             if index < NUM_SHOWN:
-                self._show(trainer, model, {"clean": item["clean"], "reference": item["reference"], **signals}, index)
+                self._show(trainer, model, {"clean": item["clean"], "reference": item["reference"], **waveforms}, index)
         for prefix, values in rows.items():
-            for key, mean in zip(KEYS, _means(trainer, values), strict=True):
-                model.log(f"{prefix}{key}", mean, rank_zero_only=False)
-
-    def _enhanced(self, model: NoiseCondScoreModel, item: dict[str, Tensor], index: int, scale: float) -> Tensor:
-        """[N]. Every file has a noise of its own, the same at each validation."""
-        generator = torch.Generator(model.device).manual_seed(index)
-        reference = item["reference"][None].to(model.device) if len(item["reference"]) else None
-        noisy = item["noisy"][None].to(model.device)
-        encoded = model.encode_reference(reference, noisy.abs().amax(dim=-1))
-        guidance = GuidanceSettings(guidance_scale=scale)
-        return model.enhance_batch(noisy, encoded, gaussian(generator), guidance).waveform[0].cpu()
+            for name, mean in zip(metrics.MAIN, _means(trainer, values), strict=True):
+                model.log(f"{prefix}{name}", mean, rank_zero_only=False)
 
     def _show(self, trainer: pl.Trainer, model: NoiseCondScoreModel, signals: dict[str, Tensor], index: int) -> None:
         rate, step = model.settings["sample_rate"], trainer.global_step
@@ -91,16 +81,26 @@ class EnhancementValidation(pl.Callback):
                 logger.experiment.log(sounds)
 
 
-def _scores(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
-    """PESQ, SI-SDR, ESTOI of two waveforms [N]; NaN where one is not defined."""
+def enhance_item(
+    model: Enhancer, item: Mapping[str, Tensor], index: int, scales: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """A validation file [N] under each guidance scale. It has a noise of its own, the same at each validation."""
+    reference = item["reference"] if len(item["reference"]) else None
+    batch = encode_batch(model, [Signal(item["noisy"], reference, noise_key(0, f"validation/{index}"))])
+    settings = {prefix: Setting(model.sampler, GuidanceSettings(scale)) for prefix, scale in scales.items()}
+    return {prefix: enhance_batch(model, batch, setting)[0].waveform for prefix, setting in settings.items()}
+
+
+def score_item(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
+    """The metrics of two waveforms [N]; NaN where one is not defined."""
     pair = [audio.resample(w.numpy(), rate, metrics.SAMPLE_RATE) for w in (clean, estimate)]
     scores = metrics.score(pair[0], pair[1], metrics.SAMPLE_RATE)
-    return [float(scores[key]) for key in KEYS]
+    return [float(scores[name]) for name in metrics.MAIN]
 
 
 def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:
     """The mean of each metric over the files of all devices that have it; NaN if none has."""
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(KEYS))
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(metrics.MAIN))
     sums = torch.tensor(np.stack([np.nansum(table, axis=0), np.isfinite(table).sum(axis=0)]), dtype=torch.float64)
     sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
     return [total / count if count else math.nan for total, count in sums.T.tolist()]
