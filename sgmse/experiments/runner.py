@@ -10,6 +10,7 @@ from typing import Literal
 
 from sgmse.common.errors import UserError
 from sgmse.common.lease import Held, hold
+from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.experiments import choice, results, scoring, sets, training
 from sgmse.experiments.cells import Cell, Kind
 from sgmse.experiments.ledger import Ledger, read_record, write_record
@@ -132,4 +133,4 @@ def describe(cell: Cell, product: Product) -> str:
         return f"{chosen}: PESQ {product['pesq']:.3f} on the validation set"
     if cell.kind == "enhance":
         return f"real-time factor {product['rtf']:.3f}, nfe {product['nfe']}, passes {product['passes']}"
-    return f"PESQ {product['pesq']:.3f}, ESTOI {product['estoi']:.3f}, SI-SDR {product['si_sdr']:.2f} dB"
+    return ", ".join(f"{METRICS[name].title} {METRICS[name].format(product[name])}" for name in MAIN)

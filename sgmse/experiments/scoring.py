@@ -19,7 +19,7 @@ from sgmse.experiments.work import Product, Products, Work
 
 ENHANCED = "enhanced"
 COLUMNS = (
-    *("experiment", "seed", "set", "system", "file", "kind", "source", "snr_db", "pesq", "estoi", "si_sdr", "reason"),
+    *("experiment", "seed", "set", "system", "file", "kind", "source", "snr_db", *MAIN, "reason"),
     *("seconds", "leak", "leak_shared", "rtf", "nfe", "passes", "guidance_scale", "N", "checkpoint"),
     *("checkpoint_sha256", "reference", "encoder", "encoder_weights", "smoke", "scale", "training", "config_hash"),
     "set_sha256",

@@ -126,8 +126,8 @@ def _cards(judged: pd.DataFrame) -> list[dict[str, Any]]:
     cards = []
     for name, rows in judged.groupby("criterion", sort=False):
         counts = rows["verdict"].value_counts(sort=False)
-        told = [(verdict, content.tone(str(verdict)), int(count)) for verdict, count in counts.items()]
-        tone = told[0][1] if len(told) == 1 else "mixed"
+        counted = [(verdict, content.tone(str(verdict)), int(count)) for verdict, count in counts.items()]
+        tone = counted[0][1] if len(counted) == 1 else "mixed"
         title, claim = str(name).replace("_", " ").capitalize(), rows["claim"].iloc[0]
-        cards.append({"name": title, "claim": claim[:1].upper() + claim[1:], "tone": tone, "counts": told})
+        cards.append({"name": title, "claim": claim[:1].upper() + claim[1:], "tone": tone, "counts": counted})
     return cards
