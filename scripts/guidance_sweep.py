@@ -3,7 +3,7 @@
 SET holds noisy/, clean/ and references, as scripts/make_testset.py writes them. Every reference is encoded once, files
 of equally many frames are enhanced as one batch, every cell draws the same noise for a file. DIR gets
 
-  sweep.csv    a row per cell and file, written after every cell; a rerun with the same settings goes on there
+  sweep.csv    a row per cell and file; a rerun with the same settings goes on, cell by cell (results.sqlite)
   table.md     a line per cell: cost, PESQ, ESTOI and SI-SDR with 95 % intervals over files, paired differences to w = 1
   curves.png   PESQ and SI-SDR over evaluations and over network passes
   pareto.png   the cells that no cheaper one surpasses
@@ -18,103 +18,125 @@ examples:
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sgmse.common.errors import UserError, run
-from sgmse.common.files import write_text
-from sgmse.common.machine import Parser, cores
-from sgmse.enhancement.old.settings import SCALES, cells
-from sgmse.enhancement.old.test_set import Files, find_files
-from sgmse.enhancement.sweep_groups import grouped
-from sgmse.enhancement.sweep_run import Sweep
+from sgmse.common.errors import run
+from sgmse.common.files import write_json, write_text
+from sgmse.common.lock import locked_folder
+from sgmse.common.machine import cores
+from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
+from sgmse.enhancement.lookup import check_inputs, open_test_set
+from sgmse.enhancement.settings import sweep_settings
 from sgmse.enhancement.sweep_scoring import scorer
+from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation import sweep_plots as plots
 from sgmse.evaluation import sweep_table as table
-from sgmse.evaluation.kept import Kept
-from sgmse.evaluation.scores import find_sources
+from sgmse.evaluation.results import Results
 from sgmse.model.enhancer import Enhancer
-from sgmse.settings.config import EnhanceConfig
-from sgmse.training import run as runs
+from sgmse.settings.cli import read_command_line
+from sgmse.settings.config import Count, Seed
 
-REFERENCES = ("disjoint", "same_class", "other_take", "mismatched")
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What is swept"""
+
+    ckpt: Path
+    """checkpoint"""
+    test_dir: Path
+    """folder with noisy/, clean/, ref/"""
+    out: Path = Path("sweep")
+    """folder of the results"""
+    scales: list[float] | None = None
+    """guidance scales. Default: 0 1 1.5 2 3 5 7"""
+    intervals: list[str] = field(default_factory=lambda: ["none"])
+    """diffusion times between which guidance acts, e.g. none 0.2:0.8; none: it acts everywhere"""
+    steps: list[Count] = field(default_factory=lambda: [1, 3, 5, 10])
+    """numbers of sampling steps"""
+    samplers: list[str] = field(default_factory=lambda: ["auto"])
+    """samplers, each with or without a schedule, e.g. dpm2:quadratic; auto: the checkpoint's"""
+    reference: Literal["disjoint", "same_class", "other_take", "mismatched"] | None = None
+    """where references come from. Default: SET/ref"""
+    max_files: Count | None = None
+    """so many files, spread over the set. Default: all"""
+    batch_size: Count = 8
+    """files at a time"""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    """arithmetic of the network"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where the network runs"""
+    seed: Seed = 0
+    """drives sampling"""
+    jobs: Count = field(default_factory=cores)
+    """scoring processes. Default: the cores"""
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    model = Enhancer.from_checkpoint(arguments.ckpt, arguments.device)
-    planned = cells(model, arguments.samplers, arguments.steps, arguments.scales, arguments.intervals)
-    config = EnhanceConfig(test_dir=str(arguments.test_dir), reference=arguments.reference)
-    files = find_files(config, arguments.out, model, arguments.max_files)
-    kept = Kept(arguments.out, shared_settings(arguments, model, files))
-    if kept.changed:
-        print(f"all cells are done again: {', '.join(kept.changed)} changed since the last run")
-    done = sum(kept.has(cell.key) for cell in planned)
-    print(f"{len(planned)} cells of {len(files.jobs)} files, {done} done already; references: {files.protocol}")
-    with scorer(arguments.jobs) as score:
-        groups = grouped(model, files, arguments.batch_size)
-        Sweep(model, groups, model.t_eps, arguments.seed, arguments.precision).run(planned, kept, score)
-    report(kept, arguments.out, arguments.test_dir)
+    settings = read_command_line(SweepSettings, __doc__)
+    model = Enhancer.from_checkpoint(settings.ckpt, settings.device)
+    protocol = settings.reference if model.encoder is not None else "none"
+    test_set = open_test_set(settings.test_dir, protocol, is_scored=True, max_files=settings.max_files)
+    planned = sweep_settings(
+        model,
+        settings.samplers,
+        settings.steps,
+        settings.scales,
+        settings.intervals,
+        test_set.protocol,
+        settings.seed,
+    )
+    check_inputs(test_set, test_set.items, test_set.protocol, model.settings["n_fft"], model.settings["sample_rate"])
+    facts = shared_facts(settings, model, test_set)
+    with locked_folder(settings.out, "filled"), scorer(settings.jobs) as score:
+        results = Results(settings.out, facts)
+        write_json(settings.out / "sweep.json", facts)
+        if results.changed:
+            print(f"all cells are done again: {', '.join(results.changed)} changed since the last run")
+        done = sum(len(results.files(model.checkpoint_sha256, setting.key)) > 0 for setting in planned)
+        print(
+            f"{len(planned)} cells of {len(test_set.items)} files, {done} done already; references: {test_set.protocol}"
+        )
+        try:
+            engine = Engine(model, settings.batch_size, settings.precision)
+            score_noisy(test_set, results, score, engine)
+            enhance_and_score(engine, test_set, planned, results, score)
+        finally:
+            results.write_csv(settings.out / "sweep.csv", table.COLUMNS)
+    report(results, settings.out)
 
 
-def report(kept: Kept, out_dir: Path, test_dir: Path) -> None:
+def report(results: Results, out_dir: Path) -> None:
     """Print the table and write it with its pictures."""
-    lines = table.per_cell(kept.frame.assign(source=find_sources(test_dir, kept.frame["file"])))
+    frame = results.frame([*table.COLUMNS, "source"])
+    lines = table.per_cell(frame)
     text = table.markdown(lines)
     print(f"\n{text}")
     write_text(out_dir / "table.md", text)
     plots.write_curves(lines, out_dir / "curves.png")
     plots.write_pareto(lines, out_dir / "pareto.png")
-    missing = int(kept.frame["pesq"].isna().sum())
+    missing = int(frame["pesq"].isna().sum())
     if missing:
         print(f"{missing} rows have no PESQ; the column reason of sweep.csv says why")
     print(f"{out_dir}: sweep.csv, table.md, curves.png, pareto.png")
 
 
-def shared_settings(arguments: argparse.Namespace, model: Enhancer, files: Files) -> dict[str, Any]:
-    """What all cells share; cells done with other values are done again."""
+def shared_facts(settings: SweepSettings, model: Enhancer, test_set: TestSet) -> dict[str, Any]:
+    """What all cells share; cells done under other facts are done again."""
     return {
         "checkpoint_sha256": model.checkpoint_sha256,
         "averaged_weights": model.averaged,
-        "test_dir": str(arguments.test_dir.resolve()),
-        "reference": files.protocol,
-        "files": files.names,
-        "seed": arguments.seed,
+        "test_dir": str(settings.test_dir.resolve()),
+        "reference": test_set.protocol,
+        "files": [item.name for item in test_set.items],
+        "fingerprint": test_set.fingerprint(),
+        "seed": settings.seed,
         "t_eps": model.t_eps,
-        "precision": arguments.precision,
-        "device": runs.device(arguments.device),
-        "batch_size": arguments.batch_size,
+        "precision": settings.precision,
+        "device": model.device.type,
+        "batch_size": settings.batch_size,
     }
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ckpt", type=Path, required=True, metavar="FILE", help="checkpoint")
-    parser.add_argument("--test_dir", type=Path, required=True, metavar="SET", help="folder with noisy/, clean/, ref/")
-    parser.add_argument("--out", type=Path, default=Path("sweep"), metavar="DIR", help="default: %(default)s")
-    scales = " ".join(f"{scale:g}" for scale in SCALES)
-    parser.add_argument("--scales", nargs="+", type=float, metavar="W", help=f"guidance scales (default: {scales})")
-    intervals = "diffusion times between which guidance acts, e.g. none 0.2:0.8 (default: none, it acts everywhere)"
-    parser.add_argument("--intervals", nargs="+", default=["none"], metavar="LO:HI", help=intervals)
-    parser.add_argument("--steps", nargs="+", type=int, default=[1, 3, 5, 10], metavar="N", help="default: 1 3 5 10")
-    samplers = "samplers, each with or without a schedule, e.g. dpm2:quadratic (default: the checkpoint's)"
-    parser.add_argument("--samplers", nargs="+", default=["auto"], metavar="NAME", help=samplers)
-    parser.add_argument("--reference", choices=REFERENCES, help="where references come from (default: SET/ref)")
-    parser.add_argument("--max_files", type=int, metavar="N", help="so many files, spread over the set (default: all)")
-    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="files at a time (default: 8)")
-    parser.add_argument("--precision", choices=("32", "bf16-mixed"), default="32", help="arithmetic of the network")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="drives sampling (default: 0)")
-    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="scoring processes (default: the cores)")
-    arguments = parser.parse_args()
-    for flag in ("max_files", "batch_size", "jobs"):
-        if getattr(arguments, flag) is not None and getattr(arguments, flag) < 1:
-            raise UserError(f"--{flag} {getattr(arguments, flag)}: 1 or more is needed")
-    if min(arguments.steps) < 1:
-        raise UserError(f"--steps {min(arguments.steps)}: steps are counted; use 1 or more")
-    return arguments
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tiny import enhanced, tiny
 
 from sgmse.commands import enhance as enhancement
 from sgmse.diffusion.samplers import gaussian
-from sgmse.enhancement.acceleration import autocast, compile_network
+from sgmse.enhancement.signals import autocast, compile_network
 from sgmse.model.enhancer import Enhancer
 from sgmse.model.optimisation import AveragedWeights
 

@@ -163,7 +163,7 @@ def test_every_noisy_file_needs_exactly_one_reference(refuses, tmp_path):
     ("protocol", "manifest", "sentence"),
     [
         ("other_take", "", "set: holds no ref_other_take for --reference other_take; choose another --reference"),
-        ("same_class", "", "set: holds no ref_same_class/, nor ref/ with manifest.csv"),
+        ("same_class", "", "set: holds no ref_same_class/"),
         ("mismatched", "id,noise\na,x\nb,y\n", "manifest.csv: every row needs an id and a kind"),
         ("mismatched", "id,kind\na,dog\n", "manifest.csv: has no row whose id is b"),
         (

@@ -11,8 +11,8 @@ from tiny import tiny
 
 from sgmse.data import audio, streams
 from sgmse.diffusion.noise import BLOCK, FrameNoise
-from sgmse.enhancement import long_recordings
 from sgmse.model.chunking import Chunks, cut_parts, join_parts
+from sgmse.model.enhancer import Enhancer
 
 LENGTH = 10007
 
@@ -131,13 +131,13 @@ def test_a_long_file_is_read_and_enhanced_part_by_part(tmp_path, monkeypatch):
     save(tmp_path / "noisy" / "long.wav", 12.0, 16000)
     monkeypatch.setattr(streams, "BLOCK", 8192)
     longest = []
-    work = long_recordings.enhance_part
+    work = Enhancer.enhance_batch
 
-    def watched(work_, job, window, *rest):
+    def watched(self, window, *rest, **options):
         longest.append(window.shape[-1])
-        return work(work_, job, window, *rest)
+        return work(self, window, *rest, **options)
 
-    monkeypatch.setattr(long_recordings, "enhance_part", watched)
+    monkeypatch.setattr(Enhancer, "enhance_batch", watched)
     monkeypatch.setattr(audio, "read", refuse_whole(audio.read))
     out = tmp_path / "out"
     flags = [f"--ckpt={ckpt}", f"--test_dir={tmp_path / 'noisy'}", f"--enhanced_dir={out}", "--chunk_s=2.5"]

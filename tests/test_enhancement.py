@@ -1,24 +1,26 @@
 """Files in, enhanced files out: formats are kept, work is never done twice, everything is said."""
 
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 import soundfile
-from commands import RATE, altered, call, saved_run
+from commands import RATE, altered, call, refusal, saved_run
 from small_corpora import samples, save
 
 from sgmse.commands import enhance as enhancement
 from sgmse.common.errors import run
-from sgmse.enhancement.runner import Runner
+from sgmse.common.lock import locked_folder
+from sgmse.enhancement.engine import Engine
 
 pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 
 
 def times(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".json"}
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix == ".wav"}
 
 
 @pytest.mark.parametrize(
@@ -65,17 +67,16 @@ def test_a_rerun_does_nothing_and_an_interrupted_one_goes_on(enhance, testset, t
 
 
 def test_stopping_in_the_middle_loses_only_the_file_at_work(enhance, testset, tmp_path, monkeypatch, capsys, ckpt):
-    work = Runner._enhance
-    done = []
+    work, done = Engine.enhance_group, []
 
-    def stopped(self, job):
+    def stopped(self, group, setting):
         if done:
             raise KeyboardInterrupt
-        done.append(job)
-        return work(self, job)
+        done.append(group)
+        return work(self, group, setting)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Runner, "_enhance", stopped)
+        patch.setattr(Engine, "enhance_group", stopped)
         flags = [f"--ckpt={ckpt}", f"--test_dir={testset}", f"--enhanced_dir={tmp_path / 'out'}"]
         patch.setattr(sys, "argv", ["x", *flags])
         with pytest.raises(SystemExit) as stop:
@@ -83,19 +84,64 @@ def test_stopping_in_the_middle_loses_only_the_file_at_work(enhance, testset, tm
     assert stop.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
     assert set(times(tmp_path / "out")) == {"0.wav"}
+    assert set(json.loads((tmp_path / "out" / "run.json").read_text())["files"]) == {"0.wav"}
     assert "1 files are done already" in enhance(testset)
     assert set(times(tmp_path / "out")) == {"0.wav", "1.wav", "2.wav"}
 
 
-def test_a_first_run_stopped_before_its_first_entry_can_be_repeated(enhance, testset, tmp_path, monkeypatch):
-    """The result is written before its entry in run.json: without one it is done again, not refused."""
+def test_other_settings_that_are_stopped_leave_none_of_the_old_results_on_record(
+    enhance, testset, tmp_path, monkeypatch
+):
+    enhance(testset)
     with monkeypatch.context() as patch:
-        patch.setattr("sgmse.enhancement.ledger.Ledger.add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Engine, "enhance_group", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            enhance(testset, "--N", 2)
+    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (content["N"], content["files"]) == (2, {})
+
+
+def test_a_first_run_stopped_before_its_first_entry_can_be_repeated(enhance, testset, tmp_path, monkeypatch):
+    """The result is written before its entry: without one it is done again, not refused."""
+    with monkeypatch.context() as patch:
+        patch.setattr("sgmse.evaluation.results.Results.add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             enhance(testset)
     assert (tmp_path / "out" / "0.wav").exists()
     enhance(testset)
     assert len(times(tmp_path / "out")) == 3
+
+
+def test_an_output_that_was_cut_and_an_input_of_equal_size_and_time_are_done_again(enhance, testset, tmp_path):
+    enhance(testset)
+    whole = (tmp_path / "out" / "0.wav").read_bytes()
+    (tmp_path / "out" / "0.wav").write_bytes(whole[:100])
+    noisy = testset / "noisy" / "1.wav"
+    stat, other = noisy.stat(), bytearray(noisy.read_bytes())
+    other[-2] ^= 1
+    noisy.write_bytes(other)
+    os.utime(noisy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "1 files are done already" in enhance(testset)
+    assert (tmp_path / "out" / "0.wav").read_bytes() == whole
+
+
+def test_an_input_that_is_replaced_while_it_is_enhanced_is_done_again(enhance, testset, tmp_path, monkeypatch):
+    work = Engine.enhance_group
+
+    def replaced(self, group, setting):
+        save(testset / "noisy" / "0.wav", samples=np.full(4800, 0.1))
+        return work(self, group, setting)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "enhance_group", replaced)
+        enhance(testset)
+    assert "2 files are done already" in enhance(testset)
+
+
+def test_a_folder_that_another_process_fills_is_refused(enhance, testset, tmp_path, ckpt, capsys):
+    flags = ("--ckpt", ckpt, "--test_dir", testset, "--enhanced_dir", tmp_path / "out")
+    with locked_folder(tmp_path / "out", "filled"):
+        assert "is already being filled by process" in refusal(enhancement.main, capsys, *flags)
 
 
 @pytest.mark.parametrize("change", [("--guidance_scale", 2), ("--seed", 1), ("--N", 2), ("--sampler", "bridge_sde")])

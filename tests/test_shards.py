@@ -11,11 +11,11 @@ from small_corpora import save
 
 from sgmse.commands import enhance as enhancement
 from sgmse.common.errors import UserError
-from sgmse.enhancement.ledger import Ledger
-from sgmse.enhancement.old.test_set import Job, Shard, parse_shard
+from sgmse.common.lock import locked_folder
+from sgmse.enhancement.request import Shard, parse_shard
+from sgmse.enhancement.test_set import Item
 
 pytest_plugins = ("enhancing",)
-SETTINGS = {"seed": 0, "checkpoint": "a.ckpt"}
 
 
 def content(folder: Path) -> dict:
@@ -29,10 +29,6 @@ def results(folder: Path) -> dict[str, bytes]:
 def command(arguments: list[object]) -> None:
     sys.argv = ["enhancement_noise_cond.py", *map(str, arguments)]
     enhancement.main()
-
-
-def ledgers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.json"))
 
 
 def test_three_shards_at_the_same_time_do_what_one_run_does(enhance, ckpt, tmp_path):
@@ -54,14 +50,15 @@ def test_three_shards_at_the_same_time_do_what_one_run_does(enhance, ckpt, tmp_p
     measured = {"rtf"}
     assert {n: v for n, v in out.items() if n not in measured} == {n: v for n, v in one.items() if n not in measured}
     assert "5 files are done already" in enhance(tmp_path / "set")
-    assert ledgers(tmp_path / "out") == ["run.json"]  # those of the shards are in it
+    tables = [path.name for path in (tmp_path / "out").glob("*.sqlite")]
+    assert tables == ["results.sqlite"], "those of the shards are in it"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_lose_no_file_and_double_none(count):
-    jobs = [Job(Path(f"{i}.wav"), None, Path(f"{i}.wav")) for i in range(5)]
-    shares = [Shard(index, count).of(jobs) for index in range(1, count + 1)]
-    assert sorted(job.noisy for share in shares for job in share) == [job.noisy for job in jobs]
+    items = [Item(f"{i}.wav", Path(f"{i}.wav")) for i in range(5)]
+    shares = [Shard(index, count).select(items) for index in range(1, count + 1)]
+    assert sorted(item.name for share in shares for item in share) == [item.name for item in items]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -102,42 +99,15 @@ def test_other_settings_start_all_shards_anew(enhance, testset, tmp_path):
     assert content(tmp_path / "out")["seed"] == 1
 
 
-def written(folder: Path, name: str) -> Job:
-    save(folder / "noisy" / name, 0.1, RATE)
-    save(folder / "out" / name, 0.1, RATE)
-    return Job(folder / "noisy" / name, None, folder / "out" / name)
-
-
-def test_a_shard_that_gathers_late_does_not_undo_what_another_has_gathered(tmp_path, monkeypatch):
-    """The first reads, the second finishes and gathers, the first writes what it had read: it must look again."""
-    jobs = [written(tmp_path, f"{i}.wav") for i in range(2)]
-    first, second = (Ledger(tmp_path / "out", SETTINGS, Shard(k, 2)) for k in (1, 2))
-    for ledger in (first, second):
-        ledger.start([])
-    first.add(jobs[0], None)
-    second.add(jobs[1], None)
-    read, late = Ledger._merged, []
-
-    def slow(self):
-        found = read(self)
-        if self is first and not late:
-            late.append(1)
-            found["files"].pop("1.wav")  # as before the second had noted it
-            second.gather()
-        return found
-
-    monkeypatch.setattr(Ledger, "_merged", slow)
-    first.gather()
-    assert sorted(content(tmp_path / "out")["files"]) == ["0.wav", "1.wav"]
-
-
-def test_the_gathered_real_time_factor_is_the_mean_over_the_files(tmp_path):
-    jobs = [written(tmp_path, f"{i}.wav") for i in range(3)]
-    for k, factor in ((1, 1.0), (2, 4.0)):
-        ledger = Ledger(tmp_path / "out", SETTINGS, Shard(k, 2))
-        ledger.start([])
-        for job in Shard(k, 2).of(jobs):
-            ledger.add(job, None)
-        ledger.write(rtf=factor)
-        ledger.gather()
-    assert content(tmp_path / "out")["rtf"] == 2.0
+def test_shards_share_a_folder_with_each_other_and_with_nobody_else(
+    enhance, testset, tmp_path, ckpt, capsys, monkeypatch
+):
+    enhance(testset, "--shard", "1/2")
+    monkeypatch.setattr("sgmse.enhancement.ledger._PATIENCE_S", 0.0)
+    flags = ("--ckpt", ckpt, "--test_dir", testset, "--enhanced_dir", tmp_path / "out")
+    with locked_folder(tmp_path / "out", "filled", shared=True):
+        enhance(testset, "--shard", "2/2")
+        assert "is already being filled" in refusal(enhancement.main, capsys, *flags)
+        other = (*flags, "--shard", "2/2", "--seed", 1)
+        assert "is already being filled with other settings" in refusal(enhancement.main, capsys, *other)
+    assert "3 files are done already" in enhance(testset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,16 +15,16 @@ from benchmarks.measure import Row
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
-from sgmse.diffusion.noise import FrameNoise
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings, sampler_name
-from sgmse.enhancement.acceleration import Precision, autocast, compile_network
-from sgmse.enhancement.old.settings import Cell, parse_sampler
-from sgmse.enhancement.old.test_set import Files, find_files
-from sgmse.enhancement.old.test_set import Job as FileJob
+from sgmse.enhancement.engine import Engine, Enhanced
+from sgmse.enhancement.lookup import open_test_set
+from sgmse.enhancement.settings import Setting, parse_sampler
+from sgmse.enhancement.signals import compile_network
+from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation import scores as evaluation
-from sgmse.model.enhancer import Enhanced, Enhancer
-from sgmse.settings.config import EnhanceConfig
+from sgmse.model.enhancer import Enhancer
 
 PUBLISHED = SamplerSettings(sampler="pc", N=30, corrector="ald", corrector_steps=1, snr=0.5)  # 60 evaluations
 PLAIN, THEIRS = "w = 1", "published sampler"
@@ -36,20 +35,13 @@ Labelled = list[tuple[str, list[Row]]]
 class Way:
     """One way to enhance."""
 
-    model: Enhancer
-    cell: Cell
-    precision: Precision
+    engine: Engine
+    test_set: TestSet
+    setting: Setting
 
-    def __call__(self, job: FileJob) -> Enhanced:
+    def __call__(self, item: Item) -> Enhanced:
         """Read a file and its reference, encode, sample: all that enhancing it takes, but for writing."""
-        rate, device = self.model.settings["sample_rate"], self.model.device
-        noisy = torch.from_numpy(audio.read(job.noisy, rate))[None].to(device)
-        taken = job.reference is not None and self.model.encoder is not None
-        reference = torch.from_numpy(audio.read(str(job.reference), rate))[None].to(device) if taken else None
-        noise = FrameNoise([f"0 {job.noisy.name} 0 0"])
-        with autocast(device, self.precision):
-            encoded = self.model.encode_reference(reference, noisy.abs().amax(dim=-1))
-            return self.model.enhance_batch(noisy, encoded, noise, self.cell.guidance, self.cell.sampler)
+        return next(self.engine.enhance(self.test_set, self.setting, [item]))
 
 
 def show_ways(job: Job) -> None:
@@ -66,15 +58,15 @@ def enhancement(job: Job) -> Labelled:
     """Every way on the same files, taking turns; then their ratios."""
     torch.set_num_threads(job.threads)
     found, files = ways(job)
-    audio_s = sum(audio.info(one.noisy).seconds for one in files.jobs)
-    first = {name: [way(one) for one in files.jobs] for name, way in found.items()}  # warms up, and is scored
+    audio_s = sum(audio.info(one.noisy).seconds for one in files.items)
+    first = {name: [way(one) for one in files.items] for name, way in found.items()}  # warms up, and is scored
     now = measure.clock(job.device)
     seconds = measure.turns({name: partial(_seconds, way, files, now) for name, way in found.items()}, job.rounds)
     frame = pd.DataFrame([row for name, results in first.items() for row in _scores(name, found[name], results, files)])
     rows: Labelled = []
     for name, results in first.items():
-        sampler = found[name].cell.sampler
-        note = f"{results[0].nfe} evaluations, {results[0].passes} passes; {sampler.sampler}, {len(files.jobs)} files"
+        sampler = found[name].setting.sampler
+        note = f"{results[0].nfe} evaluations, {results[0].passes} passes; {sampler.sampler}, {len(files.items)} files"
         factors = [spent / audio_s for spent in seconds[name]]
         means = evaluation.summary(frame[frame["system"] == name])
         rows.append((name, [Row("real-time factor", factors, note), _score_row("PESQ", means)]))
@@ -92,34 +84,40 @@ def memory(job: Job) -> list[Row]:
     assert job.enhancement is not None
     torch.set_num_threads(job.threads)
     found, files = ways(job)
-    longest = max(files.jobs, key=lambda one: audio.info(one.noisy).seconds)
+    longest = max(files.items, key=lambda one: audio.info(one.noisy).seconds)
     return measure.memory_rows(partial(found[job.enhancement.way], longest), "longest file", job.device)
 
 
-def ways(job: Job) -> tuple[dict[str, Way], Files]:
+def ways(job: Job) -> tuple[dict[str, Way], TestSet]:
     """The ways by name (only `enhancement.way` where it is set), and the files."""
     asked = job.enhancement
     assert asked is not None
     models = {path: _loaded(path, asked, job.device) for path in (asked.ckpt, asked.against) if path is not None}
+    files = open_test_set(asked.test_dir, is_scored=True, max_files=asked.max_files)
     found: dict[str, Way] = {}
-    for name, path, cell in _cells(asked, models):
+    for name, path, sampler, guidance in _settings(asked, models):
         if asked.way in ("", name):
-            found[name] = Way(models[path], cell, "bf16-mixed" if job.precision == "bf16-mixed" else "32")
-    config, nowhere = EnhanceConfig(test_dir=str(asked.test_dir)), Path(os.devnull)  # nothing is written
-    return found, find_files(config, nowhere, models[asked.ckpt], asked.max_files)
+            model = models[path]
+            protocol = "none" if model.encoder is None else files.protocol
+            engine = Engine(model, 1, "bf16-mixed" if job.precision == "bf16-mixed" else "32")
+            found[name] = Way(engine, files, Setting(sampler, guidance, protocol))
+    return found, files
 
 
-def _cells(asked: Enhancement, models: dict[Path, Enhancer]) -> Iterator[tuple[str, Path, Cell]]:
+def _settings(
+    asked: Enhancement, models: dict[Path, Enhancer]
+) -> Iterator[tuple[str, Path, SamplerSettings, GuidanceSettings]]:
     model = models[asked.ckpt]
     own = parse_sampler(model.sampler.sampler, model)
     own = own if asked.steps is None else replace(own, N=asked.steps)
-    yield PLAIN, asked.ckpt, Cell(own, 1.0)
+    yield PLAIN, asked.ckpt, own, GuidanceSettings()
     if model.encoder is not None and model.cond_drop_prob > 0:
         everywhere, inside = _names(asked)[:2]
-        yield everywhere, asked.ckpt, Cell(own, asked.scale)
-        yield inside, asked.ckpt, Cell(own, asked.scale, asked.interval)
+        guided = GuidanceSettings(guidance_scale=asked.scale)
+        yield everywhere, asked.ckpt, own, guided
+        yield inside, asked.ckpt, own, replace(guided, guidance_interval=[*asked.interval])
     if asked.against is not None:
-        yield THEIRS, asked.against, Cell(PUBLISHED, 1.0)
+        yield THEIRS, asked.against, PUBLISHED, GuidanceSettings()
 
 
 def _names(asked: Enhancement) -> list[str]:
@@ -148,21 +146,21 @@ def _loaded(path: Path, asked: Enhancement, device: str) -> Enhancer:
     return model
 
 
-def _seconds(way: Way, files: Files, now: measure.Clock) -> float:
+def _seconds(way: Way, files: TestSet, now: measure.Clock) -> float:
     start = now()
-    for one in files.jobs:
+    for one in files.items:
         way(one)
     return now() - start
 
 
-def _scores(name: str, way: Way, results: list[Enhanced], files: Files) -> Iterator[dict[str, object]]:
+def _scores(name: str, way: Way, results: list[Enhanced], files: TestSet) -> Iterator[dict[str, object]]:
     """A row per file."""
-    rate = way.model.settings["sample_rate"]
-    for result, file, path in zip(results, files.names, files.clean, strict=True):
-        clean = audio.read(path, metrics.SAMPLE_RATE)
-        estimate = audio.resample(result.waveform[0].float().cpu().numpy(), rate, metrics.SAMPLE_RATE)
-        estimate = audio.to_length(estimate[None], len(clean))[0]
-        yield {"system": name, "file": file, **metrics.score(clean, estimate, metrics.SAMPLE_RATE)}
+    for result, item in zip(results, files.items, strict=True):
+        assert item.clean is not None
+        clean = audio.read(item.clean, metrics.SAMPLE_RATE)
+        estimate = audio.resample(result.waveform, way.engine.rate, metrics.SAMPLE_RATE)
+        estimate = audio.to_length(estimate, len(clean))[0]
+        yield {"system": name, "file": item.name, **metrics.score(clean, estimate, metrics.SAMPLE_RATE)}
 
 
 def _score_row(quantity: str, table: pd.DataFrame) -> Row:

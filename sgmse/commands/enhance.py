@@ -40,8 +40,8 @@ def main() -> None:
     values = layers[-1].values
     sampler = {name: values[name] for name in SamplerSettings.__dataclass_fields__ if values[name] is not None}
     config, guidance = cli.take(EnhanceConfig, values), cli.take(GuidanceSettings, values)
-    from sgmse.enhancement.folder import enhance_folder  # takes seconds to load, which --help need not wait for
-    from sgmse.enhancement.pipes import PIPE, enhance_pipe
+    # this takes seconds to load, which --help need not wait for
+    from sgmse.enhancement.folder import PIPE, enhance_folder, enhance_pipe
 
     if config.test_dir == PIPE:
         enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)

@@ -19,7 +19,7 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # some network dis
 
 @contextmanager
 def locked_folder(folder: Path, work: str, shared: bool = False) -> Iterator[None]:
-    """Hold `folder`, which exists, until the end of the block, or of the process, however that ends.
+    """Hold `folder`, which is made, until the end of the block, or of the process, however that ends.
 
     Args:
         folder: no other process can hold it meanwhile.
@@ -27,8 +27,12 @@ def locked_folder(folder: Path, work: str, shared: bool = False) -> Iterator[Non
         shared: others that share the folder, such as shards of one run, may hold it at the same time.
 
     Raises:
-        UserError: another process holds the folder; the sentence names its host and number.
+        UserError: another process holds the folder; the sentence names its host and number. Or it cannot be written.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
     with _open_lock(folder / LOCK, folder, work, shared) as file:
         if not shared:
             file.truncate(0)

@@ -118,12 +118,16 @@ class Engine:
 
         Under the protocol `self` the sampler of `setting` makes the references.
         """
-        items = test_set.items if items is None else items
+        for together in self.group(test_set.items if items is None else items):
+            yield self._encode_group(test_set, setting, together)
+
+    def group(self, items: Sequence[Item]) -> list[list[Item]]:
+        """Which files share network calls: those of equally many frames, fewest first."""
         infos = [audio.info(item.noisy) for item in items]
         lengths = [round(info.num_frames * self.rate / info.sample_rate) for info in infos]
         rows = [self.num_samples * (1 if self.mix else info.channels) for info in infos]
-        for places in group_by_frames(self.model, lengths, rows, self.batch_size):
-            yield self._encode_group(test_set, setting, [items[place] for place in places])
+        places = group_by_frames(self.model, lengths, rows, self.batch_size)
+        return [[items[place] for place in together] for together in places]
 
     def enhance_group(self, group: Group, setting: Setting) -> list[Enhanced]:
         """Enhance files whose references are encoded, under one setting."""
@@ -232,10 +236,11 @@ def to_rows(waveform: np.ndarray | None) -> Tensor | None:
     return torch.from_numpy(np.ascontiguousarray(waveform))[None] if waveform is not None and len(waveform) else None
 
 
-def score_noisy(test_set: TestSet, results: Results, score: Score) -> None:
-    """Score the unprocessed files that are not in `results` yet."""
+def score_noisy(test_set: TestSet, results: Results, score: Score, engine: Engine | None = None) -> None:
+    """Score the unprocessed files that are not in `results` yet, in the order in which `engine` enhances the set."""
     done = results.files("", NOISY)
-    left = [item for item in test_set.items if item.name not in done]
+    items = test_set.items if engine is None else [item for group in engine.group(test_set.items) for item in group]
+    left = [item for item in items if item.name not in done]
     clean = [_read_clean(item) for item in left]
     noisy = [audio.read(item.noisy, metrics.SAMPLE_RATE) for item in left]
     fixed = {"checkpoint": "", "setting": NOISY, "protocol": "none", "sampler": NOISY, "N": 0, "guidance_scale": 1.0}

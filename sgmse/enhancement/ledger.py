@@ -1,145 +1,147 @@
-"""What is done already in an output folder."""
+"""What is done in an output folder: a row per file in `Results`, and run.json, which is written from it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_json
-from sgmse.enhancement.old.test_set import Job, Shard
-from sgmse.evaluation.scores import PER_FILE
+from sgmse.common.files import file_digest, write_json
+from sgmse.common.lock import locked_folder
+from sgmse.enhancement.test_set import TestSet
+from sgmse.evaluation.results import Results, differing_facts, read_rows
 
-LEDGER = "run.json"  # in the output folder: the settings, and which files are done with them
+RUN = "run.json"  # in the output folder: the settings, and which files are done with them
 # paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing
 _MAY_DIFFER = ("checkpoint", "reference_dir", "batch_size")
+_PATIENCE_S = 20.0  # of shards that start at the same time
 
 
-class Ledger:
-    """run.json in the output folder: the settings, and for each finished file what it and its reference were made from.
+@contextmanager
+def open_ledger(folder: Path, facts: Mapping[str, Any], shard: str | None) -> Iterator[Results]:
+    """Hold an output folder and its table; rows of other facts are removed. run.json is up to date afterwards.
 
-    A file is done when it is there and its noisy file and reference still have the recorded sizes and times, under the
-    same settings. Settings that differ start the ledger anew. Nothing is written before `start`.
+    Args:
+        folder: is made.
+        facts: the settings of the run.
+        shard: "K-of-N"; shards of the same settings may hold the folder at the same time.
 
-    A shard of a run notes its files in a ledger of its own, run.K-of-N.json, so that shards may run at the same time.
-    `gather` brings all of them into run.json. content: of the own ledger.
+    Raises:
+        UserError: another process fills the folder, or it cannot be written.
     """
-
-    def __init__(self, folder: Path, settings: dict[str, Any], shard: Shard | None = None) -> None:
-        self.folder, self.settings, self.shard = folder, _plain(settings), shard
-        self.path = folder / (LEDGER if shard is None else f"run.{shard.index}-of-{shard.count}.json")
-        stored = _stored(folder / LEDGER)
-        self.changed = [] if stored is None else self._differing(stored)
-        self.is_new = stored is None and not self._parts()
-        whole = self._merged()
-        self._done: dict[str, str] = whole["files"]
-        self.content = whole if shard is None else self._merge([_stored(self.path)])
-
-    def start(self, jobs: list[Job]) -> None:
-        """Make the folder. Raises `UserError` where it cannot be written or holds files of somebody else."""
-        foreign = [job.output for job in jobs if self.is_new and job.output.exists()]
-        if foreign:
-            raise UserError(f"{foreign[0]}: exists and was not made by this command; choose another --enhanced_dir")
+    removed = [] if shard is None else _remove_other_settings(folder, facts)
+    with locked_folder(folder, "filled", shared=shard is not None):
+        results = Results(folder, facts, shard, _MAY_DIFFER)
+        results.changed = results.changed or removed
+        write_run(results)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.write()
-            self.gather()
-            for path in self._parts():  # those of these shards stay: they may be at work
-                if not self._is_beside(path) or not self._fits(_stored(path)):
-                    path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another --enhanced_dir"
-            ) from None
-
-    def is_done(self, job: Job) -> bool:
-        return job.output.exists() and self._done.get(self._name(job)) == _fingerprint(job)
-
-    def add(self, job: Job, reference: str | None, disagreement: float | None = None) -> None:
-        """Note that a file is done, what its reference was (a path, or how it was estimated), how samples disagree."""
-        self.content["files"][self._name(job)] = _fingerprint(job)
-        self.content["references"][self._name(job)] = reference
-        if disagreement is not None:
-            self.content.setdefault("disagreement", {})[self._name(job)] = round(disagreement, 4)
-        self.write()
-
-    def write(self, **totals: Any) -> None:
-        self.content |= totals
-        write_json(self.path, self.content)
-
-    def gather(self) -> dict[str, Any]:
-        """Bring what every shard has noted into run.json, and return it.
-
-        Shards may do it at the same time: each looks again after it wrote, so the last one leaves all of it.
-        """
-        if self.shard is None:
-            return self.content
-        while (whole := self._merged()) != _stored(self.folder / LEDGER):
-            write_json(self.folder / LEDGER, whole)
-        return whole
-
-    def _merged(self) -> dict[str, Any]:
-        """What run.json and the ledgers of shards say of files that were done with these settings."""
-        parts = [_stored(path) for path in self._parts()]
-        merged = self._merge([_stored(self.folder / LEDGER), *parts])
-        timed = [(part["rtf"], len(part["files"])) for part in parts if part and self._fits(part) and "rtf" in part]
-        if timed:
-            merged["rtf"] = round(sum(rtf * n for rtf, n in timed) / max(1, sum(n for _, n in timed)), 4)
-        return merged
-
-    def _merge(self, ledgers: list[dict[str, Any] | None]) -> dict[str, Any]:
-        """The content of those of the ledgers that have these settings; of two entries the later one counts."""
-        merged: dict[str, Any] = {"files": {}, "references": {}}
-        for ledger in ledgers:
-            if ledger is not None and not self._differing(ledger):
-                per_file = {name: merged.get(name, {}) | ledger[name] for name in PER_FILE if name in ledger}
-                merged |= ledger | per_file
-        if "estimated_from" in merged:
-            merged["estimated_from"] = Counter(merged["references"].values())
-        return _plain(merged | self.settings)
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("run.*-of-*.json"))
-
-    def _is_beside(self, part: Path) -> bool:
-        """Whether it is the ledger of a shard of this division of the files."""
-        return self.shard is not None and part.name.endswith(f"-of-{self.shard.count}.json")
-
-    def _fits(self, stored: dict[str, Any] | None) -> bool:
-        return stored is not None and not self._differing(stored)
-
-    def _differing(self, stored: dict[str, Any]) -> list[str]:
-        """The settings that differ."""
-        names = self.settings.keys() - set(_MAY_DIFFER)
-        return sorted(name for name in names if stored.get(name) != self.settings[name])
-
-    def _name(self, job: Job) -> str:
-        return job.output.relative_to(self.folder).as_posix()
+            yield results
+        finally:
+            write_run(results)
 
 
-def _stored(path: Path) -> dict[str, Any] | None:
-    """The content of a ledger; None without one."""
+def _remove_other_settings(folder: Path, facts: Mapping[str, Any]) -> list[str]:
+    """Remove the tables of other facts, alone in the folder: shards that are at work with them must not lose theirs.
+
+    Returns the names of the facts that differ.
+    """
+    facts = json.loads(json.dumps(dict(facts)))
+    deadline = time.monotonic() + _PATIENCE_S
+    while differing_facts(folder, facts, _MAY_DIFFER):
+        try:
+            with locked_folder(folder, "filled with other settings"):
+                return Results(folder, facts, None, _MAY_DIFFER).changed
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)  # another shard of these settings may be doing the same
+    return []
+
+
+def check_foreign(folder: Path, outputs: list[Path]) -> None:
+    """Raise `UserError` where files of somebody else would be overwritten."""
+    if any(folder.glob("results*.sqlite")):
+        return
+    if (folder / RUN).exists():  # of an earlier version of the command
+        content = _read(folder / RUN)
+        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+            raise UserError(f"{folder / RUN}: is damaged or not of this command; remove it or change --enhanced_dir")
+        return
+    for output in outputs:
+        if output.exists():
+            raise UserError(f"{output}: exists and was not made by this command; choose another --enhanced_dir")
+
+
+def input_digests(test_set: TestSet) -> dict[str, str]:
+    """Identity of what each file is made from: the contents of noisy file and reference, and where the latter is."""
+    references = {item.name: test_set.path(item, test_set.protocol) for item in test_set.items}
+    known = {path: _digest(path) for path in set(references.values()) if path is not None}
+    found = {}
+    for item in test_set.items:
+        path = references[item.name]
+        contents = (_digest(item.noisy), None if path is None else known[path], str(path))
+        found[item.name] = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+    return found
+
+
+def _digest(path: Path) -> str:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        return file_digest(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its rights") from None
+
+
+def read_done(folder: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of a folder by file; none where they were made under other facts."""
+    plain = json.loads(json.dumps(dict(facts)))
+    return {} if differing_facts(folder, plain, _MAY_DIFFER) else {row["file"]: row for row in read_rows(folder)}
+
+
+def is_done(row: Mapping[str, Any] | None, output: Path, digest: str) -> bool:
+    """Whether the row of a file says that it was made from this input, and its output is still what was written."""
+    if row is None or row["input"] != digest or not output.is_file():
+        return False
+    same: bool = row["output"] == file_digest(output)
+    return same
+
+
+def write_run(results: Results) -> None:
+    """Write run.json: the settings, and for each finished file what it and its reference were made from.
+
+    Shards may do it at the same time: each looks again after it wrote, so the last one leaves all of it.
+    """
+    path = results.folder / RUN
+    while (content := describe_run(results)) != _read(path):
+        write_json(path, content)
+
+
+def describe_run(results: Results) -> dict[str, Any]:
+    """The content of run.json."""
+    rows = sorted(results.rows(), key=lambda row: str(row["file"]))
+    content = results.facts | {
+        "files": {row["file"]: row["input"] for row in rows},
+        "references": {row["file"]: row["reference"] for row in rows},
+    }
+    for name in ("disagreement", "adaptive"):
+        found = {row["file"]: row[name] for row in rows if row.get(name) is not None}
+        content |= {name: found} if found else {}
+    if results.facts.get("reference") == "estimated":
+        content["estimated_from"] = dict(Counter(row["reference"] for row in rows))
+    if rows:
+        last = max(rows, key=lambda row: float(row["time"]))
+        content |= {"nfe": last["nfe"], "passes": last["passes"]}
+        content["rtf"] = round(sum(row["seconds"] for row in rows) / sum(row["audio_s"] for row in rows), 4)
+    return content
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        stored = None
-    if not isinstance(stored, dict) or not isinstance(stored.get("files"), dict):
-        raise UserError(f"{path}: is damaged or not of this command; remove it or change --enhanced_dir")
-    return stored
-
-
-def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    """As it is after being written and read."""
-    plain: dict[str, Any] = json.loads(json.dumps(content))
-    return plain
-
-
-def _fingerprint(job: Job) -> str:
-    """Identity of the inputs of a job: sizes and times of the files, and the reference's path."""
-    stats = [(p.stat().st_size, p.stat().st_mtime_ns) for p in (job.noisy, job.reference) if p is not None]
-    return hashlib.sha256(repr((stats, str(job.reference))).encode()).hexdigest()[:16]
+        return None

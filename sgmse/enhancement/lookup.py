@@ -138,10 +138,12 @@ def _find_references(
     if protocol == "file" and source is not None:
         if source.is_dir():
             raise UserError(f"{source}: is a folder; use --noise_ref_dir for a recording per file")
+        if not source.is_file():
+            raise UserError(f"{source}: no such file; check --noise_ref")
         return {item.name: source for item in items}, None
     if protocol in ("folder", "own_noise") and source is not None:
-        if source.resolve() == noisy_dir.resolve():
-            raise UserError(f"{source}: is the folder of the noisy files; name that of the references or clean files")
+        if protocol == "own_noise" and source.resolve() == noisy_dir.resolve():
+            raise UserError(f"--clean_dir {source} is the folder of the noisy files; name that of the clean ones")
         return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
     if protocol in ("none", "estimated", "self"):
         return None, None

@@ -51,14 +51,13 @@ class Results:
         self, folder: Path, facts: Mapping[str, Any], shard: str | None = None, may_differ: Sequence[str] = ()
     ) -> None:
         self.folder, self.facts = folder, json.loads(json.dumps(dict(facts)))
-        self.shard, self._may_differ = shard, frozenset(may_differ)
+        self.shard = shard
         self.path = folder / ("results.sqlite" if shard is None else f"results.{shard}.sqlite")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
-        stored = {path: found for path in _paths(self.folder) if (found := _read_facts(path)) is not None}
-        differing = {path: changed for path, found in stored.items() if (changed := self._differing(found))}
+        differing = differing_facts(folder, self.facts, may_differ)
         self.changed = sorted({name for names in differing.values() for name in names})
         for path in differing:
             path.unlink()
@@ -110,10 +109,6 @@ class Results:
                 table.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
             path.unlink()
 
-    def _differing(self, stored: Mapping[str, Any]) -> list[str]:
-        names = (self.facts.keys() | stored.keys()) - self._may_differ
-        return sorted(name for name in names if self.facts.get(name) != stored.get(name))
-
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """All rows of the tables in a folder, whatever their facts, in the order they were added."""
@@ -125,6 +120,18 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
                 found[key] = (added, fields)
     ordered = sorted(found.values(), key=lambda entry: entry[0])  # stable: rows of one call keep their order
     return [json.loads(fields) for _, fields in ordered]
+
+
+def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence[str] = ()) -> dict[Path, list[str]]:
+    """The tables in a folder that belong to other facts, with the names of those that differ."""
+    found: dict[Path, list[str]] = {}
+    for path in _paths(folder):
+        stored = _read_facts(path)
+        if stored is not None:
+            names = (facts.keys() | stored.keys()) - set(may_differ)
+            changed = sorted(name for name in names if facts.get(name) != stored.get(name))
+            found |= {path: changed} if changed else {}
+    return found
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -7,10 +7,11 @@ import math
 import pandas as pd
 
 from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.kept import KEY
 from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.evaluation.tables import interval, markdown_rows, titles
 
+KEY = ["sampler", "N", "guidance_scale", "interval"]
+COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", *MAIN, "reason"]
 _HEADER = ["sampler", "N", "w", "interval", "NFE", "passes", "real-time factor", *titles()]
 _HEADER += [f"{title} to w = 1" for title in titles(prefix="Δ")]
 
