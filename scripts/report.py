@@ -14,33 +14,33 @@ examples:
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
-from sgmse.common.errors import UserError, run
-from sgmse.common.machine import Parser
+from sgmse.common.errors import run
 from sgmse.experiments.page.write import write
+from sgmse.settings.cli import positional, read_command_line
+from sgmse.settings.config import Count
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page"""
+
+    run_dir: Path = positional()
+    """folder that scripts/run_experiments.py wrote"""
+    out: Path | None = None
+    """folder of the page. Default: RUN_DIR/page"""
+    max_items: Count = 12
+    """utterances to listen to, per test set"""
 
 
 def main() -> None:
     """Write the page and say where it lies."""
-    arguments = parse_arguments()
-    page = write(arguments.run_dir, arguments.out or arguments.run_dir / "page", arguments.max_items)
+    settings = read_command_line(Page, __doc__)
+    page = write(settings.run_dir, settings.out or settings.run_dir / "page", settings.max_items)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
     print(f"{page}: {size / 1e6:.1f} MB")
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder that scripts/run_experiments.py wrote")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default: RUN_DIR/page)")
-    text = "utterances to listen to, per test set (default: %(default)s)"
-    parser.add_argument("--max_items", type=int, default=12, metavar="N", help=text)
-    arguments = parser.parse_args()
-    if arguments.max_items < 1:
-        raise UserError(f"--max_items {arguments.max_items}: 1 or more is needed")
-    return arguments
 
 
 if __name__ == "__main__":
