@@ -105,11 +105,12 @@ class StandIn:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(test_set / "noisy", folder)
         conditioned = "--reference" in flags
-        told = {"rtf": 0.1, "nfe": 1, "passes": 1, "N": 1, "checkpoint_sha256": "00", "files": {}, "encoder": "cnn"}
+        told = {"rtf": 0.1, "nfe": 1, "passes": 1, "N": 1, "checkpoint_sha256": "00", "encoder": "cnn"}
         told |= {"guidance_scale": float(_values(flags, "--guidance_scale")[0]) if conditioned else 1.0}
         told |= {"encoder_weights": None, "reference": "disjoint" if conditioned else "none"}
         names = {path.name: str(test_set / "ref" / path.name) for path in folder.iterdir()}
-        (folder / "run.json").write_text(json.dumps(told | {"references": names if conditioned else {}}))
+        told |= {"files": dict.fromkeys(names, ""), "references": names if conditioned else {}}
+        (folder / "run.json").write_text(json.dumps(told))
 
 
 _TARGETS = ("--run_dir", "--out", "--enhanced_dir")
