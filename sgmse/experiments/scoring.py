@@ -93,15 +93,9 @@ def _write(frame: pd.DataFrame, facts: Mapping[str, Any], folder: Path, path: Pa
 
 
 def _noises(folder: Path) -> dict[str, dict[str, str]]:
-    """For each item the class of its noise, the recording that it comes from, and its SNR in dB."""
-    return {
-        row["id"]: {
-            "kind": row.get("kind", ""),
-            "source": row.get("source") or row.get("noise") or row["id"],
-            "snr_db": row.get("snr_db", ""),
-        }
-        for row in build.read_rows(folder)
-    }
+    """For each item the class of its noise and its SNR in dB; the recording it comes from is in the scores already."""
+    rows = build.read_rows(folder)
+    return {row["id"]: {"kind": row.get("kind", ""), "snr_db": row.get("snr_db", "")} for row in rows}
 
 
 def _means(frame: pd.DataFrame) -> Product:
