@@ -28,7 +28,7 @@ def commands():
 def known_flags(script):
     """The flags in the --help of a command."""
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
-    main = getattr(module, "main", None) or importlib.import_module(module.command.__module__).main
+    main = getattr(module, "main", None) or module.command.args[0]  # command is partial(run, main)
     told, before = io.StringIO(), sys.argv
     sys.argv = [script, "--help"]
     try:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import Parser
@@ -50,6 +50,4 @@ def parse_arguments() -> Request:
     )
 
 
-def command() -> NoReturn:
-    """`main`, with mistakes of the user told in one sentence."""
-    run(main)
+command = partial(run, main)

@@ -25,8 +25,8 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import Parser
@@ -162,6 +162,4 @@ def conclude(work: Work, runner: Runner) -> None:
         sys.exit(1)
 
 
-def command() -> NoReturn:
-    """`main`, with mistakes of the user told in one sentence."""
-    run(main)
+command = partial(run, main)
