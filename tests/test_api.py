@@ -1,5 +1,8 @@
 """`from_checkpoint` and `enhance`: any waveform in, the same kind out."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,7 +14,7 @@ from sgmse.commands import enhance as enhancement
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.model.score_model import NoiseCondScoreModel
+from sgmse.model import Enhancer, NoiseCondScoreModel
 
 RATE = 16000
 
@@ -78,10 +81,14 @@ def test_the_documented_example_runs(ckpt, tmp_path, monkeypatch):
     assert names["enhanced"].shape == (24000,)
 
 
-def test_each_channel_is_enhanced_on_its_own(model):
-    waveform = noise(2, 5000) * np.array([[1.0], [0.1]], dtype=np.float32)
-    together = model.enhance(waveform, RATE)
-    assert np.allclose(together[1], model.enhance(waveform[1], RATE), atol=1e-6)
+def test_each_channel_is_enhanced_on_its_own_and_a_silent_one_stays_silent(model):
+    waveform = noise(3, 5000) * np.array([[1.0], [0.1], [0.0]], dtype=np.float32)
+    before = waveform.copy()
+    for options in ({}, {"noise_ref": noise(4000)}):
+        together = model.enhance(waveform, RATE, **options)
+        assert np.allclose(together[1], model.enhance(waveform[1], RATE, **options), atol=1e-6)
+        assert not together[2].any()
+    assert (waveform == before).all(), "the input is left as it was"
 
 
 def test_the_reference_and_the_seed_matter(model, monkeypatch):
@@ -93,15 +100,8 @@ def test_the_reference_and_the_seed_matter(model, monkeypatch):
     assert (first != other).any()
 
 
-def test_the_input_is_left_as_it_was(model):
-    waveform = noise(5000)
-    before = waveform.copy()
-    model.enhance(waveform, RATE, waveform)
-    assert (waveform == before).all()
-
-
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "problem"),
     [
         ({"waveform": np.zeros(5000, dtype=np.int16)}, "waveform holds values of type int16"),
         ({"waveform": noise(1, 1, 5000)}, r"waveform has the shape \[1, 1, 5000\]"),
@@ -119,16 +119,27 @@ def test_the_input_is_left_as_it_was(model):
         ({"chunk_s": 1.0, "overlap_s": 0.0}, "chunk_s 1 and overlap_s 0 do not fit"),
     ],
 )
-def test_what_cannot_be_enhanced_is_refused_in_one_sentence(model, arguments, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_what_cannot_be_enhanced_is_refused(model, arguments, problem):
+    with pytest.raises(UserError, match=problem):
         model.enhance(**{"waveform": noise(5000), "sr": RATE, **arguments})
 
 
 def test_a_model_says_which_references_it_cannot_take(tmp_path):
-    baseline = NoiseCondScoreModel.from_checkpoint(saved_run(tmp_path / "baseline", encoder="none"))
-    undropped = NoiseCondScoreModel.from_checkpoint(saved_run(tmp_path / "undropped", cond_drop_prob=0.0))
+    baseline = Enhancer.from_checkpoint(saved_run(tmp_path / "baseline", encoder="none"))
+    undropped = Enhancer.from_checkpoint(saved_run(tmp_path / "undropped", cond_drop_prob=0.0))
     with pytest.raises(UserError, match="has no noise encoder"):
         baseline.enhance(noise(5000), RATE, noise(4000))
     with pytest.raises(UserError, match="null condition is untrained"):
         undropped.enhance(noise(5000), RATE)
     assert baseline.enhance(noise(5000), RATE).shape == undropped.enhance(noise(5000), RATE, noise(4000)).shape
+
+
+def test_using_a_model_imports_no_lightning(ckpt):
+    code = f"""
+import sys
+import numpy as np
+from sgmse.model import Enhancer
+Enhancer.from_checkpoint({str(ckpt)!r}, "cpu").enhance(np.ones(4000, np.float32), 16000)
+assert not [name for name in sys.modules if name.startswith(("pytorch_lightning", "lightning"))]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

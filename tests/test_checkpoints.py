@@ -9,7 +9,9 @@ from golden_numbers import GOLDEN, as_complex, golden, relative_error
 from tiny import enhanced, tiny
 
 from sgmse.common.errors import UserError
+from sgmse.model import checkpoints
 from sgmse.model.enhancer import Enhancer
+from sgmse.networks.published import rename
 
 
 class Bomb:
@@ -35,20 +37,12 @@ def test_published_checkpoint_enhances_as_the_published_code(name, tolerance):
 
 def test_raw_weights_of_the_published_checkpoint_would_not_do():
     """The average is what is used: with the raw weights the result differs by more than the tolerance."""
-    loaded, data = (
-        Enhancer.from_checkpoint(GOLDEN / "official_ncsnpp_ouve.ckpt", "cpu"),
-        golden("official_ncsnpp_ouve.enhance"),
-    )
-    from sgmse.model.checkpoints import read
-    from sgmse.networks.published import rename
-
-    raw = read(GOLDEN / "official_ncsnpp_ouve.ckpt")["state_dict"]
-    backbone = loaded.backbone
-    backbone.load_state_dict(rename(backbone, {k.removeprefix("dnn."): v for k, v in raw.items() if "dnn" in k}))
+    path, data = GOLDEN / "official_ncsnpp_ouve.ckpt", golden("official_ncsnpp_ouve.enhance")
+    model, raw = Enhancer.from_checkpoint(path, "cpu"), checkpoints.read(path)["state_dict"]
+    weights = {name.removeprefix("dnn."): weight for name, weight in raw.items() if "dnn" in name}
+    model.backbone.load_state_dict(rename(model.backbone, weights))
     draws = iter(as_complex(data["noise"]))
-    assert (
-        relative_error(enhanced(loaded, data["noisy"], None, lambda _: next(draws)).waveform, data["enhanced"]) > 1e-2
-    )
+    assert relative_error(enhanced(model, data["noisy"], None, lambda _: next(draws)).waveform, data["enhanced"]) > 1e-2
 
 
 def test_a_pickled_class_path_is_never_called(tmp_path):
@@ -60,39 +54,40 @@ def test_a_pickled_class_path_is_never_called(tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02."])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+def wrong_checkpoint(path: Path, how: str) -> None:
+    """Put at `path` what cannot be loaded."""
+    published = GOLDEN / "official_ncsnpp_ouve.ckpt"
+    if how == "folder":
+        path.mkdir()
+    elif how == "truncated":
+        path.write_bytes(published.read_bytes()[: published.stat().st_size // 2])
+    elif how == "other shapes":
+        content = checkpoints.read(published)
+        shapes = {**content["hyper_parameters"], "nf": 16, "data_module_cls": None}
+        torch.save(content | {"hyper_parameters": shapes}, path)
+    elif how == "diverged":
+        model = tiny()
+        weights = {name: torch.full_like(weight, torch.nan) for name, weight in model.state_dict().items()}
+        torch.save({"state_dict": weights, "model_settings": model.settings}, path)
+    elif how != "absent":
+        path.write_bytes({"empty": b"", "text": b"not a checkpoint", "pickle": b"\x80\x02."}[how])
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("absent", "no such checkpoint"),
+        ("folder", "is a folder"),
+        ("empty", "is no checkpoint"),
+        ("text", "is no checkpoint"),
+        ("pickle", "is no checkpoint"),
+        ("truncated", "is no checkpoint"),
+        ("other shapes", "does not fit the model"),
+        ("diverged", "diverged"),
+    ],
+)
+def test_what_is_no_checkpoint_for_use_is_refused(tmp_path, how, problem):
     path = tmp_path / "x.ckpt"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.ckpt: is no checkpoint"):
+    wrong_checkpoint(path, how)
+    with pytest.raises(UserError, match=rf"x\.ckpt: .*{problem}"):
         Enhancer.from_checkpoint(path, "cpu")
-
-
-def test_a_missing_checkpoint_and_a_truncated_one_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no such checkpoint"):
-        Enhancer.from_checkpoint(tmp_path / "absent.ckpt", "cpu")
-    whole = Path(GOLDEN / "official_ncsnpp_ouve.ckpt").read_bytes()
-    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="is no checkpoint"):
-        Enhancer.from_checkpoint(tmp_path / "half.ckpt", "cpu")
-
-
-def test_a_checkpoint_with_other_shapes_is_refused(tmp_path):
-    from sgmse.model.checkpoints import _DataOnlyPickle
-
-    content = torch.load(GOLDEN / "official_ncsnpp_ouve.ckpt", weights_only=False, pickle_module=_DataOnlyPickle)
-    content["hyper_parameters"] = {**content["hyper_parameters"], "nf": 16, "data_module_cls": None}
-    torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="does not fit the model"):
-        Enhancer.from_checkpoint(tmp_path / "other.ckpt", "cpu")
-
-
-def test_a_folder_and_weights_that_are_no_numbers_are_refused(tmp_path):
-    with pytest.raises(UserError, match="is a folder"):
-        Enhancer.from_checkpoint(tmp_path, "cpu")
-    model = tiny()
-    weights = model.state_dict()
-    weights["backbone.input_conv.bias"] = torch.full_like(weights["backbone.input_conv.bias"], torch.nan)
-    torch.save({"state_dict": weights, "model_settings": model.settings}, tmp_path / "diverged.ckpt")
-    with pytest.raises(UserError, match="diverged"):
-        Enhancer.from_checkpoint(tmp_path / "diverged.ckpt", "cpu")

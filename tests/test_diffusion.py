@@ -85,30 +85,20 @@ def test_bridge_samplers_follow_the_published_path(method):
     assert result.nfe == 6
 
 
-SAMPLERS = {
-    "pc": lambda f, y, z: sampling.predictor_corrector(f, OUVE(), y, z, N=4, corrector_steps=2),
-    "pc, no corrector": lambda f, y, z: sampling.predictor_corrector(f, OUVE(), y, z, N=4, corrector="none"),
-    "pc, Euler–Maruyama": lambda f, y, z: sampling.predictor_corrector(
-        f, OUVE(), y, z, N=4, predictor="euler_maruyama"
-    ),
-    "ode, Euler": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, N=4, method="euler"),
-    "ode, Heun": lambda f, y, z: sampling.probability_flow(f, OUVE(), y, z, N=4, method="heun"),
-    "ode, RK45": lambda f, y, z: sampling.probability_flow_rk45(f, OUVE(), y, z, tolerance=1e-3),
-    "DPM-Solver++ 1": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, N=4, order=1),
-    "DPM-Solver++ 2M": lambda f, y, z: sampling.dpm_solver(f, OUVE(), y, z, N=4, order=2),
-    "bridge ODE 2": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, N=4, order=2),
-    "bridge ODE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, N=4),
-    "bridge SDE": lambda f, y, z: sampling.bridge(f, SBVE(), y, z, N=4, method="sde"),
-}
+CHOICES = [{"sampler": name} for name in sampling.SAMPLERS]
+CHOICES += [{"corrector": "none"}, {"corrector_steps": 2}, {"predictor": "euler_maruyama"}]  # of pc, the default
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_nfe_is_the_number_of_forward_passes_that_a_hook_counts(name):
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "_".join(map(str, choice.values())))
+def test_nfe_is_the_number_of_forward_passes_that_a_hook_counts(choice):
+    """Whatever sampler is chosen, it starts from its own process and draws from the noise source it is given."""
     network, calls = torch.nn.Identity(), []
     network.register_forward_hook(lambda *_: calls.append(1))
+    settings = sampling.SamplerSettings(**choice, N=4)
+    sde = OUVE() if settings.sampler == "auto" else sampling.SAMPLERS[settings.sampler].process()
     y = torch.randn(2, 1, 4, 4, dtype=torch.complex64)
     noise = sampling.gaussian(torch.Generator().manual_seed(1))
-    result = SAMPLERS[name](lambda x, t: -network(x), y, noise)
+    result = sampling.sample(lambda x, t: -1e-3 * network(x), sde, y, noise, settings, 0.03)
     assert result.nfe == len(calls) > 0
     assert result.spectrogram.shape == y.shape
 

@@ -45,18 +45,12 @@ def test_the_cache_folder_is_sgmse_cache_then_xdg_then_home(monkeypatch):
     assert weights.PANNS.default_path() == Path("/home/somebody/.cache/sgmse/encoders/Cnn14_mAP=0.431.pth")
 
 
-def test_absent_weights_name_the_folder_and_the_command_that_fetches_them(cache):
-    with pytest.raises(UserError) as refused:
-        small_encoder(encoder_checkpoint=None)
-    assert str(refused.value) == (
-        f"--encoder small needs its weights, but small.pt is not in {cache}/encoders; run "
-        "`python scripts/fetch_encoder.py small`, or name the file with --encoder_checkpoint"
-    )
-
-
-def test_an_absent_encoder_checkpoint_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"--encoder_checkpoint .*gone.pt: no such file"):
-        small_encoder(encoder_checkpoint=str(tmp_path / "gone.pt"))
+@pytest.mark.parametrize("checkpoint", [None, "gone.pt"])
+def test_absent_weights_name_the_place_and_the_command_that_fetches_them(cache, checkpoint):
+    with pytest.raises(UserError, match=r"python scripts/fetch_encoder\.py small") as refused:
+        small_encoder(encoder_checkpoint=checkpoint)
+    assert str(cache / "encoders") in str(refused.value)
+    assert (checkpoint or "small.pt") in str(refused.value)
 
 
 def test_weights_come_from_the_cache_folder_or_from_the_named_file(cache, tmp_path):
@@ -120,7 +114,7 @@ def test_a_wrong_file_in_the_cache_folder_is_to_be_fetched_again(cache):
     path = cache / "encoders" / "small.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"\(EOFError; sha256 .*; delete it and run `python scripts/fetch_encoder.py"):
+    with pytest.raises(UserError, match="delete it and run"):
         small_encoder(encoder_checkpoint=None)
 
 
@@ -185,11 +179,13 @@ def test_a_state_without_the_frozen_tower_loads_strictly_and_leaves_the_tower_al
         encoder.load_state_dict({name: t for name, t in other.state_dict().items() if "hidden" not in name})
 
 
-def test_a_tower_that_is_trained_is_in_the_state_and_learns_with_a_rate_of_its_own():
+def test_a_tower_that_is_trained_is_in_the_state_gets_gradients_and_gives_the_same_twice():
     encoder = small_encoder(freeze_encoder=False).train()
     assert {p for p in encoder.pretrained_parameters()} == set(encoder.tower.parameters())
     assert "tower.norm.running_mean" in encoder.state_dict()
-    encoder(*noise(8000, 3000)).vector.square().sum().backward()
+    first, again = (encoder(*noise(8000, 3000)).vector for _ in range(2))
+    assert torch.equal(first, again)
+    first.square().sum().backward()
     assert encoder.tower.conv.weight.grad.abs().sum() > 0
 
 
@@ -200,11 +196,6 @@ def test_a_trained_tower_is_rebuilt_without_the_weight_file_but_a_frozen_one_is_
         SmallEncoder.from_settings(free, TRANSFORM)
     with pytest.raises(UserError, match="needs its weights"):
         SmallEncoder.from_settings(settings(encoder_checkpoint=None), TRANSFORM, load_pretrained=False)
-
-
-def test_an_encoder_that_is_trained_gives_the_same_twice():
-    encoder = small_encoder(freeze_encoder=False).train()
-    assert torch.equal(encoder(*noise(8000)).vector, encoder(*noise(8000)).vector)
 
 
 # ---- from reference to condition ----
@@ -223,13 +214,13 @@ def test_neither_padding_nor_the_rest_of_the_batch_changes_an_item(frozen):
     assert all(torch.isfinite(t).all() for t in (together.vector, together.tokens))
 
 
-def test_the_tower_hears_every_reference_at_peak_one_and_the_vector_knows_its_level():
-    encoder, heard = small_encoder().train(), []
-    encoder.tower.register_forward_hook(lambda module, arguments, output: heard.append(arguments[0]))
+def test_the_tower_gets_every_reference_at_peak_one_and_the_vector_knows_its_level():
+    encoder, inputs = small_encoder().train(), []
+    encoder.tower.register_forward_hook(lambda module, arguments, output: inputs.append(arguments[0]))
     reference, length = 0.1 * torch.sin(torch.arange(8000) * 0.2)[None], torch.tensor([8000])
     quiet, loud = encoder(reference, length).vector, encoder(reference * 4, length).vector
-    torch.testing.assert_close(heard[0], heard[1])
-    assert heard[0].abs().max() == pytest.approx(1, abs=0.05)  # resampling may overshoot at the ends
+    torch.testing.assert_close(inputs[0], inputs[1])
+    assert inputs[0].abs().max() == pytest.approx(1, abs=0.05)  # resampling may overshoot at the ends
     assert (loud - quiet).norm() > 0.02 * quiet.norm()
 
 

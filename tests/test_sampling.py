@@ -171,6 +171,8 @@ def test_a_sampler_of_the_other_process_is_refused_with_those_that_fit():
         sampling.sampler_name(sampling.SamplerSettings(sampler="dpm2"), SBVE())
     with pytest.raises(UserError, match="use pc, euler, heun, rk45, dpm1 or dpm2"):
         sampling.sampler_name(sampling.SamplerSettings(sampler="bridge_ode2"), SDE)
+    with pytest.raises(UserError, match="--sampler rk4"):
+        sampling.sampler_name(sampling.SamplerSettings(sampler="rk4"), SDE)
 
 
 @pytest.mark.parametrize("wrong", [{"N": 0}, {"N": -3}, {"corrector_steps": 0}, {"snr": 0.0}, {"snr": math.nan}])
