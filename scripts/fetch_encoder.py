@@ -12,35 +12,48 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import re
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
+from sgmse.common.bounds import OneOf
 from sgmse.common.download import fetch
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import file_digest
-from sgmse.common.machine import Parser
 from sgmse.encoders import ENCODERS
 from sgmse.encoders.weights import PUBLISHED, PublishedWeights
+from sgmse.settings.cli import positional, read_command_line
 
 LINKED_HASH = "X-Linked-ETag"  # of the file behind a redirect, as Hugging Face serves it
 TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True)
+class FetchSettings:
+    """What to fetch"""
+
+    encoder: Annotated[str, OneOf(tuple(sorted(PUBLISHED)))] = positional()
+    """whose weights"""
+    out: Path | None = None
+    """where to put the file. Default: the cache folder"""
+    url: str | None = None
+    """another address of the same file. Default: the published one"""
+
+
 def main() -> None:
-    arguments = parse_arguments()
-    published = PUBLISHED[arguments.encoder]
-    path = arguments.out or published.default_path()
+    settings = read_command_line(FetchSettings, __doc__)
+    published = PUBLISHED[settings.encoder]
+    path = settings.out or published.default_path()
     if path.is_dir():
         raise UserError(f"--out {path}: is a folder; name a file in it, such as {path / published.file}")
     if path.exists():
         check_present(path, published)
     else:
-        url = arguments.url or published.url
+        url = settings.url or published.url
         if not url.startswith(("https://", "http://")):
             raise UserError(f"--url {url}: is no web address; start it with https://")
         digest = published.digest or served_digest(url)
@@ -51,14 +64,6 @@ def main() -> None:
     licence = ENCODERS[published.encoder].card.licence
     named = "" if path == published.default_path() else f" --encoder_checkpoint {path}"
     print(f"Licence: {licence}. Use it with --encoder {published.encoder}{named}")
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder", choices=sorted(PUBLISHED), help="whose weights")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to put the file (default: the cache folder)")
-    parser.add_argument("--url", metavar="URL", help="another address of the same file (default: the published one)")
-    return parser.parse_args()
 
 
 def check_present(path: Path, published: PublishedWeights) -> None:

@@ -14,72 +14,75 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from sgmse.common.bounds import Bounds, OneOf
 from sgmse.common.errors import UserError, run
-from sgmse.common.machine import Parser
-from sgmse.data.corpora import voicebank
-from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip
+from sgmse.data.corpora import manifest, voicebank
+from sgmse.data.corpora.manifest import MANIFEST
 from sgmse.data.corpora.noise import NOISE_CORPORA, prepare
+from sgmse.settings.cli import positional, read_command_line
+
+VOICEBANK = "voicebank"
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Which corpus, from where to where"""
+
+    name: Annotated[str, OneOf((VOICEBANK, *NOISE_CORPORA))] = positional()
+    """corpus"""
+    out: Path = field(kw_only=True)
+    """folder to write to"""
+    source: Path | None = None
+    """the corpus as published. Default: download it"""
+    sample_rate: Annotated[int, Bounds(8000, 48000)] = 16000
+    """of voicebank, in Hz; noise keeps its own"""
+    check: bool = False
+    """voicebank: score the unprocessed test set, whose PESQ has to be 1.97"""
+    classes: list[str] = field(default_factory=list)
+    """noise: only these classes"""
+    exclude_classes: list[str] = field(default_factory=list)
+    """noise: without these classes"""
+    folds: list[int] = field(default_factory=list)
+    """esc50 and urbansound8k: only these folds"""
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    out = arguments.out
+    settings = read_command_line(PrepareSettings, f"{__doc__}\ncorpora:\n{list_corpora()}")
+    refuse_foreign_flags(settings)
+    out = settings.out
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, but a folder is needed")
-    if arguments.name == "voicebank":
-        voicebank.prepare(arguments.source, out, arguments.sample_rate)
-        print(f"{out}: {counts(voicebank.pairs_per_split(out))}; train with --base_dir {out}")
-        if arguments.check:
+    if settings.name == VOICEBANK:
+        voicebank.prepare(settings.source, out, settings.sample_rate)
+        print(f"{out}: {manifest.count_per_split(manifest.read(out / MANIFEST))}; train with --base_dir {out}")
+        if settings.check:
             check_pesq(out)
         return
-    clips = prepare(
-        NOISE_CORPORA[arguments.name],
-        arguments.source,
-        out,
-        arguments.classes,
-        arguments.exclude_classes,
-        getattr(arguments, "folds", ()),
-    )
-    print(f"{out / MANIFEST}: {described(clips)}; train with --noise_dir {out}")
+    corpus = NOISE_CORPORA[settings.name]
+    clips = prepare(corpus, settings.source, out, settings.classes, settings.exclude_classes, settings.folds)
+    print(f"{out / MANIFEST}: {manifest.describe(clips)}; train with --noise_dir {out}")
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line: one sub-command for each corpus, with the options that it has."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = parser.add_subparsers(dest="name", required=True, metavar="NAME", title="corpora")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    common.add_argument("--source", type=Path, metavar="DIR", help="the corpus as published (default: download it)")
-    speech = _add(names, common, "voicebank", "VoiceBank-DEMAND", voicebank.PAGE, voicebank.LICENCE)
-    speech.add_argument("--sample_rate", type=int, default=16000, metavar="HZ", help="default: %(default)s")
-    speech.add_argument("--check", action="store_true", help="score the unprocessed test set: PESQ has to be 1.97")
-    for name, corpus in NOISE_CORPORA.items():
-        noise = _add(names, common, name, corpus.title, corpus.page, corpus.licence)
-        noise.add_argument("--classes", nargs="+", default=(), metavar="CLASS", help="only these classes")
-        noise.add_argument("--exclude_classes", nargs="+", default=(), metavar="CLASS", help="without these classes")
-        if corpus.folds:
-            folds = f"only these folds of {corpus.folds[0]}-{corpus.folds[-1]}"
-            noise.add_argument("--folds", nargs="+", type=int, default=(), metavar="FOLD", help=folds)
-    arguments = parser.parse_args()
-    if arguments.name == "voicebank" and not 8000 <= arguments.sample_rate <= 48000:
-        raise UserError(f"--sample_rate {arguments.sample_rate}: must lie between 8000 and 48000 Hz, e.g. 16000")
-    return arguments
+def list_corpora() -> str:
+    """A line for each corpus: where it comes from and under which licence."""
+    rows = {VOICEBANK: ("VoiceBank-DEMAND", voicebank.PAGE, voicebank.LICENCE)}
+    rows |= {name: (corpus.title, corpus.page, corpus.licence) for name, corpus in NOISE_CORPORA.items()}
+    return "\n".join(f"  {name:13}{title}: {page}, licence: {licence}" for name, (title, page, licence) in rows.items())
 
 
-def _add(
-    names: argparse._SubParsersAction[Parser],
-    common: argparse.ArgumentParser,
-    name: str,
-    title: str,
-    page: str,
-    licence: str,
-) -> Parser:
-    text = f"{title}: {page}, licence: {licence}"
-    return names.add_parser(name, parents=[common], help=title, description=text)
+def refuse_foreign_flags(settings: PrepareSettings) -> None:
+    """Raise `UserError` for a flag that the corpus does not have."""
+    default = PrepareSettings(settings.name, out=settings.out)
+    known = {"sample_rate", "check"} if settings.name == VOICEBANK else {"classes", "exclude_classes"}
+    if settings.name != VOICEBANK and NOISE_CORPORA[settings.name].folds:
+        known.add("folds")
+    for flag in ("sample_rate", "check", "classes", "exclude_classes", "folds"):
+        if flag not in known and getattr(settings, flag) != getattr(default, flag):
+            raise UserError(f"--{flag}: {settings.name} has no such setting; leave it out")
 
 
 def check_pesq(out: Path) -> None:
@@ -94,19 +97,6 @@ def check_pesq(out: Path) -> None:
             f"{out / 'test'}: the unprocessed files score PESQ {mean:.3f} instead of {voicebank.NOISY_PESQ}, so their "
             f"rate or pairing is wrong; prepare the corpus anew from the published files"
         )
-
-
-def described(clips: list[Clip]) -> str:
-    """Number of clips per split, of classes, of recordings, hours, and rates."""
-    hours = sum(clip.seconds for clip in clips) / 3600
-    rates = "/".join(f"{rate / 1000:g}" for rate in sorted({clip.sample_rate for clip in clips}))
-    kinds, sources = ({getattr(clip, name) for clip in clips} for name in ("kind", "source"))
-    per_split = counts(Counter(clip.split for clip in clips))
-    return f"{per_split} clips, {len(kinds)} classes, {len(sources)} recordings, {hours:.1f} h at {rates} kHz"
-
-
-def counts(splits: Counter[str]) -> str:
-    return ", ".join(f"{splits[name]} {name}" for name in SPLITS if splits[name])
 
 
 if __name__ == "__main__":

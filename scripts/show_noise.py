@@ -12,8 +12,8 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import io
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import whole_file
-from sgmse.common.machine import Parser
 from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
@@ -30,40 +29,44 @@ from sgmse.evaluation import figures
 from sgmse.model.datamodule import build_datamodule
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
-from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
+from sgmse.settings.cli import read_command_line
+from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, TrainConfig
 
 Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
 _MARGIN = 255  # white, where a row holds fewer panels
 
 
+@dataclass(frozen=True)
+class SheetSettings:
+    """What to draw"""
+
+    set: Path | None = field(default=None, metadata={"positional": True})
+    """folder of a test set"""
+    speech_dir: list[str] = field(default_factory=list)
+    """speech, as for train.py"""
+    noise_dir: list[str] = field(default_factory=list)
+    """noise, as for train.py"""
+    config: list[str] = field(default_factory=list)
+    """settings, as for train.py"""
+    num: Count = 4
+    """items"""
+    out: Path = Path("sheet.png")
+    """PNG file to write"""
+
+
 def main() -> None:
     """Draw the sheet."""
-    arguments = parse_arguments()
-    if arguments.set is not None:
-        rows, rate = set_rows(arguments.set, arguments.num)
-    else:
-        rows, rate = training_rows(arguments)
-    write_sheet(rows, rate, arguments.out)
-    print(f"{arguments.out}: {len(rows)} items")
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", type=Path, nargs="?", metavar="SET", help="folder of a test set")
-    parser.add_argument("--speech_dir", nargs="+", default=[], metavar="DIR", help="speech, as for train.py")
-    parser.add_argument("--noise_dir", nargs="+", default=[], metavar="DIR", help="noise, as for train.py")
-    parser.add_argument("--config", nargs="+", default=[], metavar="FILE", help="settings, as for train.py")
-    parser.add_argument("--num", type=int, default=4, metavar="N", help="items (default: 4)")
-    parser.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="FILE.png", help="default: sheet.png")
-    arguments = parser.parse_args()
-    if arguments.num < 1:
-        raise UserError(f"--num {arguments.num}: 1 or more is needed")
-    if arguments.out.suffix.lower() != ".png":
-        raise UserError(f"--out {arguments.out}: the sheet is a PNG file; let the name end in .png")
-    if arguments.set is not None and (arguments.speech_dir or arguments.noise_dir or arguments.config):
+    settings = read_command_line(SheetSettings, __doc__)
+    if settings.out.suffix.lower() != ".png":
+        raise UserError(f"--out {settings.out}: the sheet is a PNG file; let the name end in .png")
+    if settings.set is None:
+        rows, rate = training_rows(settings)
+    elif settings.speech_dir or settings.noise_dir or settings.config:
         raise UserError("a test set holds its own speech and noise; leave --speech_dir, --noise_dir and --config out")
-    return arguments
+    else:
+        rows, rate = set_rows(settings.set, settings.num)
+    write_sheet(rows, rate, settings.out)
+    print(f"{settings.out}: {len(rows)} items")
 
 
 def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
@@ -88,20 +91,20 @@ def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
     return rows, rate
 
 
-def training_rows(arguments: argparse.Namespace) -> tuple[list[Row], int]:
+def training_rows(settings: SheetSettings) -> tuple[list[Row], int]:
     """The first items that training would draw, and their rate."""
     parser = cli.make_parser(TRAIN_GROUPS, "")
-    argv = [word for name in arguments.config for word in ("--config", name)]
+    argv = [word for name in settings.config for word in ("--config", name)]
     for flag in ("speech_dir", "noise_dir"):
-        argv += [word for name in getattr(arguments, flag) for word in (f"--{flag}", name)]
+        argv += [word for name in getattr(settings, flag) for word in (f"--{flag}", name)]
     values = cli.parse(parser, argv)[-1].values
-    if arguments.speech_dir or arguments.noise_dir:
+    if settings.speech_dir or settings.noise_dir:
         values["base_dir"] = None
     model, data = cli.take(ModelConfig, values), cli.take(DataConfig, values)
     check_data(data, model)
     module = build_datamodule(data, model, cli.take(TrainConfig, values).seed)
     rows: list[Row] = []
-    for key in range(arguments.num):
+    for key in range(settings.num):
         item = {name: tensor.numpy() for name, tensor in module.train[key].items()}
         shown = {f"item {key}: mixture": item["noisy"], "noise": item["noisy"] - item["clean"]}
         reference = item["reference"][: int(item["reference_length"])]

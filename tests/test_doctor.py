@@ -54,7 +54,7 @@ def test_a_wrong_rate_comes_first_and_ends_with_code_1(good, capsys):
 def test_the_rate_is_that_of_the_settings(good, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("sample_rate: 48000\n")
-    only(problems(data=good, configs=[config]), "24 of 24 clean and noisy files are not at the model's 48000 Hz")
+    only(problems(data=good, config=[config]), "24 of 24 clean and noisy files are not at the model's 48000 Hz")
 
 
 def test_swapped_files_are_found(good):
@@ -147,7 +147,7 @@ def test_a_loud_but_whole_wave_is_not_clipped():
 def test_noise_at_a_higher_rate_is_no_problem_and_at_a_lower_one_is(tmp_path):
     for name, rate in (("a", 48000), ("b", 8000)):
         save(tmp_path / f"noise/train/{name}.wav", samples=white(1, rate), rate=rate)
-    only(problems(noise_dirs=[tmp_path / "noise"]), "1 of 2 files are below the model's 16000 Hz", falsifies=False)
+    only(problems(noise_dir=[tmp_path / "noise"]), "1 of 2 files are below the model's 16000 Hz", falsifies=False)
 
 
 def test_sources_shared_by_two_splits_are_found(tmp_path):
@@ -156,7 +156,7 @@ def test_sources_shared_by_two_splits_are_found(tmp_path):
         for i, split in enumerate(("train", "valid"))
     ]
     manifest.write(tmp_path, clips)
-    only(problems(noise_dirs=[tmp_path]), "of the source recordings, 1 are in the training data")
+    only(problems(noise_dir=[tmp_path]), "of the source recordings, 1 are in the training data")
 
 
 def test_a_recording_is_known_by_its_course_whatever_format_level_and_sign(tmp_path):
@@ -172,7 +172,7 @@ def test_a_recording_is_known_by_its_course_whatever_format_level_and_sign(tmp_p
 def test_the_folders_of_the_settings_are_looked_at(good, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump({"base_dir": str(good)}))
-    assert any(fact.startswith("train/clean: 4 files") for fact in examine(Request(configs=[config])).facts)
+    assert any(fact.startswith("train/clean: 4 files") for fact in examine(Request(config=[config])).facts)
 
 
 def test_files_are_sampled_evenly_and_their_number_told(good):

@@ -35,15 +35,15 @@ def test_set(tmp_path):
 
 
 def test_oracle_references_may_leak_and_disjoint_ones_may_not(test_set):
-    assert problems(test_dirs=[test_set]) == {}
+    assert problems(test_dir=[test_set]) == {}
     (test_set / "ref/i1.wav").write_bytes((test_set / "ref_oracle/i1.wav").read_bytes())
-    only(problems(test_dirs=[test_set]), "1 hold samples of the noise that they help to remove")
+    only(problems(test_dir=[test_set]), "1 hold samples of the noise that they help to remove")
 
 
 def test_silent_and_missing_references_are_found(test_set):
     save(test_set / "ref/i0.wav", samples=np.zeros(4000), rate=RATE)
     (test_set / "ref/i1.wav").unlink()
-    found = problems(test_dirs=[test_set])
+    found = problems(test_dir=[test_set])
     assert all(found.values())
     assert ["1 are silent" in what for what in found] == [False, True]
     assert "1 have no reference" in next(iter(found))
@@ -51,16 +51,16 @@ def test_silent_and_missing_references_are_found(test_set):
 
 def test_a_changed_set_and_an_unfinished_one_are_found(test_set):
     (test_set / "set.json").write_text('{"sha256": "0"}')
-    only(problems(test_dirs=[test_set]), "files were changed, added or removed since the set was built")
+    only(problems(test_dir=[test_set]), "files were changed, added or removed since the set was built")
     (test_set / "set.json").unlink()
-    only(problems(test_dirs=[test_set.rename(test_set.with_name("set.incomplete"))]), "was interrupted")
+    only(problems(test_dir=[test_set.rename(test_set.with_name("set.incomplete"))]), "was interrupted")
 
 
 def test_a_test_set_made_of_training_noise_is_found(test_set, tmp_path):
     noise = save(tmp_path / "noise/train/n.wav", samples=white(2, 50), rate=RATE)
     digest = file_digest(noise)
     (test_set / "manifest.csv").write_text(f"id,speech,noise,noise_sha256\ni0,s,n.wav,{digest}\ni1,s,m.wav,0\n")
-    found = problems(test_dirs=[test_set], noise_dirs=[tmp_path / "noise"])
+    found = problems(test_dir=[test_set], noise_dir=[tmp_path / "noise"])
     only(found, "set: of the recordings behind its items, 1 are in the training data")
 
 
@@ -82,13 +82,13 @@ def test_absent_averages_and_diverged_weights_are_found(tmp_path):
 def test_a_checkpoint_at_another_rate_than_the_settings_is_found(tmp_path):
     ckpt, config = saved_run(tmp_path / "run"), tmp_path / "c.yaml"
     config.write_text("sample_rate: 48000\n")
-    only(problems(ckpt=ckpt, configs=[config]), "was trained with --sample_rate 16000, but the settings say 48000")
+    only(problems(ckpt=ckpt, config=[config]), "was trained with --sample_rate 16000, but the settings say 48000")
 
 
 def test_a_small_effective_batch_is_told(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("batch_size: 2\naccumulate_grad_batches: 2\n")
-    page = examine(Request(configs=[config]))
+    page = examine(Request(config=[config]))
     assert "--accumulate_grad_batches" in page.problems[0].remedy
     assert not page.is_falsified
     assert any("2 per device x 2 batches per step x 1 devices = 4" in fact for fact in page.facts)
@@ -98,15 +98,15 @@ def test_encoder_weights_are_looked_for_and_hashed(tmp_path, monkeypatch):
     monkeypatch.setenv("SGMSE_CACHE", str(tmp_path))
     config = tmp_path / "c.yaml"
     config.write_text("encoder: clap\n")
-    only(problems(configs=[config]), "--encoder clap needs its weights", falsifies=False)
+    only(problems(config=[config]), "--encoder clap needs its weights", falsifies=False)
     (tmp_path / "encoders").mkdir()
     path = models.weights.PUBLISHED["clap"].default_path()
     path.write_bytes(b"weights")
-    page = examine(Request(configs=[config]))
+    page = examine(Request(config=[config]))
     assert page.problems == []
     assert any(file_digest(path)[:16] in fact for fact in page.facts)
     config.write_text("encoder: clap\nencoder_checkpoint: random\n")
-    only(problems(configs=[config]), "has random weights")
+    only(problems(config=[config]), "has random weights")
 
 
 def test_other_encoder_weights_than_those_of_the_checkpoint_are_found(tmp_path, monkeypatch):
@@ -126,15 +126,15 @@ def test_other_encoder_weights_than_those_of_the_checkpoint_are_found(tmp_path, 
 def test_files_that_cannot_be_read_are_problems_and_the_others_are_looked_at(test_set, tmp_path):
     save(tmp_path / "noise/train/n.wav", samples=white(2, 50), rate=RATE)
     save_bytes(tmp_path / "noise/train/broken.wav", b"not audio")
-    page = examine(Request(noise_dirs=[tmp_path / "noise"]))
+    page = examine(Request(noise_dir=[tmp_path / "noise"]))
     assert [problem.where[0].partition(":")[0] for problem in page.problems] == [
         str(tmp_path / "noise/train/broken.wav")
     ]
     assert any("1 files" in fact for fact in page.facts)
     save_bytes(test_set / "ref/i0.wav", b"not audio")
-    only(problems(test_dirs=[test_set]), "1 cannot be read", falsifies=False)
+    only(problems(test_dir=[test_set]), "1 cannot be read", falsifies=False)
 
 
 def test_a_folder_of_speech_that_is_not_there_is_called_speech(tmp_path):
     with pytest.raises(UserError, match=r"gone: no such folder \(for speech\)"):
-        examine(Request(speech_dirs=[tmp_path / "gone"]))
+        examine(Request(speech_dir=[tmp_path / "gone"]))

@@ -106,9 +106,11 @@ def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return last.removeprefix("error: ")
 
 
-@pytest.mark.parametrize("arguments", [(), ("cnn",), ("panns", "--depth", "3")])
-def test_a_wrong_argument_is_one_sentence(capsys, arguments):
-    assert refusal(fetch_encoder.main, capsys, *arguments).endswith("(see --help)")
+@pytest.mark.parametrize(
+    ("arguments", "culprit"), [((), "ENCODER"), (("cnn",), "ENCODER cnn"), (("panns", "--depth", "3"), "--depth")]
+)
+def test_a_wrong_argument_is_refused_and_named(capsys, arguments, culprit):
+    assert culprit in refusal(fetch_encoder.main, capsys, *arguments)
 
 
 @pytest.mark.parametrize("address", ["/file", "/moved"])

@@ -92,26 +92,25 @@ def test_speech_of_a_run_is_refused_and_its_validation_speech_warned_of(corpus, 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "culprit"),
     [
-        (("--snr", "loud"), "--snr: invalid float value: 'loud'"),
-        (("--snr", "nan"), "--snr nan: one of the two would be inaudible"),
-        (("--snr", "0", "500"), "--snr 500: one of the two would be inaudible; stay within ±60 dB"),
-        (("--classes", "cat"), "--classes cat: * has none; it has dog, rain, siren"),
-        (("--folds", "1"), "--folds 1: * has none; it has no such information"),
-        (("--split", "valid"), "--split valid: * has none; it has train"),
-        (("--reference_s", "2", "1"), "--reference_s 2 1: needs 0 < MIN <= MAX"),
+        (("--snr", "loud"), "--snr loud"),
+        (("--snr", "nan"), "--snr nan"),
+        (("--snr", "0", "500"), "--snr"),
+        (("--classes", "cat"), "--classes cat: * dog, rain, siren"),
+        (("--folds", "1"), "--folds 1"),
+        (("--split", "valid"), "--split valid: * train"),
+        (("--reference_s", "2", "1"), "--reference_s"),
         (("--reference_s", "9", "9"), "too short for a reference of 9 s"),
-        (("--num", "0"), "--num: 0: a whole number from 1 on, or all, is needed"),
-        (("--seed", "-1"), "--seed -1: 0 or more is needed"),
-        (("--train_manifest", "nowhere.csv"), "nowhere.csv: no such file"),
-        (("--colour", "red"), "unrecognized arguments: --colour red"),
+        (("--num", "0"), "--num 0"),
+        (("--seed", "-1"), "--seed -1"),
+        (("--train_manifest", "nowhere.csv"), "nowhere.csv"),
+        (("--colour", "red"), "--colour"),
     ],
 )
-def test_a_wrong_argument_is_one_sentence(corpus, tmp_path, capsys, words, told):
+def test_a_wrong_argument_is_refused_and_named(corpus, tmp_path, capsys, words, culprit):
     sentence = refusal(make_testset.main, capsys, *command(corpus, tmp_path / "set", *words))
-    for piece in told.split("*"):
-        assert piece.strip() in sentence
+    assert all(piece.strip() in sentence for piece in culprit.split("*"))
     assert not list(tmp_path.iterdir())
 
 

@@ -129,9 +129,9 @@ def test_classes_and_folds_select(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"classes": ["dogs"]}, r"--classes dogs: no such class here; there are 2, e\.g\. dog$"),
-        ({"exclude_classes": ["x"]}, r"--exclude_classes x: no such class here; there are 2, e\.g\. dog, rain"),
-        ({"folds": [6]}, r"--folds 6: no such fold; there are 1, 2, 3, 4, 5"),
+        ({"classes": ["dogs"]}, "--classes dogs: .* has none; it has 2, e.g. dog$"),
+        ({"exclude_classes": ["x"]}, "--exclude_classes x: .* dog, rain"),
+        ({"folds": [6]}, "--folds 6: .* 1, 2, 3, 4, 5"),
         ({"classes": ["dog"], "exclude_classes": ["dog"]}, "nothing is left of the corpus"),
     ],
 )

@@ -51,7 +51,7 @@ def test_the_manifest_names_speaker_noise_and_split_of_every_noisy_file(source: 
     assert {(clip.source, clip.kind) for clip in clips if clip.split == "valid"} == {
         (speaker, kind) for speaker in ("p226", "p287") for kind in ("ssn", "metro")
     }
-    assert voicebank.pairs_per_split(tmp_path / "out") == {"train": 4, "valid": 4, "test": 6}
+    assert manifest.count_per_split(clips) == "4 train, 4 valid, 6 test"
 
 
 def test_references_are_the_noise_of_another_test_file_of_the_same_type(source: Path, tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,57 +15,64 @@ from sgmse.data.testsets.heldout import names_sources, used_clips
 from sgmse.doctor import leaks, models, pairs, signals
 from sgmse.doctor.report import Report
 from sgmse.settings import cli
-from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
+from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to look at. max_files: per check that decodes audio."""
+    """What to look at"""
 
     data: Path | None = None
-    configs: Sequence[Path] = ()
+    """pairs in {train,valid,test}/{clean,noisy}, a test set, or a folder with speech/ and noise/"""
+    config: list[Path] = field(default_factory=list)
+    """settings, as for train.py"""
     ckpt: Path | None = None
-    speech_dirs: Sequence[Path] = ()
-    noise_dirs: Sequence[Path] = ()
-    test_dirs: Sequence[Path] = ()
-    max_files: int = 500
+    """checkpoint"""
+    speech_dir: list[Path] = field(default_factory=list)
+    """speech to train on"""
+    noise_dir: list[Path] = field(default_factory=list)
+    """noise to train on"""
+    test_dir: list[Path] = field(default_factory=list)
+    """test sets"""
+    max_files: Count = 500
+    """so many files are decoded per check"""
 
 
 def examine(request: Request) -> Report:
     """Run every check that what was named allows. Raises `UserError` for what is not there at all."""
     report = Report()
-    argv = [word for path in request.configs for word in ("--config", str(path))]
+    argv = [word for path in request.config for word in ("--config", str(path))]
     values = cli.parse(cli.make_parser(TRAIN_GROUPS, ""), argv)[-1].values
     model, data, train = cli.take(ModelConfig, values), cli.take(DataConfig, values), cli.take(TrainConfig, values)
     request = _with_folders(request, data)
     if request.ckpt is not None:
-        stored = models.check_checkpoint(report, request.ckpt, model if request.configs else None)
-        model = stored if stored is not None and not request.configs else model
+        stored = models.check_checkpoint(report, request.ckpt, model if request.config else None)
+        model = stored if stored is not None and not request.config else model
     speech, noise = _check_audio(report, request, model.sample_rate)
     for label, files in (("clean speech", speech), ("noise", noise)):
         if len({split for split, _ in files}) > 1:
             leaks.check_duplicates(report, label, files)
-    if request.configs or request.ckpt is None:
-        models.check_settings(report, model, data, train, named=bool(request.configs))
+    if request.config or request.ckpt is None:
+        models.check_settings(report, model, data, train, named=bool(request.config))
     return report
 
 
 def _with_folders(request: Request, data: DataConfig) -> Request:
     """The folders that the settings name, where none are named; --data sorted by what the folder holds."""
-    if request.data is None and not (request.speech_dirs or request.noise_dirs):
+    if request.data is None and not (request.speech_dir or request.noise_dir):
         base = None if data.base_dir is None else Path(data.base_dir)
         speech, noise = ([Path(name) for name in names] for names in (data.speech_dir, data.noise_dir))
-        request = replace(request, data=base, speech_dirs=speech, noise_dirs=noise)
+        request = replace(request, data=base, speech_dir=speech, noise_dir=noise)
     folder = request.data
     if folder is None or any(_holds_pairs(folder / split) for split in SPLITS):
         return request
     if not folder.is_dir():
         raise UserError(f"--data {folder}: no such folder; check the path")
     if _holds_pairs(folder):
-        return replace(request, data=None, test_dirs=[*request.test_dirs, folder])
+        return replace(request, data=None, test_dir=[*request.test_dir, folder])
     if (folder / "speech").is_dir() and (folder / "noise").is_dir():
-        speech, noise = [*request.speech_dirs, folder / "speech"], [*request.noise_dirs, folder / "noise"]
-        return replace(request, data=None, speech_dirs=speech, noise_dirs=noise)
+        speech, noise = [*request.speech_dir, folder / "speech"], [*request.noise_dir, folder / "noise"]
+        return replace(request, data=None, speech_dir=speech, noise_dir=noise)
     found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     raise UserError(
         f"--data {folder}: expected train/, valid/ or test/ with clean/ and noisy/ inside, clean/ and noisy/, or "
@@ -88,8 +94,8 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> tuple[Fi
     scored: list[AudioInfo] = []
     trained: list[Clip] = []
     sources: set[str] = set()
-    recordings = [("speech", folder, speech) for folder in request.speech_dirs]
-    recordings += [("noise", folder, noise) for folder in request.noise_dirs]
+    recordings = [("speech", folder, speech) for folder in request.speech_dir]
+    recordings += [("noise", folder, noise) for folder in request.noise_dir]
     for kind, folder, files in recordings:
         clips, infos = _check_recordings(report, kind, folder, sample_rate, request.max_files)
         files += [(clip.split, info) for clip, info in zip(clips, infos, strict=True)]
@@ -98,16 +104,16 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> tuple[Fi
             sources |= {clip.source for clip in clips}
     splits = [] if request.data is None else [request.data / split for split in SPLITS]
     paired = {folder: folder.name for folder in splits if _holds_pairs(folder)}
-    paired |= dict.fromkeys(request.test_dirs, "test")
+    paired |= dict.fromkeys(request.test_dir, "test")
     for folder, split in paired.items():
-        if folder in request.test_dirs:
+        if folder in request.test_dir:
             if not _holds_pairs(folder):
                 raise UserError(f"--test_dir {folder}: holds no clean/ and noisy/; name the folder of a test set")
             leaks.check_set_digest(report, folder)
         clean, noisy = _check_paired(report, folder.name, folder, request.max_files)
         speech += [(split, info) for info in clean]
         scored += [*clean, *noisy]
-        if folder in request.test_dirs and (folder / MANIFEST).is_file() and trained:
+        if folder in request.test_dir and (folder / MANIFEST).is_file() and trained:
             leaks.check_items(report, folder.name, read_rows(folder), trained, sources)
     signals.check_scored_rates(report, scored, sample_rate)
     return speech, noise

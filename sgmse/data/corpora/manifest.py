@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,6 +128,30 @@ def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
 def finish(folder: Path) -> None:
     """Forget what `measure` kept, once the manifest is written."""
     (folder / _JOURNAL).unlink(missing_ok=True)
+
+
+def require_present(flag: str, wanted: Iterable[object], present: set, folder: Path) -> None:
+    """Raise `UserError` for a class, fold or split of `wanted` that no clip of `folder` has."""
+    for value in wanted:
+        if value not in present:
+            near = difflib.get_close_matches(str(value), map(str, present), 3) or sorted(map(str, present))[:10]
+            known = f"it has {len(present)}, e.g. {', '.join(near)}" if near else "it names none"
+            raise UserError(f"--{flag} {value}: {folder} has none; {known}")
+
+
+def describe(clips: Sequence[Clip]) -> str:
+    """Number of clips per split, of classes, of recordings, hours, and rates."""
+    hours = sum(clip.seconds for clip in clips) / 3600
+    rates = "/".join(f"{rate / 1000:g}" for rate in sorted({clip.sample_rate for clip in clips}))
+    kinds, sources = ({getattr(clip, name) for clip in clips} for name in ("kind", "source"))
+    counts = count_per_split(clips)
+    return f"{counts} clips, {len(kinds)} classes, {len(sources)} recordings, {hours:.1f} h at {rates} kHz"
+
+
+def count_per_split(clips: Sequence[Clip]) -> str:
+    """E.g. "120 train, 20 valid"."""
+    counts = Counter(clip.split for clip in clips)
+    return ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
 
 
 def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -38,12 +37,13 @@ def prepare(
             f"{corpus.title} cannot be downloaded from here; collect its clips as {corpus.page} says and name their "
             f"folder with --source"
         )
-    entries = corpus.read(source if source is not None else obtain(corpus.archives, out / "download"))
+    folder = source if source is not None else obtain(corpus.archives, out / "download")
+    entries = corpus.read(folder)
     alone = without_shared_sources(entries)
     if len(alone) < len(entries):
         done = "they stay, as published" if corpus.own_splits else "they are left out"
         print(f"{len(entries) - len(alone)} of {len(entries)} clips have recordings that another split has too: {done}")
-    entries = select(entries if corpus.own_splits else alone, classes, exclude_classes, folds)
+    entries = select(entries if corpus.own_splits else alone, classes, exclude_classes, folds, folder)
     absent = [entry.path for entry in entries if not entry.path.is_file()]
     if absent:
         others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
@@ -58,18 +58,18 @@ def prepare(
 
 
 def select(
-    entries: Sequence[Entry], classes: Iterable[str], exclude_classes: Iterable[str], folds: Iterable[int]
+    entries: Sequence[Entry],
+    classes: Iterable[str],
+    exclude_classes: Iterable[str],
+    folds: Iterable[int],
+    folder: Path,
 ) -> list[Entry]:
-    """The entries of some classes and folds. A class or fold that does not exist is a `UserError`."""
+    """The entries of some classes and folds. A class or fold that `folder` does not hold is a `UserError`."""
     classes, exclude_classes, folds = set(classes), set(exclude_classes), set(folds)
     present = {kind for entry in entries for kind in entry.kinds}
-    for flag, names in (("--classes", classes), ("--exclude_classes", exclude_classes)):
-        for name in sorted(names - present):
-            near = difflib.get_close_matches(name, present, 3) or sorted(present)[:10]
-            raise UserError(f"{flag} {name}: no such class here; there are {len(present)}, e.g. {', '.join(near)}")
-    there = {entry.fold for entry in entries if entry.fold is not None}
-    for fold in sorted(folds - there):
-        raise UserError(f"--folds {fold}: no such fold; there are {', '.join(map(str, sorted(there)))}")
+    manifest.require_present("classes", sorted(classes), present, folder)
+    manifest.require_present("exclude_classes", sorted(exclude_classes), present, folder)
+    manifest.require_present("folds", sorted(folds), {e.fold for e in entries if e.fold is not None}, folder)
     chosen = [
         entry
         for entry in entries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -123,6 +123,7 @@ def choose_references(pairs: Sequence[Pair], conditions: Mapping[str, Condition]
     of two files may be cut from one stretch of DEMAND: a file whose noise holds samples of the other's is passed over,
     unless all of them do.
     """
+    check_partners(conditions)
     chosen, by_name = {}, {pair.name: pair for pair in pairs}
     for kind, names in sorted(_by_kind(conditions).items()):
         order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
@@ -276,8 +277,3 @@ def _write_references(
         values = (name, kind, name, f"{snr_db:g}", other.name, *seconds)
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     write_rows(folder / manifest.MANIFEST, _COLUMNS, rows)
-
-
-def pairs_per_split(out: Path) -> Counter[str]:
-    """How many pairs each split of a prepared folder holds."""
-    return Counter(clip.split for clip in manifest.read(out / manifest.MANIFEST))

@@ -1,12 +1,12 @@
 """Noise references, one function per protocol. A reference of length 0 means: there is none, use the null condition.
 
 `disjoint` and `oracle` cut a reference from the item's own noise, `estimated` finds one in the noisy recording alone.
-`same_class`, `other_take` and `mismatched` say whether another item's reference may serve; `partners` chooses one.
+`partners` chooses another item whose reference serves: of the same class, another take, or mismatched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,17 +27,6 @@ NO_REFERENCE = np.zeros(0, dtype=np.float32)
 BorrowProtocol = Literal["same_class", "other_take", "mismatched"]
 
 
-class Origin(NamedTuple):
-    """Where an item's noise comes from: its kinds, its source recordings, and those that its reference was cut from.
-
-    A mixture of two noises has two of each.
-    """
-
-    kinds: frozenset[str]
-    sources: frozenset[str]
-    reference_sources: frozenset[str]
-
-
 class PairedCut(NamedTuple):
     """Where a file is cut, in samples: [start, start + length) for the training crop and for the reference."""
 
@@ -45,24 +34,6 @@ class PairedCut(NamedTuple):
     crop_length: int
     reference_start: int
     reference_length: int
-
-
-def same_class(item: Origin, other: Origin) -> bool:
-    """Noise of the same kind from other recordings."""
-    return item.kinds == other.kinds and not item.sources & (other.sources | other.reference_sources)
-
-
-def other_take(item: Origin, other: Origin) -> bool:
-    """The same source recording; that the two items are different takes of it is for the caller to know."""
-    return item.sources == other.sources == other.reference_sources
-
-
-def mismatched(item: Origin, other: Origin) -> bool:
-    """Noise of another kind, from other recordings."""
-    return not item.kinds & other.kinds and not item.sources & (other.sources | other.reference_sources)
-
-
-_FITS = {"same_class": same_class, "other_take": other_take, "mismatched": mismatched}
 
 
 def partners(
@@ -74,23 +45,48 @@ def partners(
 ) -> list[int | None]:
     """For each item the number of the item whose reference it is given, each used about equally often; None: no fit.
 
+    same_class: noise of the same kinds from other recordings; mismatched: of other kinds, from other recordings;
+    other_take: the same recordings, of which the caller knows that the items are different takes.
     `sources` tell what the items' noises were cut from and `reference_sources` their references, by default the same.
     Several are joined by "+", as in "dog+rain".
     """
-    columns = [
+    kind_sets, source_sets, reference_sets = (
         [frozenset(text.split("+")) for text in names] for names in (kinds, sources, reference_sources or sources)
-    ]
-    origins = [Origin(*row) for row in zip(*columns, strict=True)]
-    rng = np.random.default_rng(seed)
-    used = np.zeros(len(origins), dtype=int)
-    chosen: list[int | None] = [None] * len(origins)
-    for item in rng.permutation(len(origins)):
-        fitting = [i for i, other in enumerate(origins) if i != item and _FITS[protocol](origins[item], other)]
-        if fitting:
+    )
+    with_kind = _places(kind_sets)  # of each kind: the items that hold it
+    with_source = _places([a | b for a, b in zip(source_sets, reference_sets, strict=True)])
+    equal_kinds = _places([[kind_set] for kind_set in kind_sets])
+    takes = _places([[a] if a == b else [] for a, b in zip(source_sets, reference_sets, strict=True)])
+    rng, used = np.random.default_rng(seed), np.zeros(len(kinds), dtype=int)
+    chosen: list[int | None] = [None] * len(kinds)
+    for item in rng.permutation(len(kinds)):
+        if protocol == "other_take":
+            fits = np.zeros(len(kinds), dtype=bool)
+            fits[takes.get(source_sets[item], [])] = True
+        else:
+            fits = np.full(len(kinds), protocol == "mismatched")
+            if protocol == "same_class":
+                fits[equal_kinds[kind_sets[item]]] = True
+            for kind in kind_sets[item] if protocol == "mismatched" else ():
+                fits[with_kind[kind]] = False
+            for source in source_sets[item]:
+                fits[with_source[source]] = False
+        fits[item] = False
+        fitting = np.flatnonzero(fits)
+        if len(fitting):
             counts = used[fitting]
-            chosen[item] = int(rng.choice(np.array(fitting)[counts == counts.min()]))
+            chosen[item] = int(rng.choice(fitting[counts == counts.min()]))
             used[chosen[item]] += 1
     return chosen
+
+
+def _places(labels: Sequence[Iterable[Hashable]]) -> dict[Hashable, list[int]]:
+    """The numbers of the items that hold each label."""
+    found: dict[Hashable, list[int]] = {}
+    for number, held in enumerate(labels):
+        for label in held:
+            found.setdefault(label, []).append(number)
+    return found
 
 
 def has_energy(segment: np.ndarray, clip_rms: float, floor_db: float = REFERENCE_FLOOR_DB) -> bool:

@@ -64,6 +64,30 @@ def overlap(clips: Sequence[Clip], named_sources: bool, seen: Trained, what: str
     return [(clip, why) for clip in tqdm(clips, desc=f"Comparing {what}") if (why := _why(clip, named_sources, seen))]
 
 
+def check_held_out(
+    files: Sequence[Path], noise_dir: Path, clips: Sequence[Clip], speech: Sequence[audio.AudioInfo]
+) -> None:
+    """Raise `UserError` when a clip or speech file was trained on; warn where it served validation.
+
+    `files` say what was trained on, see `used_by`. Validation chose the checkpoint, so it is no test either.
+    """
+    for split in ("train", "valid"):
+        seen = used_by(files, split)
+        for what, candidates, by_source, remedy in (
+            ("noise", clips, names_sources(noise_dir), "choose others with --split, --folds or --classes"),
+            ("speech", speech_clips(speech), False, "name another --speech_dir"),
+        ):
+            found = overlap(candidates, by_source, seen, what)
+            if found and split == "train":
+                raise UserError(
+                    f"{found[0][0].path}: was trained on ({found[0][1]}), one of {len(found)} among the "
+                    f"{len(candidates)} {what} files for the test set; {remedy}"
+                )
+            if found:
+                first = found[0][0].path
+                print(f"warning: {len(found)} of {len(candidates)} {what} files served validation, first {first}")
+
+
 def splits_of_items(
     rows: Sequence[Mapping[str, str]], clips: Sequence[Clip], sources: set[str]
 ) -> list[tuple[Mapping[str, str], set[str]]]:
