@@ -20,9 +20,9 @@ from sgmse.data import corpora
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders.clap import CLAPNoiseEncoder
 from sgmse.encoders.panns import PANNsNoiseEncoder
-from sgmse.experiments import estimates
+from sgmse.experiments import forecast
 from sgmse.experiments.catalogue import CONFIGS, load_experiments, select_experiments
-from sgmse.experiments.overview import listed, overview
+from sgmse.experiments.overview import describe_plan, list_hypotheses
 from sgmse.experiments.plan import Data, Plan, make_data, make_plan
 from sgmse.experiments.resolve import resolve_settings, with_defaults
 from sgmse.experiments.scales import load_scale
@@ -309,21 +309,21 @@ def test_clean_speech_of_voicebank_serves_dynamic_mixing_by_split(tmp_path):
 def test_absent_corpora_are_told_with_the_commands_that_prepare_them(tmp_path):
     wanted = plan("paper", ("COMB-03",), data_dir=str(tmp_path))
     with pytest.raises(UserError) as error:
-        estimates.check_corpora(wanted)
+        forecast.check_corpora(wanted)
     for name in ("voicebank", "demand", "wham", "urbansound8k", "esc50"):
         assert f"`python scripts/prepare.py {name} --out {tmp_path / name}`" in str(error.value)
     assert "prepare.py audioset --source FOLDER_WITH_ITS_CLIPS" in str(error.value)
-    for name in estimates.corpora(wanted):
+    for name in forecast.list_corpora(wanted):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.csv").touch()
-    estimates.check_corpora(wanted)
+    forecast.check_corpora(wanted)
 
 
 def test_ready_made_sets_need_no_corpora_of_their_own(tmp_path):
     for name in ("id", "esc50", "urbansound8k", "nonstationary", "valid"):
         (tmp_path / name).mkdir()
     wanted = plan("paper", ("CFG-01",), test_sets=str(tmp_path))
-    assert estimates.corpora(wanted) == ["voicebank"]  # for training
+    assert forecast.list_corpora(wanted) == ["voicebank"]  # for training
 
 
 # ---- what it costs ----
@@ -335,7 +335,7 @@ def test_the_estimated_checkpoints_are_as_large_as_those_of_a_run(tmp_path):
     parts = [cli.take(part, values) for part in (ModelConfig, SamplerSettings, TrainConfig)]
     model = NoiseCondScoreModel(*parts)
     trained = [p for p in model.parameters() if p.requires_grad]
-    assert estimates.parameters(training) == sum(p.numel() for p in trained)
+    assert forecast.count_parameters(training) == sum(p.numel() for p in trained)
     optimizer = torch.optim.Adam(trained)
     for p in trained:
         p.grad = torch.zeros_like(p)
@@ -347,12 +347,12 @@ def test_the_estimated_checkpoints_are_as_large_as_those_of_a_run(tmp_path):
     }
     torch.save(content, tmp_path / "as.ckpt")
     kept = len([*runs.BEST, "best_si_sdr.ckpt"])
-    assert estimates.checkpoint_bytes(training) / kept == pytest.approx((tmp_path / "as.ckpt").stat().st_size, rel=0.03)
+    assert forecast.checkpoint_bytes(training) / kept == pytest.approx((tmp_path / "as.ckpt").stat().st_size, rel=0.03)
 
 
 def test_a_frozen_encoder_is_in_no_checkpoint_and_a_trained_one_is():
     frozen, trained = (
-        estimates.parameters(EVERYTHING["paper"].trainings[EVERYTHING["paper"].training_of[name]])
+        forecast.count_parameters(EVERYTHING["paper"].trainings[EVERYTHING["paper"].training_of[name]])
         for name in ("CLAP-01", "CLAP-02")
     )
     assert trained - frozen == 28_700_000
@@ -360,55 +360,58 @@ def test_a_frozen_encoder_is_in_no_checkpoint_and_a_trained_one_is():
 
 def test_sets_that_exist_are_counted_as_they_are(tmp_path):
     embedded = plan(ids=("CFG-01",))
-    assert estimates.files(embedded, "id") == len(corpora.clips(corpora.embedded_dir() / "test" / "noisy"))
-    assert estimates.files(embedded, "ood") == SCALES["mini"].items["ood"]
+    embedded_files = corpora.clips(corpora.embedded_dir() / "test" / "noisy")
+    assert forecast.count_items(embedded, SCALES["mini"], "id")[0] == len(embedded_files)
+        corpora.clips(corpora.embedded_dir() / "test" / "noisy")
+    )
+    assert forecast.count_items(embedded, SCALES["mini"], "ood")[0] == SCALES["mini"].items["ood"]
     (tmp_path / "ood").mkdir()
     (tmp_path / "ood" / "manifest.csv").write_text("id,noise\na,rain_1\nb,rain_1\nc,dog\n")
     ready = plan(ids=("CFG-01",), test_sets=str(tmp_path))
-    assert (estimates.files(ready, "ood"), estimates.sources(ready, SCALES["mini"], "ood")) == (3, 2)
+    assert forecast.count_items(ready, SCALES["mini"], "ood") == (3, 2)
 
 
-def test_hours_grow_with_seeds_and_guidance_and_are_unknown_where_nobody_measured():
-    one, three = (estimates.cost(plan(ids=("CFG-01",), seeds=seeds), SCALES["mini"]) for seeds in ((0,), (0, 1, 2)))
-    assert three.training_hours == pytest.approx(3 * one.training_hours)
-    hours = [estimates.evaluation_hours(EVERYTHING["mini"], name, SCALES["mini"]) for name in ("CFG-01", "CFG-02")]
+def test_hours_grow_with_guidance_and_are_unknown_where_nobody_measured():
+    mini, paper = SCALES["mini"], SCALES["paper"]
+    hours = [forecast.evaluation_hours(EVERYTHING["mini"], name, mini) for name in ("CFG-01", "CFG-02")]
     assert hours[1] == pytest.approx(2 * hours[0])  # guided: two passes
-    unknown = estimates.cost(plan("paper", ("CFG-01",)), SCALES["paper"])
-    assert (unknown.training_hours, unknown.evaluation_hours) == (None, None)
-    assert unknown.disk > 1e9
+    unknown = plan("paper", ("CFG-01",))
+    assert forecast.evaluation_hours(unknown, "CFG-01", paper) is None
+    assert forecast.training_hours(unknown, next(iter(unknown.trainings.values())), paper) is None
+    assert forecast.disk_bytes(unknown, paper) > 1e9
 
 
 def test_mini_trains_every_id_in_ten_minutes_or_little_more():
     for training in EVERYTHING["mini"].trainings.values():
-        hours = estimates.training_hours(EVERYTHING["mini"], training, SCALES["mini"])
+        hours = forecast.training_hours(EVERYTHING["mini"], training, SCALES["mini"])
         assert hours is not None
         assert hours < 10.5 / 60, training.name
 
 
 def test_a_disk_too_small_is_refused_with_both_numbers(tmp_path, monkeypatch):
     wanted = plan(ids=("CFG-01",))
-    monkeypatch.setattr(estimates, "free", lambda out: 5_000_000)
-    needed = estimates.size(estimates.disk(wanted, SCALES["mini"]))
+    monkeypatch.setattr(forecast, "free_bytes", lambda out: 5_000_000)
+    needed = forecast.format_bytes(forecast.disk_bytes(wanted, SCALES["mini"]))
     with pytest.raises(UserError, match=rf"takes {needed} more and its disk has 5\.0 MB free"):
-        estimates.check_disk(wanted, SCALES["mini"], tmp_path / "run")
-    monkeypatch.setattr(estimates, "free", lambda out: 10**12)
-    estimates.check_disk(wanted, SCALES["mini"], tmp_path / "run")
+        forecast.check_plan(wanted, SCALES["mini"], tmp_path / "run")
+    monkeypatch.setattr(forecast, "free_bytes", lambda out: 10**12)
+    assert forecast.check_plan(wanted, SCALES["mini"], tmp_path / "run") == {}
 
 
 def test_the_overview_names_trainings_costs_and_unequal_budgets(tmp_path):
-    text = overview(plan(ids=("CFG-02", "XAttn-02", "CLAP-01"), seeds=(0, 1)), SCALES["mini"], tmp_path)
+    text = describe_plan(plan(ids=("CFG-02", "XAttn-02", "CLAP-01"), seeds=(0, 1)), SCALES["mini"], tmp_path)
     assert "scale mini, seeds 0 1: 7 experiments with 6 trainings, each with every seed" in text
     assert "CFG-02 CFG-01" in text or "CFG-01 CFG-02" in text
     assert "(random weights: smoke)" in text
     assert "note: CLAP-01 gets 200 steps and its baseline BASE-00 800: unequal budgets decide no criterion" in text
     assert "note: XAttn-02 attends at 64 32, not 64 32 16" in text
     assert "smallest PESQ difference" in text
-    assert "unknown where nobody measured" in overview(plan("paper", ("CFG-01",)), SCALES["paper"], tmp_path)
+    assert "unknown where nobody measured" in describe_plan(plan("paper", ("CFG-01",)), SCALES["paper"], tmp_path)
 
 
 def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
     wanted = plan(ids=("CFG-01",), seeds=(0, 1))
-    before = overview(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
+    before = describe_plan(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
     rng = np.random.default_rng(0)
     files = [f"f{i}" for i in range(40)]
     rows = [
@@ -419,7 +422,7 @@ def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
     table = pd.concat(rows)
     table["pesq"] = rng.normal(2, 1, len(table))
     table.to_csv(tmp_path / "results.csv", index=False)
-    after = overview(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
+    after = describe_plan(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
     assert "spread of 1 comparisons" in after
 
     def least(line: str) -> float:
@@ -430,11 +433,11 @@ def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
 
 
 def test_the_list_names_every_id_with_its_hypothesis():
-    lines = listed(CATALOGUE).splitlines()
+    lines = list_hypotheses(CATALOGUE).splitlines()
     assert len(lines) == len(CATALOGUE)
     assert any(line.startswith("CFG-02") and "three times" in line for line in lines)
 
 
 def test_nothing_is_written_by_planning(tmp_path):
-    overview(plan(ids=("CFG-01",)), SCALES["mini"], tmp_path / "run")
+    describe_plan(plan(ids=("CFG-01",)), SCALES["mini"], tmp_path / "run")
     assert not Path(tmp_path / "run").exists()

@@ -30,11 +30,12 @@ from pathlib import Path
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import Parser
-from sgmse.experiments import preflight, results
+from sgmse.experiments import results
 from sgmse.experiments.catalogue import Experiment, load_experiments, select_experiments
 from sgmse.experiments.cells import list_cells, list_shares
 from sgmse.experiments.criteria import judge_criteria, print_criteria
-from sgmse.experiments.overview import listed, overview
+from sgmse.experiments.forecast import check_plan
+from sgmse.experiments.overview import describe_plan, list_hypotheses
 from sgmse.experiments.plan import RANDOM, Plan, make_data, make_plan
 from sgmse.experiments.processes import Launcher
 from sgmse.experiments.runner import Runner
@@ -54,13 +55,13 @@ def main() -> None:
     arguments = parse_arguments()
     catalogue = load_experiments()
     if arguments.list:
-        print(listed(catalogue))
+        print(list_hypotheses(catalogue))
         return
     scale = load_scale(arguments.scale)
     plan = planned(arguments, catalogue, scale)
     out = arguments.out or Path("experiments") / scale.name
-    print(overview(plan, scale, out), flush=True)
-    left_out = preflight.check(plan, scale, out)
+    print(describe_plan(plan, scale, out), flush=True)
+    left_out = check_plan(plan, scale, out)
     for name, remedy in left_out.items():
         print(f"left out: the test set {name}; {remedy}")
     shares = list_shares(plan)

@@ -66,7 +66,8 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, (int, float) if hint is float else hint)
 
 
-def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def align_columns(table: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table to print, its columns aligned on the left."""
+    rows = list(table)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
