@@ -362,8 +362,6 @@ def test_sets_that_exist_are_counted_as_they_are(tmp_path):
     embedded = plan(ids=("CFG-01",))
     embedded_files = corpora.clips(corpora.embedded_dir() / "test" / "noisy")
     assert forecast.count_items(embedded, SCALES["mini"], "id")[0] == len(embedded_files)
-        corpora.clips(corpora.embedded_dir() / "test" / "noisy")
-    )
     assert forecast.count_items(embedded, SCALES["mini"], "ood")[0] == SCALES["mini"].items["ood"]
     (tmp_path / "ood").mkdir()
     (tmp_path / "ood" / "manifest.csv").write_text("id,noise\na,rain_1\nb,rain_1\nc,dog\n")

@@ -83,27 +83,27 @@ def test_a_failure_ends_with_another_exit_code(tiny, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "culprit"),
     [
         (["CFG-1"], "CFG-1: no such experiment; did you mean CFG-01?"),
-        (["CFG-01", "--scale", "mni"], "--scale mni: no such scale; did you mean mini?"),
+        (["CFG-01", "--scale", "mni"], "--scale mni"),
         (["CFG-01", "--seeds", "-1"], "seeds"),
-        (["CFG-01", "--shard", "0/3"], "--shard 0/3: K/N is needed, with K from 1 to N"),
-        (["CFG-01", "--shard", "1/7"], "--shard 1/7: this plan has 3 shares; write K/3"),
-        (["CFG-01", "--speech_dir", "x"], "give both --speech_dir and --noise_dir"),
-        (["CLAP-01"], "run `python scripts/fetch_encoder.py clap`"),
-        (["CFG-01", "--data_dir", "nowhere"], "python scripts/prepare.py voicebank --out nowhere/voicebank"),
-        (["CFG-01", "--jobs", "0"], "--jobs 0: 1 or more is needed"),
-        (["CFG-01", "--dry"], "unrecognized arguments: --dry"),
-        (["CFG-01", "--test_sets", "nowhere"], "--test_sets nowhere: holds none of the folders"),
+        (["CFG-01", "--shard", "0/3"], "--shard 0/3"),
+        (["CFG-01", "--shard", "1/7"], "--shard 1/7: this plan has 3 shares"),
+        (["CFG-01", "--speech_dir", "x"], "--noise_dir"),
+        (["CLAP-01"], "scripts/fetch_encoder.py clap"),
+        (["CFG-01", "--data_dir", "nowhere"], "scripts/prepare.py voicebank --out nowhere/voicebank"),
+        (["CFG-01", "--jobs", "0"], "--jobs 0"),
+        (["CFG-01", "--dry"], "--dry"),
+        (["CFG-01", "--test_sets", "nowhere"], "--test_sets nowhere"),
     ],
 )
-def test_a_mistake_is_one_sentence_before_any_work(tmp_path, tiny, capsys, monkeypatch, arguments, message):
+def test_a_mistake_is_one_sentence_before_any_work(tmp_path, tiny, capsys, monkeypatch, arguments, culprit):
     monkeypatch.setenv("SGMSE_CACHE", str(tmp_path))
     flags, started = tiny
     if "--data_dir" in arguments:
         flags = [flag for flag in flags if flag not in ("--test_sets", tmp_path / "ready")]
-    assert message in refusal(run_experiments.main, capsys, *flags, *arguments)
+    assert culprit in refusal(run_experiments.main, capsys, *flags, *arguments)
     assert started.started == []
     assert not (tmp_path / "run").exists()
 
