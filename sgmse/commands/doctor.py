@@ -13,7 +13,7 @@ examples:
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from functools import partial
 
 from sgmse.common.errors import UserError, run
 from sgmse.doctor.examine import Request, examine
@@ -31,6 +31,4 @@ def main() -> None:
         sys.exit(1)
 
 
-def command() -> NoReturn:
-    """`main` as a console command: a user's mistake becomes one sentence."""
-    run(main)
+command = partial(run, main)

@@ -24,8 +24,9 @@ import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 from sgmse.common import machine
 from sgmse.common.errors import UserError, run
@@ -157,6 +158,4 @@ def conclude(work: Work, runner: Runner) -> None:
         sys.exit(1)
 
 
-def command() -> NoReturn:
-    """`main`, with mistakes of the user told in one sentence."""
-    run(main)
+command = partial(run, main)
