@@ -66,7 +66,7 @@ def test_every_utterance_is_a_recording_of_its_own_whatever_a_manifest_calls_its
     clips = [Clip(clip.path, "speech", "session 1", "test", RATE, 1.0) for clip in corpora.clips(corpus)]
     manifest.write(corpus, clips)
     asked = argparse.Namespace(name="talkers", noise_dir=corpus, classes=None, folds=None, split=None)
-    found = make_testset.chosen_clips(asked)
+    found = make_testset.choose_clips(asked)
     assert [(clip.kind, clip.source) for clip in found] == [(f"p{t}", f"p{t}_{n:02d}") for t in (0, 1) for n in (0, 1)]
 
 
@@ -121,7 +121,7 @@ def test_an_item_whose_row_is_damaged_is_made_again(text, made, tmp_path, capsys
         patched.setattr(build, "_write_partners", stopped)
         with pytest.raises(KeyboardInterrupt):
             call(make_testset.main, capsys, *arguments, out)
-    (tmp_path / "out.incomplete" / ".build" / "rows" / "talkers_001.json").write_text(text)
+    (tmp_path / "out.incomplete" / ".build" / "items" / "talkers_001.json").write_text(text)
     assert "2 of 3 items are there from an earlier start" in call(make_testset.main, capsys, *arguments, out)
     call(make_testset.main, capsys, *arguments, tmp_path / "whole")
     assert build.set_digest(out) == build.set_digest(tmp_path / "whole")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sgmse.common.errors import UserError
-from sgmse.evaluation.workers import Workers, in_processes
+from sgmse.common.workers import Workers, in_processes
 
 
 def end_process(task: int) -> int:
@@ -31,7 +31,7 @@ def test_a_process_that_dies_is_told_where_there_is_no_row_for_it() -> None:
 
 PARENT = """
 import os, time
-from sgmse.evaluation.workers import Workers
+from sgmse.common.workers import Workers
 
 def pid_of(_):
     return os.getpid()

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from sgmse.common.workers import Workers
 from sgmse.evaluation import metrics
 from sgmse.evaluation.scores import crashed_row
-from sgmse.evaluation.workers import Workers
 
 Row = dict[str, float | str]
 Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], list[Row]]

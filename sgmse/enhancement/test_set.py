@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sgmse.common.errors import UserError
+from sgmse.common.workers import in_processes
 from sgmse.data import audio
 from sgmse.data.references import NO_REFERENCE, leak
 from sgmse.data.references.estimated import estimated
 from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
-from sgmse.evaluation.workers import in_processes
 
 # the other protocols hold samples of the disjoint reference or are made from the noisy file
 _WITH_LEAK = ("disjoint", "same_class", "other_take", "mismatched", "oracle")

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from sgmse.common.errors import UserError
+from sgmse.common.workers import in_processes
 from sgmse.data import audio
 from sgmse.data.references import leak
 from sgmse.data.references.leak import Leak
 from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.workers import in_processes
 
 COLUMNS = ("leak", "leak_shared")
 _BLIND = ("none", "estimated", "self")  # made from the noisy file alone: nothing could leak

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from sgmse.common.errors import UserError
+from sgmse.common.workers import in_processes
 from sgmse.data import audio
 from sgmse.data.testsets import build
 from sgmse.evaluation import metrics, statistics
-from sgmse.evaluation.workers import in_processes
 
 NOISY = "noisy"
 COLUMNS = ("system", "file", *metrics.METRICS, "reason", "seconds", "source")

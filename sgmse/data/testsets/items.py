@@ -34,19 +34,8 @@ class Cut(NamedTuple):
     looped: bool
 
 
-class Noise(NamedTuple):
-    """Noise [N] of one item, made of unit-level parts, and its timeline: "0.00-1.32 dog;1.32-2.60 rain"."""
-
-    waveform: np.ndarray
-    timeline: str
-
-
-class Mixture(NamedTuple):
-    """Clean [N], noise [N], and the factor that every reference at unit level needs to stand beside that noise."""
-
-    clean: np.ndarray
-    noise: np.ndarray
-    reference_gain: float
+# Noise [N] of one item, made of unit-level parts, and its timeline: "0.00-1.32 dog;1.32-2.60 rain".
+Noise = tuple[np.ndarray, str]
 
 
 def sounding_rms(waveform: np.ndarray, sample_rate: int) -> float:
@@ -106,7 +95,7 @@ def concat_lengths(length: int, sample_rate: int, rng: np.random.Generator) -> t
 
 def steady(noise: np.ndarray, kind: str, sample_rate: int) -> Noise:
     """One noise all the time."""
-    return Noise(noise, _span(0, len(noise), sample_rate, kind))
+    return noise, _span(0, len(noise), sample_rate, kind)
 
 
 def concat(parts: list[np.ndarray], kinds: list[str], sample_rate: int) -> Noise:
@@ -115,7 +104,7 @@ def concat(parts: list[np.ndarray], kinds: list[str], sample_rate: int) -> Noise
     whole = crossfade(first, second, sample_rate)
     switch = len(first) - round(FADE_S * sample_rate) // 2
     spans = (_span(0, switch, sample_rate, kinds[0]), _span(switch, len(whole), sample_rate, kinds[1]))
-    return Noise(whole, ";".join(spans))
+    return whole, ";".join(spans)
 
 
 def ramp(noise: np.ndarray, kind: str, sample_rate: int, rng: np.random.Generator) -> Noise:
@@ -123,7 +112,7 @@ def ramp(noise: np.ndarray, kind: str, sample_rate: int, rng: np.random.Generato
     end_db = RAMP_DB / 2 * (1 if rng.random() < 0.5 else -1)
     gain = 10 ** (np.linspace(-end_db, end_db, len(noise), dtype=np.float32) / 20)
     detail = f"{kind} {-end_db:+.1f} to {end_db:+.1f} dB"
-    return Noise(noise * gain, _span(0, len(noise), sample_rate, detail))
+    return noise * gain, _span(0, len(noise), sample_rate, detail)
 
 
 def event_lengths(length: int, sample_rate: int, rng: np.random.Generator) -> list[int]:
@@ -152,7 +141,7 @@ def events(
         start = number * share + int(rng.integers(share - len(burst) + 1))
         whole[start : start + len(burst)] += gain * burst
         spans.append(_span(start, start + len(burst), sample_rate, f"{kinds[1]} {EVENT_DB:+.0f} dB"))
-    return Noise(whole, ";".join(spans))
+    return whole, ";".join(spans)
 
 
 def join(references: list[np.ndarray], sample_rate: int) -> np.ndarray:
@@ -165,18 +154,19 @@ def join(references: list[np.ndarray], sample_rate: int) -> np.ndarray:
 
 def mix(
     clean: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate: int, reference: np.ndarray
-) -> tuple[Mixture, np.ndarray]:
-    """Scale unit-level `noise` [N] and its `reference` [M] to `snr_db` under `clean` [N].
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Scale unit-level `noise` [N] to `snr_db` under `clean` [N].
 
     The level of the speech is that of the whole file, that of the noise is gated (`sounding_rms`). Speech keeps its
-    level unless a signal would exceed 0.99; then one factor attenuates all of them.
+    level unless a signal, its `reference` [M] included, would exceed 0.99; then one factor attenuates all of them.
+
+    Returns (clean [N], noise [N], gain): every unit-level reference needs that gain to stand beside that noise.
     """
     gain = rms(clean) / sounding_rms(noise, sample_rate) * 10 ** (-snr_db / 20)
     peaks = [np.abs(clean).max(), gain * np.abs(noise).max(), np.abs(clean + gain * noise).max()]
     scale = min(1.0, _PEAK / max(*peaks, gain * np.abs(reference).max()))
     gain *= scale
-    scaled = Mixture(np.float32(scale) * clean, np.float32(gain) * noise, gain)
-    return scaled, np.float32(gain) * reference
+    return np.float32(scale) * clean, np.float32(gain) * noise, gain
 
 
 def _span(start: int, end: int, sample_rate: int, label: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,40 +24,30 @@ _TRIES = 20
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Item:
-    """The signals of an item and its row of the manifest.
+class Part(NamedTuple):
+    """A cut of one clip; `offset` is that of the stretch that was read in its file.
 
-    parts: unit-level references of its parts, from which other items take theirs. gain: what brings such a reference
-    to the level it would have in this item.
-    """
-
-    clean: np.ndarray
-    noise: np.ndarray
-    references: dict[str, np.ndarray]
-    parts: list[np.ndarray]
-    gain: float
-    row: Row
-
-
-class _Part(NamedTuple):
-    """A cut of one clip, with the offset of the part that was read in its file.
-
-    reference_from: where the reference is from another clip, that and its offset.
+    Its reference comes from `reference_clip`, the same clip but for talkers.
     """
 
     clip: Clip
     cut: Cut
     offset: int
-    reference_from: tuple[Clip, int] | None = None
+    reference_clip: Clip
+    reference_offset: int
 
-    @property
-    def reference_source(self) -> str:
-        return (self.reference_from[0] if self.reference_from else self.clip).source
 
-    @property
-    def reference_start(self) -> int:
-        return self.cut.reference_start + (self.reference_from[1] if self.reference_from else self.offset)
+class Item(NamedTuple):
+    """The signals of an item by the name of their folder, and its row of the manifest.
+
+    parts: those of its reference, at unit level, from which other items take theirs. gain: what brings such a reference
+    to the level it would have in this item.
+    """
+
+    signals: dict[str, np.ndarray]
+    parts: list[Part]
+    gain: float
+    row: Row
 
 
 def make_item(plan: Plan, draw: Draw) -> Item:
@@ -94,16 +83,17 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
     made = _noise(plan, draw.change, clips, len(clean), rng)
     if made is None:
         return None
-    noise, parts = made
+    (unit_noise, timeline), parts = made
     heard = parts[:1] if draw.change == "events" else parts  # nobody records an event before it happens
-    unit = [part.cut.reference for part in heard]
-    mixture, reference = items.mix(clean, noise.waveform, draw.snr_db, rate, items.join(unit, rate))
-    oracle = references.oracle(mixture.noise, rate, rng, *plan.recipe.reference_s)
-    refs = {"disjoint": reference, "oracle": oracle}
+    unit_reference = items.join([part.cut.reference for part in heard], rate)
+    clean, noise, gain = items.mix(clean, unit_noise, draw.snr_db, rate, unit_reference)
+    reference = np.float32(gain) * unit_reference
+    oracle = references.oracle(noise, rate, rng, *plan.recipe.reference_s)
+    signals = {"clean": clean, "noise": noise, "noisy": clean + noise, "ref": reference, "ref_oracle": oracle}
     other = None if plan.recipe.name == "talkers" else _other_take(plan, heard, rng)
     if other is not None:
-        refs["other_take"] = np.float32(mixture.reference_gain) * other
-    found = leak.score(reference, mixture.noise, rate)
+        signals["ref_other_take"] = np.float32(gain) * other
+    found = leak.score(reference, noise, rate)
     row: Row = {
         "id": draw.id,
         "speech": speech_path.stem,
@@ -112,12 +102,12 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
         "snr_db": f"{draw.snr_db:g}",
         "seconds": round(len(clean) / rate, 4),
         "ref_seconds": round(len(reference) / rate, 4),
-        "snr_file_db": round(20 * math.log10(rms(mixture.clean) / rms(mixture.noise)), 2),
+        "snr_file_db": round(20 * math.log10(rms(clean) / rms(noise)), 2),
         "change": draw.change,
-        "timeline": noise.timeline,
+        "timeline": timeline,
         "source": _joined(parts, lambda part: part.clip.source),
-        "ref_source": _joined(heard, lambda part: part.reference_source),
-        "ref_start": _joined(heard, lambda part: str(part.reference_start)),
+        "ref_source": _joined(heard, lambda part: part.reference_clip.source),
+        "ref_start": _joined(heard, lambda part: str(part.reference_offset + part.cut.reference_start)),
         "noise_start": _joined(parts, lambda part: str(part.offset + part.cut.noise_start)),
         "looped": sum(part.cut.looped for part in parts),
         "leak": round(found.peak, 3),
@@ -128,9 +118,7 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
         "speech_sha256": file_digest(speech_path),
         "noise_sha256": _joined(parts, lambda part: part.clip.digest()),
     }
-    row |= {"kinds": [part.clip.kind for part in parts], "sources": [part.clip.source for part in parts]}
-    row["ref_sources"] = [part.reference_source for part in heard]
-    return Item(mixture.clean, mixture.noise, refs, unit, mixture.reference_gain, row)
+    return Item(signals, heard, gain, row)
 
 
 def _speech(plan: Plan, draw: Draw, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
@@ -148,7 +136,7 @@ def _speech(plan: Plan, draw: Draw, rng: np.random.Generator) -> tuple[Path, np.
 
 def _noise(
     plan: Plan, change: str, clips: tuple[Clip, ...], length: int, rng: np.random.Generator
-) -> tuple[Noise, list[_Part]] | None:
+) -> tuple[Noise, list[Part]] | None:
     """Unit-level noise [length] with the parts that it is made of; None when a clip cannot be cut."""
     rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
     if plan.recipe.name == "talkers":
@@ -166,7 +154,7 @@ def _noise(
         cut = items.cut(samples, part_length, rate, rng, min_s, max_s)
         if cut is None:
             return None
-        parts.append(_Part(clip, cut, offset))
+        parts.append(Part(clip, cut, offset, clip, offset))
     noises, kinds = [part.cut.noise for part in parts], [part.clip.kind for part in parts]
     if change == "concat":
         return items.concat(noises, kinds, rate), parts
@@ -179,7 +167,7 @@ def _noise(
 
 def _talker(
     plan: Plan, clips: tuple[Clip, ...], length: int, rng: np.random.Generator
-) -> tuple[Noise, list[_Part]] | None:
+) -> tuple[Noise, list[Part]] | None:
     """What another talker says in one file, looped where it is too short, and a reference from another file."""
     rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
     (speech, offset), (other, other_offset) = (_read(clip, length, rate, max_s, rng) for clip in clips)
@@ -195,7 +183,7 @@ def _talker(
     if min(levels) == 0 or not (has_energy(noise, rms(speech)) and has_energy(reference, rms(other))):
         return None
     cut = Cut(reference / np.float32(levels[1]), noise / np.float32(levels[0]), begin, start, looped)
-    part = _Part(clips[0], cut, offset, (clips[1], other_offset))
+    part = Part(clips[0], cut, offset, clips[1], other_offset)
     return items.steady(cut.noise, clips[0].kind, rate), [part]
 
 
@@ -214,7 +202,7 @@ def _read(clip: Clip, length: int, rate: int, max_s: float, rng: np.random.Gener
     return items.without_rumble(trim_silence(samples), rate), start + int(np.argmax(sounding))
 
 
-def _other_take(plan: Plan, parts: list[_Part], rng: np.random.Generator) -> np.ndarray | None:
+def _other_take(plan: Plan, parts: list[Part], rng: np.random.Generator) -> np.ndarray | None:
     """A unit-level reference cut from other takes of the same recordings; None where one has no other take."""
     rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
     found = []
@@ -231,5 +219,5 @@ def _other_take(plan: Plan, parts: list[_Part], rng: np.random.Generator) -> np.
     return items.join(found, rate)
 
 
-def _joined(parts: list[_Part], value: Callable[[_Part], str]) -> str:
+def _joined(parts: list[Part], value: Callable[[Part], str]) -> str:
     return "+".join(value(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Processes that score files: a file that kills its process loses its own score and no other."""
+"""Processes that compute one row per task: a task that kills its process loses its own row and no other."""
 
 from __future__ import annotations
 
