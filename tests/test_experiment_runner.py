@@ -15,8 +15,12 @@ from tiny_experiments import StandIn, plan, ready_sets, scale_file, work
 
 from sgmse.common.errors import UserError
 from sgmse.common.lease import hold
-from sgmse.experiments import results
+from sgmse.data import audio
+from sgmse.enhancement.folder import enhance_folder
+from sgmse.evaluation.metrics import si_sdr
+from sgmse.experiments import choice, results, scoring
 from sgmse.experiments.cells import list_cells, list_shares
+from sgmse.experiments.choice import rank_candidates
 from sgmse.experiments.ledger import Ledger, read_record
 from sgmse.experiments.plan import Plan
 from sgmse.experiments.runner import Runner
@@ -41,7 +45,7 @@ def outcomes(runner: Runner) -> set[str]:
 def whole(tmp_path_factory):
     """A run that is complete: its folder, the plan, what was started."""
     folder = tmp_path_factory.mktemp("whole")
-    made, launch = plan(folder), StandIn(best=3.0)
+    made, launch = plan(folder), StandIn()
     runner = run(folder / "run", made, launch)
     assert outcomes(runner) == {"done"}, runner.failures
     return folder / "run", made, launch
@@ -50,7 +54,7 @@ def whole(tmp_path_factory):
 def test_experiments_that_share_a_training_train_once(whole):
     _, made, launch = whole
     assert made.training_of["ONE"] == made.training_of["THREE"] != made.training_of["BASE"]
-    assert [script for script, _ in launch.started].count("sgmse.commands.train") == 2
+    assert [folder.parent.name for folder in launch.started] == [made.training_of["BASE"], made.training_of["ONE"]]
 
 
 def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_all(whole):
@@ -66,20 +70,25 @@ def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_a
     assert not enhanced["smoke"].any()
 
 
-def test_scores_are_those_of_the_evaluation_command(whole):
+def test_scores_are_those_of_the_sounds(whole):
     folder, _, _ = whole
     frame = pd.read_csv(folder / "results.csv", dtype={"file": str}).set_index(["experiment", "file"])
-    for metric in ("pesq", "estoi", "si_sdr"):  # the stand-in returns the noisy files
-        assert (frame.loc["ONE", metric] - frame.loc["noisy", metric]).abs().max() < 1e-9
+    clean, estimate = (
+        audio.read(place / "000.wav", 16000) for place in (folder / "sets/id/clean", folder / "enhanced/ONE/seed0/id")
+    )
+    assert frame.loc[("ONE", "000"), "si_sdr"] == pytest.approx(si_sdr(clean, estimate), abs=1e-6)
 
 
-def test_the_choice_is_the_best_of_validation_at_least_cost(whole):
+def test_the_choice_is_the_best_of_validation_and_the_tests_are_enhanced_with_it(whole):
     folder, _, _ = whole
     chosen = json.loads((folder / "choices/THREE/seed0/choice.json").read_text())
-    assert (chosen["guidance_scale"], chosen["N"], chosen["checkpoint"]) == (3.0, 1, "best_pesq")
-    assert len(chosen["candidates"]) == 2 * 2 * 2
-    frame = pd.read_csv(folder / "results.csv").dropna(subset="seed")
-    assert frame.groupby("experiment")["guidance_scale"].first().to_dict() == {"BASE": 1, "ONE": 1, "THREE": 3}
+    candidates = chosen.pop("candidates")
+    assert len(candidates) == 2 * 2 * 2
+    assert chosen["pesq"] == max(candidate["pesq"] for candidate in candidates)
+    assert chosen.items() <= candidates[0].items()
+    frame = pd.read_csv(folder / "results.csv")
+    row = frame[frame["experiment"] == "THREE"].iloc[0]
+    assert [row[name] for name in ("guidance_scale", "N", "checkpoint")] == list(chosen.values())[:3]
 
 
 def test_trainings_are_told_with_their_size_and_their_minutes(whole):
@@ -113,41 +122,45 @@ def test_a_failed_cell_stops_only_what_rests_on_it_and_is_tried_again(tmp_path, 
     assert "skipped, as is what rests on it, since this is not done: training" in capsys.readouterr().out
     mended = StandIn()
     assert outcomes(run(tmp_path / "run", made, mended)) == {"done", "there"}
-    assert [script for script, _ in mended.started].count("sgmse.commands.train") == 1
+    assert len(mended.started) == 1
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    made = plan(tmp_path)
+def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    made = plan(tmp_path, conditioned=("ONE",))
 
     class Killed(BaseException):
         """Nothing catches it, as nothing catches SIGKILL."""
 
-    class Dying(StandIn):
-        def __call__(self, command, log):
-            if "enhanced/ONE" in " ".join(command):
-                raise Killed
-            return super().__call__(command, log)
+    def die(config, *_):
+        if "enhanced/ONE" in config.enhanced_dir:
+            raise Killed
+        enhance_folder(config, *_)
 
-    before = Dying()
+    before = StandIn()
+    monkeypatch.setattr(scoring, "enhance_folder", die)
     with pytest.raises(Killed):
         run(tmp_path / "run", made, before)
     assert read_record(tmp_path / "run", "enhance_ONE_seed0_id")["status"] == "running"
+    monkeypatch.undo()
     after = StandIn()
     assert outcomes(run(tmp_path / "run", made, after)) == {"done", "there"}
-    assert not {target for _, target in before.started} & {target for _, target in after.started}
-    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 4
+    assert not {*before.started} & {*after.started}
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 3
 
 
-def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys):
+def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys, monkeypatch):
     made = plan(tmp_path)
-    run(tmp_path / "run", made, StandIn(best=1.0))
-    (tmp_path / "run" / "choices" / "THREE" / "seed0" / "choice.json").unlink()
-    again = StandIn(best=3.0)
-    run(tmp_path / "run", made, again)
-    assert [Path(target).parent.parent.name for script, target in again.started if "enhance" in script] == ["THREE"]
+    run(tmp_path / "run", made, StandIn())
+    before = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
+    (tmp_path / "run/choices/THREE/seed0/choice.json").unlink()
+    monkeypatch.setattr(choice, "rank_candidates", lambda rows: rank_candidates(rows)[::-1])  # the worst
+    run(tmp_path / "run", made, StandIn())
     assert "enhance THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
+    after = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
-    assert set(frame.loc[frame["experiment"] == "THREE", "guidance_scale"]) == {3.0}
+    row = frame[frame["experiment"] == "THREE"].iloc[0]
+    assert [row[name] for name in ("guidance_scale", "N", "checkpoint")] == list(after.values())[:3]
+    assert before["candidates"] == after["candidates"][::-1]
 
 
 def test_what_was_done_with_other_settings_is_not_done(whole):
@@ -158,15 +171,15 @@ def test_what_was_done_with_other_settings_is_not_done(whole):
 
 
 def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):
-    made = plan(tmp_path)
+    made = plan(tmp_path, conditioned=("ONE",))
     early = run(tmp_path / "run", made, StandIn(), "evaluate")
     assert {early.outcomes[f"choose_{name}_seed0"] for name in made.experiments} == {"skipped"}
     first, second = StandIn(), StandIn()
     run(tmp_path / "run", made, first, "train")
-    assert {script for script, _ in first.started} == {"sgmse.commands.train"}
+    assert len(first.started) == 2
     run(tmp_path / "run", made, second, "evaluate")
-    assert "sgmse.commands.train" not in {script for script, _ in second.started}
-    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 4
+    assert second.started == []
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 3
 
 
 def test_a_stop_ends_the_run_at_once_and_is_no_failure(tmp_path):
@@ -181,7 +194,7 @@ def test_a_stop_ends_the_run_at_once_and_is_no_failure(tmp_path):
 
 
 def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path):
-    made = plan(tmp_path)
+    made = plan(tmp_path, conditioned=("ONE",))
     run(tmp_path / "run", made, StandIn())
     path = next((tmp_path / "ready" / "id" / "noisy").iterdir())
     path.write_bytes(path.read_bytes()[:-2] + b"\x01\x02")
@@ -190,7 +203,7 @@ def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path):
 
 
 def test_scores_of_other_settings_or_another_set_are_refused_in_one_table(tmp_path):
-    made = plan(tmp_path)
+    made = plan(tmp_path, conditioned=("ONE",))
     runner = run(tmp_path / "run", made, StandIn())
     path = tmp_path / "run" / "scores" / "ONE" / "seed0" / "id.csv"
     kept = path.read_text()
@@ -209,7 +222,7 @@ def test_two_processes_never_train_the_same(tmp_path, capsys):
     with hold(tmp_path / "run" / "state" / f"train_{name}_seed0.lease"):
         runner = run(tmp_path / "run", made, launch, "train")
     assert runner.outcomes[f"train_{name}_seed0"] == "elsewhere"
-    assert [Path(target).parent.name for _, target in launch.started] == [made.training_of["BASE"]]
+    assert [folder.parent.name for folder in launch.started] == [made.training_of["BASE"]]
     assert f"process {os.getpid()} on" in capsys.readouterr().out
     assert run(tmp_path / "run", made, StandIn(), "train").outcomes[f"train_{name}_seed0"] == "done"
 
@@ -236,13 +249,13 @@ def test_who_waited_for_another_process_finds_its_work_done(tmp_path, capsys):
 
 
 def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tmp_path, capsys):
-    made = plan(tmp_path)
+    made = plan(tmp_path, conditioned=("ONE",))
     runner = run(tmp_path / "run", made, StandIn())
     path = tmp_path / "run" / "state" / "set_id.json"
     record = json.loads(path.read_text())
     record["product"]["compared"] = []
     path.write_text(json.dumps(record))
-    assert len(results.collect(runner.work)[0]) == 2 * 4
+    assert len(results.collect(runner.work)[0]) == 2 * 3
     again = run(tmp_path / "run", made, StandIn())
     assert [key for key, outcome in again.outcomes.items() if outcome == "done"] == ["set_id"]
     assert json.loads(path.read_text())["product"]["compared"]

@@ -1,24 +1,43 @@
 """What the runner of experiments keeps and makes of it: plan.json, locks, choices, minutes, tables for W&B."""
 
 import dataclasses
+import math
 import sys
 import types
 
+import pandas as pd
 import pytest
 from tiny_experiments import StandIn, plan, work
 
 from sgmse.common.errors import UserError
-from sgmse.experiments import choice, results, training
+from sgmse.experiments import results, training
+from sgmse.experiments.choice import rank_candidates
 from sgmse.experiments.work import join_plan, read_plan
 
 
-def test_files_that_a_candidate_leaves_unscored_count_for_none(tmp_path):
-    head = "sampler,N,guidance_scale,interval,file,audio_s,seconds,nfe,passes,pesq,estoi,si_sdr,reason\n"
-    rows = ["bridge_ode,1,1.0,none,a,1,1,1,1,2.0,1,1,", "bridge_ode,1,1.0,none,b,1,1,1,1,,1,1,silent"]
-    rows += ["bridge_ode,3,1.0,none,a,1,1,3,3,1.9,1,1,", "bridge_ode,3,1.0,none,b,1,1,3,3,4.0,1,1,"]
-    (tmp_path / "sweep.csv").write_text(head + "\n".join(rows))
-    found = choice.candidates({"last": tmp_path})
+def rows(N: int, pesq: dict[str, float], checkpoint: str = "last") -> list[dict[str, object]]:
+    common = {
+        "guidance_scale": 1.0,
+        "N": N,
+        "checkpoint": checkpoint,
+        "nfe": N,
+        "passes": N,
+        "seconds": 1,
+        "audio_s": 1,
+    }
+    return [{**common, "file": file, "pesq": value, "estoi": 1, "si_sdr": 1} for file, value in pesq.items()]
+
+
+def test_files_that_a_candidate_leaves_unscored_count_for_none():
+    table = pd.DataFrame([*rows(1, {"a": 2.0, "b": math.nan}), *rows(3, {"a": 1.9, "b": 4.0})])
+    found = rank_candidates(table)
     assert found[["N", "pesq", "files"]].to_numpy().tolist() == [[1, 2.0, 1], [3, 1.9, 1]]
+
+
+def test_of_equal_candidates_the_cheaper_comes_first_then_the_checkpoint_that_validation_preferred():
+    equal = [(3, "best_pesq"), (1, "last"), (1, "best_pesq")]
+    found = rank_candidates(pd.DataFrame([row for N, name in equal for row in rows(N, {"a": 2.0}, name)]))
+    assert list(zip(found["N"], found["checkpoint"], strict=True)) == [(1, "best_pesq"), (1, "last"), (3, "best_pesq")]
 
 
 def test_a_folder_of_experiments_grows_but_takes_no_other_settings(tmp_path):

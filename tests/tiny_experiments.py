@@ -1,10 +1,8 @@
-"""Experiments small enough for tests: a plan of three IDs, two of which share a training; a stand-in for commands."""
+"""Experiments small enough for tests: a plan of three IDs, two of which share a training; a stand-in for training."""
 
 from __future__ import annotations
 
 import csv
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,66 +58,28 @@ def plan(folder: Path, seeds: Sequence[int] = (0,), conditioned: tuple[str, ...]
 
 
 class StandIn:
-    """Does in moments what the commands do, without a network: `Launch`.
+    """Trains in moments: `Launch`. What it leaves is a tiny network with random weights.
 
-    started: the commands, as (kind, --run_dir, --out or --enhanced_dir). fails: the part of a command that makes it
-    fail. best: the guidance scale that the validation set likes best.
+    started: the run folders. fails: the part of a command that makes it fail.
     """
 
-    def __init__(self, fails: str | None = None, best: float = 1.0) -> None:
-        self.started: list[tuple[str, str]] = []
-        self.fails, self.best = fails, best
+    def __init__(self, fails: str | None = None) -> None:
+        self.started: list[Path] = []
+        self.fails = fails
 
     def __call__(self, command: Sequence[str], log: Path) -> None:
-        script, flags = command[1], list(command[2:])  # after "-m"
-        target = next(flags[flags.index(flag) + 1] for flag in _TARGETS if flag in flags)
-        self.started.append((script, target))
+        assert list(command[:2]) == ["-m", "sgmse.commands.train"]
+        folder = Path(command[list(command).index("--run_dir") + 1])
+        self.started.append(folder)
         if self.fails is not None and self.fails in " ".join(command):
             raise Failed("the moon is full; wait (exit code 2)")
-        {"sgmse.commands.train": self._train, "scripts.guidance_sweep": self._sweep}.get(script, self._enhance)(
-            Path(target), flags
-        )
-
-    def _train(self, folder: Path, flags: list[str]) -> None:
         if folder.exists():  # a training that goes on
             return
-        conditioned = "none" not in folder.parent.name
-        ckpt = saved_run(folder, encoder="cnn" if conditioned else "none")
+        encoder = "none" if "none" in folder.parent.name else "cnn"
+        ckpt = saved_run(folder, encoder=encoder, cond_drop_prob=0.1 if encoder == "cnn" else 0.0)
         content = torch.load(ckpt, weights_only=True)
         torch.save(content | {"global_step": 2}, ckpt.with_name("best_pesq.ckpt"))
         (folder / "validation.csv").write_text("step,seconds\n2,30\n4,90\n")
-
-    def _sweep(self, folder: Path, flags: list[str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        scales = [float(w) for w in _values(flags, "--scales")]
-        rows = ["sampler,N,guidance_scale,interval,file,audio_s,seconds,nfe,passes,pesq,estoi,si_sdr,reason"]
-        rows += ["noisy,0,1.0,none,000.wav,1,0,0,0,1.0,0.5,3,"]
-        for w in scales:
-            for steps in map(int, _values(flags, "--steps")):
-                pesq = 2.0 - abs(w - self.best) / 10
-                rows.append(f"bridge_ode,{steps},{w},none,000.wav,1,0.1,{steps},{steps * (1 + (w != 1))},{pesq},0.5,3,")
-        (folder / "sweep.csv").write_text("\n".join(rows) + "\n")
-
-    def _enhance(self, folder: Path, flags: list[str]) -> None:
-        test_set = Path(_values(flags, "--test_dir")[0])
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(test_set / "noisy", folder)
-        conditioned = "--reference" in flags
-        told = {"rtf": 0.1, "nfe": 1, "passes": 1, "N": 1, "checkpoint_sha256": "00", "encoder": "cnn"}
-        told |= {"guidance_scale": float(_values(flags, "--guidance_scale")[0]) if conditioned else 1.0}
-        told |= {"encoder_weights": None, "reference": "disjoint" if conditioned else "none"}
-        names = {path.name: str(test_set / "ref" / path.name) for path in folder.iterdir()}
-        told |= {"files": dict.fromkeys(names, ""), "references": names if conditioned else {}}
-        (folder / "run.json").write_text(json.dumps(told))
-
-
-_TARGETS = ("--run_dir", "--out", "--enhanced_dir")
-
-
-def _values(flags: list[str], flag: str) -> list[str]:
-    """What follows a flag, up to the next one."""
-    rest = flags[flags.index(flag) + 1 :]
-    return rest[: next((place for place, word in enumerate(rest) if word.startswith("--")), len(rest))]
 
 
 def work(folder: Path, made: Plan, launch: StandIn) -> Work:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import pandas as pd
 
 from sgmse.common.files import write_csv
 from sgmse.data.testsets import build
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.encoders import weights
+from sgmse.enhancement.folder import enhance_folder
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.metrics import MAIN
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.work import Product, Products, Work
+from sgmse.settings.config import EnhanceConfig
 
 ENHANCED = "enhanced"
 COLUMNS = (
@@ -33,38 +37,39 @@ _OF_RUN = (
 def enhance(work: Work, cell: Cell, products: Products) -> Product:
     """Enhance the test set once, with the guidance scale, steps and checkpoint that were chosen."""
     choice, _ = (products[need.key] for need in cell.needs)
-    work.launch(command(work, cell, choice), work.log(cell))
-    told = evaluation.read_run(work.enhanced(cell))
-    return {name: told.get(name) for name in _OF_RUN}
-
-
-def command(work: Work, cell: Cell, choice: Mapping[str, Any]) -> list[str]:
-    """What enhances the set."""
-    words = ["-m", "sgmse.commands.enhance", "--test_dir", str(work.test_set(cell.test_set))]
-    words += ["--ckpt", str(work.run(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt")]
-    words += ["--enhanced_dir", str(work.enhanced(cell)), "--N", str(choice["N"]), "--device", work.device]
-    if work.is_conditioned(cell.name):
-        words += ["--guidance_scale", f"{choice['guidance_scale']:g}"]
-        words += ["--reference", work.plan.experiments[cell.name].reference]
-    return words
+    conditioned, out = work.is_conditioned(cell.name), work.enhanced(cell)
+    config = EnhanceConfig(
+        ckpt=str(work.run(cell) / "checkpoints" / f"{choice['checkpoint']}.ckpt"),
+        test_dir=str(work.test_set(cell.test_set)),
+        enhanced_dir=str(out),
+        reference=work.plan.experiments[cell.name].reference if conditioned else None,
+        device=work.device,
+    )
+    guidance = GuidanceSettings(guidance_scale=choice["guidance_scale"]) if conditioned else GuidanceSettings()
+    log = work.log(cell)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        enhance_folder(config, guidance, {"N": choice["N"]})
+    run = evaluation.read_run(out)
+    return {name: run.get(name) for name in _OF_RUN}
 
 
 def score(work: Work, cell: Cell, products: Products) -> Product:
     """Score the enhanced files and write the cell's table."""
     enhanced = cell.needs[0]
     choice, built = (need.key for need in enhanced.needs)
-    folder, told = work.test_set(cell.test_set), products[enhanced.key]
+    folder, run = work.test_set(cell.test_set), products[enhanced.key]
     systems = {ENHANCED: work.enhanced(enhanced)}
     frame = evaluation.evaluate(folder / "clean", systems, None, work.jobs)
     references = leakage.find_references(systems, folder / "clean", folder / "noisy")
     frame = leakage.with_leaks(frame, references, work.jobs)
     facts = {
-        **told,
+        **run,
         "experiment": cell.name,
         "seed": cell.seed,
         "set": cell.test_set,
         "checkpoint": products[choice]["checkpoint"],
-        "smoke": told["encoder_weights"] == weights.RANDOM,
+        "smoke": run["encoder_weights"] == weights.RANDOM,
         "scale": work.plan.scale,
         "training": work.plan.training_of[cell.name],
         "config_hash": work.plan.config_hash(cell.name),
@@ -85,17 +90,10 @@ def score_noisy(work: Work, cell: Cell, products: Products) -> Product:
 
 
 def _write(frame: pd.DataFrame, facts: Mapping[str, Any], folder: Path, path: Path) -> None:
-    """The rows of `frame`, each with `facts` and what the manifest of the set says of its noise."""
-    noises = _noises(folder)
-    told = pd.DataFrame([noises[Path(name).name] for name in frame["file"]], index=frame.index)
-    whole = pd.concat([frame, told], axis="columns").assign(**facts)
-    write_csv(whole.reindex(columns=list(COLUMNS)), path)
-
-
-def _noises(folder: Path) -> dict[str, dict[str, str]]:
-    """For each item the class of its noise and its SNR in dB; the recording it comes from is in the scores already."""
-    rows = build.read_rows(folder)
-    return {row["id"]: {"kind": row.get("kind", ""), "snr_db": row.get("snr_db", "")} for row in rows}
+    """The rows of `frame`, each with `facts`, and the class of its noise and its SNR in dB from the set's manifest."""
+    rows = {row["id"]: row for row in build.read_rows(folder)}
+    noises = {name: [rows[Path(file).name].get(name, "") for file in frame["file"]] for name in ("kind", "snr_db")}
+    write_csv(frame.assign(**noises, **facts).reindex(columns=list(COLUMNS)), path)
 
 
 def _means(frame: pd.DataFrame) -> Product:

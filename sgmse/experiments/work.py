@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
@@ -36,7 +36,7 @@ class Work:
     plan: Plan
     folder: Path
     launch: Launch
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     logger: str = "csv"
     jobs: int | None = None
 
