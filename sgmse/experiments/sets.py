@@ -74,7 +74,7 @@ def provide(name: str, data: Data, items: int, out: Path, trained: Sequence[Path
         write_validation_set(Path(data.data_dir) / VOICEBANK, items, out)
     else:
         recipe = _RECIPES.get(name, "ood")
-        made = _held_out(name, sources(name, data), trained)
+        made = _leave_out_trained(name, sources(name, data), trained)
         planned = make_plan(Recipe(recipe, num=items), made.speech_dir, made.speech, made.noise_dir, made.clips)
         build.build(planned, out, {"set": name, "compared_with": [str(path) for path in trained]}, jobs)
     return {"sha256": build.set_digest(out), "items": len(build.read_rows(out))}
@@ -98,11 +98,11 @@ def sources(name: str, data: Data) -> Sources:
             f"{name}: nothing says how to build this test set; name a folder that holds it with --test_sets"
         )
     if data.data_dir is not None:
-        found = _of_corpora(name, Path(data.data_dir))
+        found = _corpora_sources(name, Path(data.data_dir))
     elif data.speech_dir:
-        found = _of_folders(name, data)
+        found = _folder_sources(name, data)
     else:
-        found = _of_embedded(name)
+        found = _embedded_sources(name)
     if name == TALKERS:
         clips = [replace(clip, kind=talker(clip.path)) for clip in heldout.speech_clips(found.speech)]
         return replace(found, noise_dir=found.speech_dir, clips=clips)
@@ -111,7 +111,7 @@ def sources(name: str, data: Data) -> Sources:
     return found
 
 
-def _of_corpora(name: str, folder: Path) -> Sources:
+def _corpora_sources(name: str, folder: Path) -> Sources:
     """VoiceBank's test speech with noise of ESC-50, UrbanSound8K or DEMAND."""
     speech_dir = folder / VOICEBANK / "test" / "clean"
     speech = corpora.read_headers(audio.find(speech_dir, "clean speech"))
@@ -126,7 +126,7 @@ def _of_corpora(name: str, folder: Path) -> Sources:
     return Sources(speech_dir, speech, folder / corpus, clips)
 
 
-def _of_embedded(name: str) -> Sources:
+def _embedded_sources(name: str) -> Sources:
     """For `valid` the validation split; else the test's own speech and noise: for `ood` the kinds of noise that
     training lacks."""
     root = corpora.embedded_dir()
@@ -137,25 +137,25 @@ def _of_embedded(name: str) -> Sources:
     kinds = {row["id"]: row["kind"] for row in build.read_rows(root / "test")}
     clips = [replace(clip, kind=kinds[clip.path.stem]) for clip in corpora.clips(noise_dir)]
     if name in OOD:
-        heard = {part for path in audio.find(root / "noise" / "train") for part in path.stem.split("_")[0].split("-")}
-        clips = [clip for clip in clips if not set(clip.kind.split("-")) <= heard]
+        trained = {part for path in audio.find(root / "noise" / "train") for part in path.stem.split("_")[0].split("-")}
+        clips = [clip for clip in clips if not set(clip.kind.split("-")) <= trained]
     return Sources(speech_dir, corpora.read_headers(audio.find(speech_dir)), noise_dir, clips)
 
 
-def _of_folders(name: str, data: Data) -> Sources:
+def _folder_sources(name: str, data: Data) -> Sources:
     """Speech and noise of --speech_dir and --noise_dir that training does not use; noise of --ood_noise_dir."""
-    speech = _held_back([Path(folder) for folder in data.speech_dir], name, "speech")
+    speech = _find_held_back([Path(folder) for folder in data.speech_dir], name, "speech")
     headers = [audio.info(clip.path) for clip in speech]
     if data.ood_noise_dir is not None and name in (*OOD, "nonstationary"):
         noise_dirs = [Path(data.ood_noise_dir)]
         clips = corpora.clips(noise_dirs[0])
     else:
         noise_dirs = [Path(folder) for folder in data.noise_dir]
-        clips = _held_back(noise_dirs, name, "noise")
-    return Sources(_common(data.speech_dir), headers, _common(noise_dirs), clips)
+        clips = _find_held_back(noise_dirs, name, "noise")
+    return Sources(_common_folder(data.speech_dir), headers, _common_folder(noise_dirs), clips)
 
 
-def _held_back(folders: Sequence[Path], name: str, what: str) -> list[Clip]:
+def _find_held_back(folders: Sequence[Path], name: str, what: str) -> list[Clip]:
     """For `valid` the validation split and for tests the test split; without one each gets half of the validation."""
     clips = []
     for folder in folders:
@@ -171,7 +171,7 @@ def _held_back(folders: Sequence[Path], name: str, what: str) -> list[Clip]:
     return valid if name == VALID else test
 
 
-def _common(folders: Sequence[str | Path]) -> Path:
+def _common_folder(folders: Sequence[str | Path]) -> Path:
     return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
 
 
@@ -197,22 +197,22 @@ def _link(found: Path, out: Path) -> None:
     out.symlink_to(target, target_is_directory=True)
 
 
-def _held_out(name: str, made: Sources, trained: Sequence[Path]) -> Sources:
-    """Without the recordings that were trained on, which are told; `UserError` where none is left."""
+def _leave_out_trained(name: str, made: Sources, trained: Sequence[Path]) -> Sources:
+    """The sources without the recordings that were trained on, which are printed. `UserError` where none is left."""
     seen = heldout.used_by(trained, "train")
     speech = heldout.speech_clips(made.speech)
-    heard = {
+    overlaps = {
         "noise": heldout.overlap(made.clips, heldout.names_sources(made.noise_dir), seen, "noise"),
         "speech": heldout.overlap(speech, False, seen, "speech"),
     }
-    for what, found in heard.items():
+    for what, found in overlaps.items():
         total = len(made.clips) if what == "noise" else len(speech)
         if found:
-            told = f"{len(found)} of {total} {what} files were trained on, first {found[0][0].path} ({found[0][1]})"
+            reason = f"{len(found)} of {total} {what} files were trained on, first {found[0][0].path} ({found[0][1]})"
             if len(found) == total:
-                raise UserError(f"test set {name}: {told}; name other folders")
-            print(f"    left out of {name}: {told}")
-    paths = {clip.path for found in heard.values() for clip, _ in found}
+                raise UserError(f"test set {name}: {reason}; name other folders")
+            print(f"    left out of {name}: {reason}")
+    paths = {clip.path for found in overlaps.values() for clip, _ in found}
     return replace(
         made,
         speech=[info for info in made.speech if info.path not in paths],

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from sgmse.common.errors import UserError
@@ -80,6 +81,8 @@ def train(work: Work, cell: Cell, products: Products) -> Product:
         training = work.plan.trainings[cell.name]
         tags = [*training.experiments, f"seed{cell.seed}", work.plan.scale, *(["smoke"] if training.smoke else [])]
         words += ["--wandb_name", f"{cell.name}_seed{cell.seed}", "--wandb_group", cell.name, "--wandb_tags", *tags]
+    if torch.cuda.is_initialized():  # what evaluations left in this process must not lack in the training's
+        torch.cuda.empty_cache()
     work.launch(words, work.log(cell))
     return describe_run(work.run(cell), work.device)
 
