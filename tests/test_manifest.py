@@ -62,14 +62,14 @@ def test_an_interrupted_measurement_goes_on_and_sees_changed_files(
     clips = manifest.measure(files, tmp_path / "out")
     assert hashed == ["a", "c"]
     assert [clip.seconds for clip in clips] == [3.0, 2.0, 2.0]
-    manifest.finish(tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    manifest.write(tmp_path / "out", clips)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.csv"]
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("path,kind", "file,kind", "the column path is missing"),
+        ("path,kind", "file,kind", "lacks the column path"),
         (",train,", ",training,", r"line 2 is damaged \(the split 'training' is none of train, valid, test"),
         (",8000,", ",fast,", "line 2 is damaged"),
     ],

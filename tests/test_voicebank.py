@@ -142,8 +142,7 @@ def test_a_folder_that_is_whole_needs_its_source_no_more(source: Path, tmp_path:
 
 def test_a_half_build_at_another_rate_is_begun_anew(source: Path, tmp_path: Path) -> None:
     prepare(source, tmp_path / "whole", 8000)
-    published_layouts.write(tmp_path / "out/.incomplete/sample_rate", str(RATE))
-    published_layouts.save(tmp_path / "out/.incomplete/train/clean/p225_001.flac", 0.1, RATE)
+    published_layouts.save(tmp_path / f"out/.incomplete/{RATE}/train/clean/p225_001.flac", 0.1, RATE)
     prepare(source, tmp_path / "out", 8000)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 

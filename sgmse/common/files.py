@@ -106,6 +106,25 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]
         writer.writerows(rows)
 
 
+def read_rows(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str, str]]:
+    """The rows of a CSV file, of which there is one at least, with these columns at least.
+
+    Raises `UserError`, which ends in `remedy`, for any other file.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a CSV file; {remedy}") from error
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    if missing:
+        raise UserError(f"{path}: lacks the column {missing[0]} of {', '.join(columns)}; {remedy}")
+    if not rows:
+        raise UserError(f"{path}: holds no row; {remedy}")
+    return rows
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     with whole_file(path) as part:

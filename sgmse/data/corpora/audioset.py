@@ -14,6 +14,7 @@ from sgmse.data.corpora.manifest import Entry
 
 _YOUTUBE_ID = 11  # characters
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1
+_WEIGHTS = ("", "train", "valid", "test")  # of splits, where tables disagree
 
 
 def read(folder: Path) -> list[Entry]:
@@ -54,7 +55,7 @@ def _segments(folder: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]
             if len(row) == 4:
                 found = tuple(names.get(label, label) for label in row[3].split(","))
                 labels[row[0]] = tuple(dict.fromkeys(labels.get(row[0], ()) + found))
-                splits[row[0]] = max(_audioset_split(row[0], path.name), splits.get(row[0], ""), key=_by_weight)
+                splits[row[0]] = max(_audioset_split(row[0], path.name), splits.get(row[0], ""), key=_WEIGHTS.index)
     if not labels:
         raise wrong_layout(folder, "AudioSet", "clips and a CSV file with '# YTID, start_seconds, ...' at its top")
     return labels, splits
@@ -67,10 +68,6 @@ def _audioset_split(youtube_id: str, table: str) -> str:
     if "train" in table:
         return "valid" if place < _VALID_SHARE else "train"
     return "valid" if place < _VALID_SHARE else "test" if place < _VALID_SHARE + _TEST_SHARE else "train"
-
-
-def _by_weight(split: str) -> int:
-    return ("", "train", "valid", "test").index(split)
 
 
 CORPUS = NoiseCorpus(

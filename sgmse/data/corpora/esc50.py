@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgmse.common.download import Archive
-from sgmse.data.corpora.layouts import NoiseCorpus, find_root, rows_of, with_fold
+from sgmse.data.corpora.layouts import NoiseCorpus, entries_with_fold, find_root
 from sgmse.data.corpora.manifest import Entry
 
 _SPLITS = {1: "train", 2: "train", 3: "train", 4: "valid", 5: "test"}  # of the folds
@@ -17,11 +17,8 @@ def read(folder: Path) -> list[Entry]:
     The published folds keep all clips of one recording together.
     """
     root = find_root(folder, "ESC-50", ("audio", "meta/esc50.csv"))
-    rows = rows_of(root / "meta" / "esc50.csv", ("filename", "fold", "category", "src_file"))
-    return [
-        Entry(root / "audio" / row["filename"], (row["category"],), row["src_file"], _SPLITS[fold], fold)
-        for row, fold in with_fold(rows, root / "meta" / "esc50.csv", _SPLITS)
-    ]
+    table = root / "meta" / "esc50.csv"
+    return entries_with_fold(table, "category", "src_file", _SPLITS, lambda row: root / "audio" / row["filename"])
 
 
 CORPUS = NoiseCorpus(

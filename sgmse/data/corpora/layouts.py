@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sgmse.common.download import Archive
 from sgmse.common.errors import UserError
+from sgmse.common.files import read_rows
 from sgmse.data.corpora.manifest import Entry
 
 ZENODO = "https://zenodo.org/records/{record}/files/{name}?download=1"
@@ -49,22 +49,18 @@ def wrong_layout(folder: Path, corpus: str, expected: str) -> UserError:
 
 def rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a corpus' own CSV file."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a CSV file; download it again") from error
-    missing = [name for name in columns if name not in (reader.fieldnames or [])]
-    if missing or not rows:
-        wanted = f"the column {missing[0]}" if missing else "any row"
-        raise UserError(f"{path}: lacks {wanted}; expected the columns {', '.join(columns)}; download it again")
-    return rows
+    return read_rows(path, columns, "download it again")
 
 
-def with_fold(rows: Iterable[dict[str, str]], path: Path, folds: Iterable[int]) -> list[tuple[dict[str, str], int]]:
-    known = {str(fold): fold for fold in folds}
-    for row in rows:
+def entries_with_fold(
+    table: Path, kind: str, source: str, splits: Mapping[int, str], file_of: Callable[[dict[str, str]], Path]
+) -> list[Entry]:
+    """The files of a table with the column `fold`, which decides the split, and columns for class and recording."""
+    known = {str(fold): fold for fold in splits}
+    entries = []
+    for row in rows_of(table, ("fold", kind, source)):
         if row["fold"] not in known:
-            raise UserError(f"{path}: names the fold '{row['fold']}'; the corpus has {', '.join(known)}")
-    return [(row, known[row["fold"]]) for row in rows]
+            raise UserError(f"{table}: names the fold '{row['fold']}'; the corpus has {', '.join(known)}")
+        fold = known[row["fold"]]
+        entries.append(Entry(file_of(row), (row[kind],), row[source], splits[fold], fold))
+    return entries

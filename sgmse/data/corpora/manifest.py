@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import os
@@ -14,14 +13,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest, write_rows
+from sgmse.common.files import file_digest, read_rows, write_rows
 from sgmse.data import audio
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("path", "kind", "source", "split", "fold", "sample_rate", "seconds", "sha256")
-_State = tuple[str, int, int]
-_Facts = tuple[int, float, str]
+_State = tuple[str, int, int]  # path, size and time
 _JOURNAL = ".manifest.part"  # what an interrupted measurement has done
 
 
@@ -58,7 +56,10 @@ class Clip:
 
 
 def write(folder: Path, clips: Sequence[Clip]) -> Path:
-    """Write `folder`/manifest.csv whole or not at all; paths below `folder` become relative to it."""
+    """Write `folder`/manifest.csv whole or not at all; paths below `folder` become relative to it.
+
+    What `measure` kept there is forgotten.
+    """
     root = Path(os.path.abspath(folder))
     rows = []
     for clip in clips:
@@ -66,26 +67,14 @@ def write(folder: Path, clips: Sequence[Clip]) -> Path:
         name = full.relative_to(root) if full.is_relative_to(root) else full
         rows.append(asdict(clip) | {"path": name.as_posix(), "seconds": f"{clip.seconds:.3f}"})
     write_rows(folder / MANIFEST, COLUMNS, rows)
+    (folder / _JOURNAL).unlink(missing_ok=True)
     return folder / MANIFEST
 
 
 def read(path: Path) -> list[Clip]:
     """The rows of a manifest, with paths made absolute. Raises `UserError` for other columns, values or splits."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
-                raise UserError(
-                    f"{path}: is no manifest of a corpus, the column {missing[0]} is missing; make it with "
-                    f"scripts/prepare.py, with the columns {', '.join(COLUMNS)}"
-                )
-            clips = [_clip(path, reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a CSV file; make it anew with scripts/prepare.py") from error
-    if not clips:
-        raise UserError(f"{path}: holds no row; make it anew with scripts/prepare.py")
-    return clips
+    remedy = f"make it with scripts/prepare.py, with the columns {', '.join(COLUMNS)}"
+    return [_clip(path, line, row) for line, row in enumerate(read_rows(path, COLUMNS, remedy), 2)]
 
 
 def require_files(path: Path, clips: Iterable[Clip]) -> None:
@@ -102,32 +91,26 @@ def require_files(path: Path, clips: Iterable[Clip]) -> None:
 def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
     """Read the header and hash the bytes of every entry, with a progress bar.
 
-    What is done is kept in `folder` until `finish`, so that an interrupted measurement goes on where it stopped.
+    The hashes are kept in `folder` until `write`, so that an interrupted measurement goes on where it stopped.
     """
-    journal = folder / _JOURNAL
-    known = _read_journal(journal)
+    digests = _read_journal(folder)
     clips = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(journal, "a", encoding="utf-8") as file:
+        with open(folder / _JOURNAL, "a", encoding="utf-8") as file:
             for entry in tqdm(entries, desc="Hashing", unit="file"):
-                state = _state(entry.path)
-                if state not in known:
-                    info = audio.info(entry.path)
-                    known[state] = (info.sample_rate, info.seconds, file_digest(entry.path))
-                    file.write("\n" + json.dumps([state, known[state]]))  # the line before may have been cut
-                rate, seconds, digest = known[state]
+                info, status = audio.info(entry.path), entry.path.stat()
+                state = (str(entry.path), status.st_size, status.st_mtime_ns)  # of the file whose hash this is
+                if state not in digests:
+                    digests[state] = file_digest(entry.path)
+                    file.write("\n" + json.dumps([state, digests[state]]))  # the line before may have been cut
+                rate, seconds, digest = info.sample_rate, info.seconds, digests[state]
                 clips.append(
                     Clip(entry.path, entry.kinds[0], entry.source, entry.split, rate, seconds, digest, entry.fold)
                 )
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); check --out and the disk") from error
     return clips
-
-
-def finish(folder: Path) -> None:
-    """Forget what `measure` kept, once the manifest is written."""
-    (folder / _JOURNAL).unlink(missing_ok=True)
 
 
 def require_present(flag: str, wanted: Iterable[object], present: set, folder: Path) -> None:
@@ -189,21 +172,13 @@ def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:
         raise UserError(f"{path}: line {line} is damaged ({error}); make it anew with scripts/prepare.py") from error
 
 
-def _state(path: Path) -> _State:
-    """What tells that a file is still the one that was measured: path, size and time."""
-    if not path.is_file():
-        return str(path), 0, 0  # reading its header says in a sentence what is wrong
-    status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns
-
-
-def _read_journal(journal: Path) -> dict[_State, _Facts]:
-    known: dict[_State, _Facts] = {}
-    if journal.is_file():
-        for line in journal.read_text(encoding="utf-8").splitlines():
+def _read_journal(folder: Path) -> dict[_State, str]:
+    digests: dict[_State, str] = {}
+    if (folder / _JOURNAL).is_file():
+        for line in (folder / _JOURNAL).read_text(encoding="utf-8").splitlines():
             try:
-                state, facts = json.loads(line)
+                state, digest = json.loads(line)
             except ValueError:
                 continue  # cut by the interruption
-            known[tuple(state)] = tuple(facts)
-    return known
+            digests[tuple(state)] = digest
+    return digests

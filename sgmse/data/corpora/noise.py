@@ -53,7 +53,6 @@ def prepare(
         )
     clips = manifest.measure(entries, out)
     manifest.write(out, clips)
-    manifest.finish(out)
     return clips
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgmse.common.download import Archive
-from sgmse.data.corpora.layouts import ZENODO, NoiseCorpus, find_root, rows_of, with_fold
+from sgmse.data.corpora.layouts import ZENODO, NoiseCorpus, entries_with_fold, find_root
 from sgmse.data.corpora.manifest import Entry
 
 _SPLITS = {**{fold: "train" for fold in range(1, 8)}, 8: "valid", 9: "test", 10: "test"}
@@ -14,18 +14,13 @@ _SPLITS = {**{fold: "train" for fold in range(1, 8)}, 8: "valid", 9: "test", 10:
 def read(folder: Path) -> list[Entry]:
     """UrbanSound8K (Salamon et al. 2014): audio/foldN/ and metadata/UrbanSound8K.csv. Folds 1-7, 8 and 9-10."""
     root = find_root(folder, "UrbanSound8K", ("audio/fold1", "metadata/UrbanSound8K.csv"))
-    table = root / "metadata" / "UrbanSound8K.csv"
-    rows = rows_of(table, ("slice_file_name", "fsID", "fold", "class"))
-    return [
-        Entry(
-            root / f"audio/fold{fold}" / row["slice_file_name"],
-            (row["class"],),
-            row["fsID"],
-            _SPLITS[fold],
-            fold,
-        )
-        for row, fold in with_fold(rows, table, _SPLITS)
-    ]
+    return entries_with_fold(
+        root / "metadata" / "UrbanSound8K.csv",
+        "class",
+        "fsID",
+        _SPLITS,
+        lambda row: root / f"audio/fold{row['fold']}" / row["slice_file_name"],
+    )
 
 
 CORPUS = NoiseCorpus(

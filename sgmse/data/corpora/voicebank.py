@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sgmse.common.download import Archive, obtain, unpack
 from sgmse.common.errors import UserError
-from sgmse.common.files import whole_folder, write_rows, write_text
+from sgmse.common.files import whole_folder, write_rows
 from sgmse.data import audio
 from sgmse.data.corpora import Pair, manifest, matched_pairs, paired_files
 from sgmse.data.corpora.manifest import Entry
@@ -42,7 +42,6 @@ ARCHIVES = tuple(
 _LOGS = {"train": "log_trainset_28spk.txt", "test": "log_testset.txt"}
 _FOLDERS = {"train": "trainset_28spk_wav", "test": "testset_wav"}
 _INCOMPLETE = ".incomplete"
-_RATE_FILE = "sample_rate"
 _PEAK = 0.999
 _COLUMNS = ("id", "kind", "source", "snr_db", "ref_source", "seconds", "ref_seconds")
 
@@ -58,7 +57,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
     """Write `out`/{train,valid,test}/{clean,noisy}, `out`/test/ref and the manifests, as FLAC at `sample_rate`.
 
     `source` holds the published folders or zip files; None downloads them below `out`. Splits are built in
-    `out`/.incomplete and appear whole; what an interrupted call has done is kept, and nothing is left to do for a
+    `out`/.incomplete/RATE and appear whole; what an interrupted call has done is kept, and nothing is left to do for a
     folder that is whole.
     """
     _check_rate(out, sample_rate)
@@ -73,7 +72,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
         "valid": [pair for pair in pairs["train"] if speaker(pair.name) in VALID_SPEAKERS],
         "test": pairs["test"],
     }
-    building = _building(out, sample_rate)
+    building = out / _INCOMPLETE / str(sample_rate)
     for split, chosen in parts.items():
         if not (out / split).exists():
             _write_pairs(building / split, chosen, sample_rate, split)
@@ -88,8 +87,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
         for pair in chosen
     ]
     manifest.write(out, manifest.measure(entries, out))
-    manifest.finish(out)
-    shutil.rmtree(building)
+    shutil.rmtree(out / _INCOMPLETE, ignore_errors=True)
 
 
 def write_validation_set(voicebank: Path, items: int, out: Path) -> None:
@@ -232,17 +230,6 @@ def _check_rate(out: Path, sample_rate: int) -> None:
         found = audio.info(audio.find(folder)[0]).sample_rate
         if found != sample_rate:
             raise UserError(f"{folder}: exists at {found} Hz; name another --out or --sample_rate {found}")
-
-
-def _building(out: Path, sample_rate: int) -> Path:
-    """The folder where splits are built, emptied when it was begun at another rate."""
-    folder = out / _INCOMPLETE
-    note = folder / _RATE_FILE
-    if folder.is_dir() and (not note.is_file() or note.read_text(encoding="utf-8") != str(sample_rate)):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(note, str(sample_rate))
-    return folder
 
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], sample_rate: int, split: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sgmse.common import files
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, write_json, write_rows
 from sgmse.common.workers import in_processes
@@ -79,15 +79,8 @@ def set_digest(folder: Path) -> str:
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of a set's manifest. Raises `UserError` for a folder that holds none."""
-    path = folder / MANIFEST
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        raise UserError(f"{path}: cannot be read; name the folder of a test set, with noisy/ and {MANIFEST}") from None
-    if not rows or "id" not in rows[0]:
-        raise UserError(f"{path}: is no manifest of a test set, it has no column id; build the set anew")
-    return rows
+    remedy = f"name the folder of a test set, with noisy/ and {MANIFEST}, or build the set anew"
+    return files.read_rows(folder / MANIFEST, ("id",), remedy)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
