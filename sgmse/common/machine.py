@@ -1,19 +1,10 @@
-"""The command line of the scripts, the cores and the device that may be used."""
+"""The cores, the device and the place among other processes that a command has."""
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import NoReturn
 
 from sgmse.common.errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument that does not fit is one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def cores() -> int:
