@@ -14,7 +14,8 @@ from small_corpora import CROP, RATE, SETTINGS, save, small_mixing, small_pairs
 from torch.utils.data import DataLoader
 
 from sgmse.common.errors import UserError
-from sgmse.data.clips import DecodedFiles
+from sgmse.data import audio
+from sgmse.data.clips import Clips
 from sgmse.data.corpora import paired_files, split_files
 from sgmse.data.dataset import ItemSettings, Paired, ValidationSet, mixing_report, shuffled
 from sgmse.data.loaders import collate
@@ -189,12 +190,13 @@ def test_null_references_are_counted(mixing: DynamicMixing, tmp_path: Path) -> N
 
 def test_decoded_files_stay_within_their_budget(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"x/{index}.wav", 1.0) for index in range(5)]
-    files = DecodedFiles(RATE, max_bytes=2 * 4 * RATE)
-    first = files.read(paths[0])
-    assert files.read(paths[0]) is first
+    files, rng = Clips(RATE, max_bytes=2 * 4 * RATE), np.random.default_rng(0)
+    first = files.read(audio.info(paths[0]), RATE, rng)
+    assert files.read(audio.info(paths[0]), RATE, rng) is first
     for path in paths[1:]:
-        np.testing.assert_array_equal(files.read(path), soundfile.read(path, dtype="float32")[0])
-    assert sum(held.nbytes for held in files._held.values()) == files._bytes == 2 * 4 * RATE
+        samples = files.read(audio.info(path), RATE, rng)
+        np.testing.assert_array_equal(samples, soundfile.read(path, dtype="float32")[0])
+    assert files.held_bytes == 2 * 4 * RATE
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 1
 

@@ -89,24 +89,8 @@ def test_a_manifest_without_rows_or_text_is_refused(tmp_path: Path) -> None:
         manifest.read(tmp_path / "manifest.csv")
 
 
-def _clip(name: str, source: str, split: str, sha256: str) -> Clip:
-    return Clip(Path(name), "rain", source, split, 16000, 1.0, sha256)
-
-
-def test_duplicates_and_shared_sources_are_those_across_splits() -> None:
-    clips = [
-        _clip("a", "1", "train", "x"),
-        _clip("b", "1", "train", "x"),
-        _clip("c", "2", "valid", "x"),
-        _clip("d", "1", "test", "y"),
-        _clip("e", "1", "test", "z"),
-    ]
-    assert [(a.path.name, b.path.name) for a, b in manifest.duplicates(clips)] == [("a", "c"), ("b", "c")]
+def test_shared_sources_are_those_across_splits() -> None:
+    facts = (("a", "1", "train"), ("b", "1", "train"), ("c", "2", "valid"), ("d", "1", "test"), ("e", "1", "test"))
+    clips = [Clip(Path(name), "rain", source, split, 16000, 1.0) for name, source, split in facts]
     assert [(a.path.name, b.path.name) for a, b in manifest.shared_sources(clips)] == [("a", "d")]
-    assert manifest.duplicates(clips[:2]) == manifest.shared_sources(clips[:2]) == []
-
-
-def test_clips_that_were_not_hashed_are_compared_by_their_bytes(tmp_path: Path) -> None:
-    paths = [save(tmp_path / "x" / "same.wav"), save(tmp_path / "y" / "same.wav"), save(tmp_path / "z" / "other.wav")]
-    clips = [Clip(path, "k", path.parent.name, s, 8000, 2.0) for path, s in zip(paths, manifest.SPLITS, strict=True)]
-    assert manifest.duplicates(clips) == [(clips[0], clips[1])]
+    assert manifest.shared_sources(clips[:2]) == []

@@ -252,7 +252,7 @@ def test_of_a_long_file_a_window_is_read_and_nothing_kept(tmp_path: Path) -> Non
     windows = [reader.read(info, RATE, np.random.default_rng(seed)) for seed in range(4)]
     assert {len(window) for window in windows} == {RATE}
     assert not np.array_equal(windows[0], windows[1])
-    assert reader._short_files._bytes == 0
+    assert reader.held_bytes == 0
 
 
 def test_options_that_need_more_than_the_corpus_holds_are_refused(tmp_path: Path) -> None:

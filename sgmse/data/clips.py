@@ -53,42 +53,35 @@ def cut(clip: np.ndarray, wanted: Wanted, sample_rate: int, rng: np.random.Gener
     return Cut(reference, noise, len(clip) - len(reference) < wanted.length)
 
 
-class DecodedFiles:
-    """Whole files decoded once and kept while they fit into `max_bytes`; the ones used longest ago go first."""
+class Clips:
+    """Reads clips without digital silence at their ends: a short file as a whole, of a long one a random window.
 
-    def __init__(self, sample_rate: int, max_bytes: int) -> None:
+    Short files are decoded once and kept while they fit into `max_bytes`; the ones used longest ago go first.
+    """
+
+    def __init__(self, sample_rate: int, max_bytes: int = _CACHE_BYTES) -> None:
         self.sample_rate = sample_rate
         self.max_bytes = max_bytes
         self._held: OrderedDict[Path, np.ndarray] = OrderedDict()
-        self._bytes = 0
-
-    def read(self, path: Path) -> np.ndarray:
-        """The file [K] without digital silence at its ends; read-only."""
-        if path in self._held:
-            self._held.move_to_end(path)
-            return self._held[path]
-        waveform = trim_silence(audio.read(path, self.sample_rate)).copy()
-        waveform.flags.writeable = False
-        self._held[path] = waveform
-        self._bytes += waveform.nbytes
-        while self._bytes > self.max_bytes:
-            self._bytes -= self._held.popitem(last=False)[1].nbytes
-        return waveform
-
-
-class Clips:
-    """Reads clips: a short file as a whole, kept for the next time; of a long one a random window."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
-        self._short_files = DecodedFiles(sample_rate, _CACHE_BYTES)
 
     def read(self, info: AudioInfo, length: int, rng: np.random.Generator) -> np.ndarray:
-        """A clip [K] without digital silence at its ends: the whole file, or `length` samples of a long one."""
-        if info.seconds <= max(_WHOLE_FILE_S, length / self.sample_rate):
-            return self._short_files.read(info.path)
-        start_s, duration_s = window(info, length, self.sample_rate, rng)
-        return trim_silence(audio.read(info.path, self.sample_rate, start_s, duration_s))
+        """A clip [K]: the whole file, read-only, or `length` samples of a long one."""
+        if info.seconds > max(_WHOLE_FILE_S, length / self.sample_rate):
+            start_s, duration_s = window(info, length, self.sample_rate, rng)
+            return trim_silence(audio.read(info.path, self.sample_rate, start_s, duration_s))
+        if info.path in self._held:
+            self._held.move_to_end(info.path)
+            return self._held[info.path]
+        waveform = trim_silence(audio.read(info.path, self.sample_rate)).copy()
+        waveform.flags.writeable = False
+        self._held[info.path] = waveform
+        while self.held_bytes > self.max_bytes:
+            self._held.popitem(last=False)
+        return waveform
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(waveform.nbytes for waveform in self._held.values())
 
 
 def window(info: AudioInfo, length: int, sample_rate: int, rng: np.random.Generator) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
@@ -16,6 +16,7 @@ from sgmse.data.corpora import esc50, manifest
 from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
 
 MIN_S = 0.1
+File = TypeVar("File")
 Headers = Callable[[Iterable[Path]], list[AudioInfo]]
 _log = logging.getLogger(__name__)
 
@@ -43,11 +44,7 @@ def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
     """The pairs of `base_dir/split/{clean,noisy}` at any depth, matched by their relative path without suffix."""
     folder = Path(base_dir) / split
     pairs = matched_pairs(folder / "clean", folder / "noisy", f" ({split})")
-    usable = [pair for pair in pairs if pair.clean.seconds >= MIN_S]
-    _report_skipped(len(pairs) - len(usable), len(pairs), folder)
-    if not usable:
-        raise UserError(f"{folder}: all files are shorter than {MIN_S} s; check the corpus")
-    return usable
+    return _long_enough(pairs, [pair.clean for pair in pairs], folder, "paired speech")
 
 
 def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:
@@ -81,14 +78,14 @@ def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[Au
     A folder with a manifest.csv gives the rows of that split; a folder that holds sub-folders train, valid or test
     the one that is asked for and nothing else; any other folder is all training data.
     """
-    sources = [(Path(folder), _paths(Path(folder), split, what)) for folder in folders]
-    if not any(paths for _, paths in sources):
+    sources = [(Path(folder), read_headers(_paths(Path(folder), split, what))) for folder in folders]
+    if not any(infos for _, infos in sources):
         named = ", ".join(str(folder) for folder in folders) or f"no {what} folder given"
         raise UserError(
             f"{named}: no {what} for the split '{split}'; at least one {what} folder needs the sub-folders train/ "
             f"and valid/ with different recordings in each (a folder without them is used for training only)"
         )
-    return [info for folder, paths in sources for info in _infos(paths, folder, what)]
+    return [info for folder, infos in sources for info in _long_enough(infos, infos, folder, what)]
 
 
 def read_headers(paths: Iterable[Path]) -> list[AudioInfo]:
@@ -108,8 +105,6 @@ def clips(folder: str | Path, what: str = "noise", headers: Headers = read_heade
             broken ones, are left out here.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (for {what}); check the path")
     if (folder / MANIFEST).is_file():
         found = manifest.read(folder / MANIFEST)
         manifest.require_files(folder / MANIFEST, found)
@@ -152,15 +147,12 @@ def _paths(folder: Path, split: str, what: str) -> list[Path]:
     return audio.find(folder, f"{what}, {split}") if split == "train" else []
 
 
-def _infos(paths: Sequence[Path], folder: Path, what: str) -> list[AudioInfo]:
-    infos = [audio.info(path) for path in paths]
-    usable = [info for info in infos if info.seconds >= MIN_S]
-    _report_skipped(len(infos) - len(usable), len(infos), folder)
-    if infos and not usable:
+def _long_enough(items: list[File], headers: Sequence[AudioInfo], folder: Path, what: str) -> list[File]:
+    """The items whose file is not too short to train on; the others are counted in a warning."""
+    usable = [item for item, info in zip(items, headers, strict=True) if info.seconds >= MIN_S]
+    if len(usable) < len(items):
+        skipped = len(items) - len(usable)
+        _log.warning("%s: %d of %d files are shorter than %s s and are skipped", folder, skipped, len(items), MIN_S)
+    if items and not usable:
         raise UserError(f"{folder}: all files are shorter than {MIN_S} s (for {what}); check the corpus")
     return usable
-
-
-def _report_skipped(skipped: int, total: int, folder: Path) -> None:
-    if skipped:
-        _log.warning("%s: %d of %d files are shorter than %s s and are skipped", folder, skipped, total, MIN_S)

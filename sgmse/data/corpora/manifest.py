@@ -6,8 +6,9 @@ import difflib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
@@ -137,27 +138,12 @@ def count_per_split(clips: Sequence[Clip]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
 
 
-def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
-    """Pairs of clips in different splits whose files hold the same bytes; the first of each is the earlier one."""
-    return _across_splits(clips, Clip.digest)
-
-
 def shared_sources(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
     """One pair of clips in different splits for every recording that both splits hold cuts of."""
-    first: dict[tuple[str, frozenset[str]], tuple[Clip, Clip]] = {}
-    for a, b in _across_splits(clips, lambda clip: clip.source):
-        first.setdefault((a.source, frozenset((a.split, b.split))), (a, b))
-    return list(first.values())
-
-
-def _across_splits(clips: Sequence[Clip], key: Callable[[Clip], str]) -> list[tuple[Clip, Clip]]:
-    groups: dict[str, list[Clip]] = defaultdict(list)
+    first: dict[str, dict[str, Clip]] = defaultdict(dict)  # by recording and split
     for clip in clips:
-        groups[key(clip)].append(clip)
-    groups = {name: group for name, group in groups.items() if len({clip.split for clip in group}) > 1}
-    return [
-        (a, b) for group in groups.values() for i, a in enumerate(group) for b in group[i + 1 :] if a.split != b.split
-    ]
+        first[clip.source].setdefault(clip.split, clip)
+    return [pair for by_split in first.values() for pair in combinations(by_split.values(), 2)]
 
 
 def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:
