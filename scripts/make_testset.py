@@ -77,7 +77,7 @@ def main() -> None:
     settings = read_command_line(TestSetSettings, __doc__)
     speech, clips = read_speech(settings.speech_dir), choose_clips(settings)
     if settings.train_manifest:
-        heldout.check_held_out(settings.train_manifest, settings.noise_dir, clips, speech)
+        heldout.check_held_out(settings.train_manifest, clips, speech)
     else:
         print("warning: without --train_manifest nothing is compared with what the model was trained on")
     shortest, longest = settings.reference_s

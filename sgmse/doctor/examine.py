@@ -11,7 +11,7 @@ from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import SPLITS, Clip
 from sgmse.data.testsets.build import MANIFEST, PROTOCOLS, folder_of, read_rows
-from sgmse.data.testsets.heldout import names_sources, used_clips
+from sgmse.data.testsets.heldout import used_clips
 from sgmse.doctor import leaks, models, pairs, signals
 from sgmse.doctor.report import Report
 from sgmse.settings import cli
@@ -93,15 +93,12 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> tuple[Fi
     speech, noise = Files(), Files()
     scored: list[AudioInfo] = []
     trained: list[Clip] = []
-    sources: set[str] = set()
     recordings = [("speech", folder, speech) for folder in request.speech_dir]
     recordings += [("noise", folder, noise) for folder in request.noise_dir]
     for kind, folder, files in recordings:
         clips, infos = _check_recordings(report, kind, folder, sample_rate, request.max_files)
         files += [(clip.split, info) for clip, info in zip(clips, infos, strict=True)]
         trained += clips
-        if names_sources(folder):
-            sources |= {clip.source for clip in clips}
     splits = [] if request.data is None else [request.data / split for split in SPLITS]
     paired = {folder: folder.name for folder in splits if _holds_pairs(folder)}
     paired |= dict.fromkeys(request.test_dir, "test")
@@ -114,7 +111,7 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> tuple[Fi
         speech += [(split, info) for info in clean]
         scored += [*clean, *noisy]
         if folder in request.test_dir and (folder / MANIFEST).is_file() and trained:
-            leaks.check_items(report, folder.name, read_rows(folder), trained, sources)
+            leaks.check_items(report, folder.name, read_rows(folder), trained)
     signals.check_scored_rates(report, scored, sample_rate)
     return speech, noise
 
@@ -147,6 +144,7 @@ def _check_recordings(
     files = [infos[clip.path] for clip in clips]
     signals.check_mixed_rates(report, label, files, sample_rate, falsifies=kind == "speech")
     signals.check_files(report, label, files, max_files)
-    if names_sources(folder) and len({clip.split for clip in clips}) > 1:
-        leaks.check_sources(report, label, clips)
+    named = [clip for clip in clips if clip.source_is_named]
+    if len({clip.split for clip in named}) > 1:
+        leaks.check_sources(report, label, named)
     return clips, files

@@ -202,8 +202,8 @@ def _leave_out_trained(name: str, made: Sources, trained: Sequence[Path]) -> Sou
     seen = heldout.used_by(trained, "train")
     speech = heldout.speech_clips(made.speech)
     overlaps = {
-        "noise": heldout.overlap(made.clips, heldout.names_sources(made.noise_dir), seen, "noise"),
-        "speech": heldout.overlap(speech, False, seen, "speech"),
+        "noise": heldout.overlap(made.clips, seen, "noise"),
+        "speech": heldout.overlap(speech, seen, "speech"),
     }
     for what, found in overlaps.items():
         total = len(made.clips) if what == "noise" else len(speech)

@@ -109,16 +109,10 @@ def clips(folder: str | Path, what: str = "noise", headers: Headers = read_heade
         found = manifest.read(folder / MANIFEST)
         manifest.require_files(folder / MANIFEST, found)
         return found
-    if (folder / "meta" / "esc50.csv").is_file():
-        entries = esc50.read(folder)
-    else:
-        entries = [_plain_entry(folder, path) for path in audio.find(folder, what)]
+    named = (folder / "meta" / "esc50.csv").is_file()
+    entries = esc50.read(folder) if named else [_plain_entry(folder, path) for path in audio.find(folder, what)]
     infos = {info.path: info for info in headers(entry.path for entry in entries)}
-    readable = [(entry, infos[entry.path]) for entry in entries if entry.path in infos]
-    return [
-        Clip(entry.path, entry.kinds[0], entry.source, entry.split, info.sample_rate, info.seconds, fold=entry.fold)
-        for entry, info in readable
-    ]
+    return [entry.to_clip(infos[entry.path], source_is_named=named) for entry in entries if entry.path in infos]
 
 
 def _plain_entry(folder: Path, path: Path) -> Entry:

@@ -34,12 +34,18 @@ class Entry:
     split: str
     fold: int | None = None
 
+    def to_clip(self, info: audio.AudioInfo, sha256: str = "", source_is_named: bool = True) -> Clip:
+        """The row of a manifest that this entry becomes once its header, and maybe its bytes, have been read."""
+        kind, rate = self.kinds[0], info.sample_rate
+        return Clip(self.path, kind, self.source, self.split, rate, info.seconds, sha256, self.fold, source_is_named)
+
 
 @dataclass(frozen=True)
 class Clip:
     """A row of a manifest. `source` is the recording that the clip was cut from; `sha256` is that of the file's bytes.
 
-    `sha256` is empty for clips of a folder without manifest: they are hashed when somebody asks.
+    `sha256` is empty for clips of a folder without manifest: they are hashed when somebody asks. Where no metadata name
+    the recording (`source_is_named` is False), its name says nothing about other folders.
     """
 
     path: Path
@@ -50,6 +56,7 @@ class Clip:
     seconds: float
     sha256: str = ""
     fold: int | None = None
+    source_is_named: bool = True
 
     def digest(self) -> str:
         """The SHA-256 of the file's bytes, computed where the manifest does not tell."""
@@ -105,10 +112,7 @@ def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
                 if state not in digests:
                     digests[state] = file_digest(entry.path)
                     file.write("\n" + json.dumps([state, digests[state]]))  # the line before may have been cut
-                rate, seconds, digest = info.sample_rate, info.seconds, digests[state]
-                clips.append(
-                    Clip(entry.path, entry.kinds[0], entry.source, entry.split, rate, seconds, digest, entry.fold)
-                )
+                clips.append(entry.to_clip(info, digests[state]))
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); check --out and the disk") from error
     return clips

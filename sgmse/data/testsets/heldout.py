@@ -30,11 +30,6 @@ class Trained:
     by_size: dict[int, list[Path]] = field(default_factory=dict)
 
 
-def names_sources(folder: Path) -> bool:
-    """Whether metadata of the corpus say from which recording its clips were cut."""
-    return (folder / manifest.MANIFEST).is_file() or (folder / "meta" / "esc50.csv").is_file()
-
-
 def used_by(files: Iterable[Path], split: str) -> Trained:
     """What a run has in one split: each file is a manifest.csv of scripts/prepare.py or the config.yaml of a run."""
     seen = Trained()
@@ -44,7 +39,7 @@ def used_by(files: Iterable[Path], split: str) -> Trained:
         if file.suffix.lower() in (".yaml", ".yml"):
             _add_run(seen, file, split)
         else:
-            _add_clips(seen, [clip for clip in manifest.read(file) if clip.split == split], sources=True)
+            _add_clips(seen, [clip for clip in manifest.read(file) if clip.split == split])
     return seen
 
 
@@ -59,25 +54,23 @@ def used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.rea
     return [replace(clip, split="train") for clip in clips]
 
 
-def overlap(clips: Sequence[Clip], named_sources: bool, seen: Trained, what: str) -> list[tuple[Clip, str]]:
+def overlap(clips: Sequence[Clip], seen: Trained, what: str) -> list[tuple[Clip, str]]:
     """The clips that are among those seen, each with how that is known. `what` names them beside the progress bar."""
-    return [(clip, why) for clip in tqdm(clips, desc=f"Comparing {what}") if (why := _why(clip, named_sources, seen))]
+    return [(clip, why) for clip in tqdm(clips, desc=f"Comparing {what}") if (why := _why(clip, seen))]
 
 
-def check_held_out(
-    files: Sequence[Path], noise_dir: Path, clips: Sequence[Clip], speech: Sequence[audio.AudioInfo]
-) -> None:
+def check_held_out(files: Sequence[Path], clips: Sequence[Clip], speech: Sequence[audio.AudioInfo]) -> None:
     """Raise `UserError` when a clip or speech file was trained on; warn where it served validation.
 
     `files` say what was trained on, see `used_by`. Validation chose the checkpoint, so it is no test either.
     """
     for split in ("train", "valid"):
         seen = used_by(files, split)
-        for what, candidates, by_source, remedy in (
-            ("noise", clips, names_sources(noise_dir), "choose others with --split, --folds or --classes"),
-            ("speech", speech_clips(speech), False, "name another --speech_dir"),
+        for what, candidates, remedy in (
+            ("noise", clips, "choose others with --split, --folds or --classes"),
+            ("speech", speech_clips(speech), "name another --speech_dir"),
         ):
-            found = overlap(candidates, by_source, seen, what)
+            found = overlap(candidates, seen, what)
             if found and split == "train":
                 raise UserError(
                     f"{found[0][0].path}: was trained on ({found[0][1]}), one of {len(found)} among the "
@@ -89,17 +82,16 @@ def check_held_out(
 
 
 def splits_of_items(
-    rows: Sequence[Mapping[str, str]], clips: Sequence[Clip], sources: set[str]
+    rows: Sequence[Mapping[str, str]], clips: Sequence[Clip]
 ) -> list[tuple[Mapping[str, str], set[str]]]:
     """The rows of a test set's manifest whose recordings are among `clips`, each with the splits that hold them.
 
-    Files are known by their hash, and by the recording that they were cut from where it is among `sources`, those that
-    the metadata of a corpus name.
+    Files are known by their hash, and by the recording that they were cut from where metadata name it.
     """
     splits: dict[str, set[str]] = defaultdict(set)  # of every hash and source
     for clip in tqdm(clips, desc="Hashing", leave=False):
         splits[clip.digest()].add(clip.split)
-        if clip.source in sources:
+        if clip.source_is_named:
             splits[clip.source].add(clip.split)
     found = []
     for row in rows:
@@ -110,11 +102,11 @@ def splits_of_items(
     return found
 
 
-def _why(clip: Clip, named_source: bool, seen: Trained) -> str:
+def _why(clip: Clip, seen: Trained) -> str:
     """How a clip is known to be among what was trained on; empty when it is not."""
     if clip.path.resolve() in seen.paths:
         return "the same file"
-    if named_source and clip.source in seen.sources:
+    if clip.source_is_named and clip.source in seen.sources:
         return f"the same source recording {clip.source}"
     twins = seen.by_size.get(clip.path.stat().st_size, [])
     if seen.digests or twins:
@@ -134,18 +126,17 @@ def _add_run(seen: Trained, file: Path, split: str) -> None:
         raise UserError(f"{file}: is no config.yaml of a run; check --train_manifest") from None
     if base is not None:
         if (Path(base) / split / "clean").is_dir():
-            _add_clips(seen, corpora.clips(Path(base) / split / "clean"), sources=False)
+            _add_clips(seen, corpora.clips(Path(base) / split / "clean"))
     elif not folders:
         folders = [corpora.embedded_dir() / kind for kind in ("speech", "noise")]
     for folder in folders:
-        clips = [clip for clip in used_clips(folder) if clip.split == split]
-        _add_clips(seen, clips, sources=names_sources(folder))
+        _add_clips(seen, [clip for clip in used_clips(folder) if clip.split == split])
 
 
-def _add_clips(seen: Trained, clips: Sequence[Clip], sources: bool) -> None:
+def _add_clips(seen: Trained, clips: Sequence[Clip]) -> None:
     for clip in clips:
         seen.paths.add(clip.path.resolve())
-        if sources:
+        if clip.source_is_named:
             seen.sources.add(clip.source)
         if clip.sha256:
             seen.digests.add(clip.sha256)
@@ -155,4 +146,7 @@ def _add_clips(seen: Trained, clips: Sequence[Clip], sources: bool) -> None:
 
 def speech_clips(paths: Sequence[audio.AudioInfo]) -> list[Clip]:
     """Speech files as clips without class, so that they are compared like noises."""
-    return [Clip(info.path, "speech", info.path.stem, "test", info.sample_rate, info.seconds) for info in paths]
+    return [
+        Clip(info.path, "speech", info.path.stem, "test", info.sample_rate, info.seconds, source_is_named=False)
+        for info in paths
+    ]
