@@ -85,15 +85,16 @@ def read(path: Path) -> list[Clip]:
     return [_clip(path, line, row) for line, row in enumerate(read_rows(path, COLUMNS, remedy), 2)]
 
 
-def require_files(path: Path, clips: Iterable[Clip]) -> None:
-    """Raise `UserError` when files that the manifest `path` names are gone."""
-    absent = [clip.path for clip in clips if not clip.path.is_file()]
+def require_files(
+    named_by: Path | str,
+    files: Iterable[Clip | Entry],
+    remedy: str = "bring the audio back or make the manifest anew with scripts/prepare.py",
+) -> None:
+    """Raise `UserError` when files that `named_by`, a table or the metadata of a corpus, names are gone."""
+    absent = [file.path for file in files if not file.path.is_file()]
     if absent:
         others = f" and {len(absent) - 1} more files" if len(absent) > 1 else ""
-        raise UserError(
-            f"{path}: names {absent[0]}{others}, which cannot be found; bring the audio back or make the manifest anew "
-            f"with scripts/prepare.py"
-        )
+        raise UserError(f"{named_by}: names {absent[0]}{others}, which cannot be found; {remedy}")
 
 
 def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:

@@ -44,13 +44,7 @@ def prepare(
         done = "they stay, as published" if corpus.own_splits else "they are left out"
         print(f"{len(entries) - len(alone)} of {len(entries)} clips have recordings that another split has too: {done}")
     entries = select(entries if corpus.own_splits else alone, classes, exclude_classes, folds, folder)
-    absent = [entry.path for entry in entries if not entry.path.is_file()]
-    if absent:
-        others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise UserError(
-            f"{absent[0]}{others}: missing, though the metadata of {corpus.title} name {len(entries)} files; unpack or "
-            f"download it again"
-        )
+    manifest.require_files(f"the metadata of {corpus.title}", entries, "unpack or download it again")
     clips = manifest.measure(entries, out)
     manifest.write(out, clips)
     return clips
@@ -83,8 +77,7 @@ def select(
 
 def without_shared_sources(entries: Sequence[Entry]) -> list[Entry]:
     """The entries less those whose source also has clips in a split that counts more: test, then valid, then train."""
-    rank = {"train": 0, "valid": 1, "test": 2}
     highest: dict[str, int] = {}
     for entry in entries:
-        highest[entry.source] = max(rank[entry.split], highest.get(entry.source, 0))
-    return [entry for entry in entries if rank[entry.split] == highest[entry.source]]
+        highest[entry.source] = max(manifest.SPLITS.index(entry.split), highest.get(entry.source, 0))
+    return [entry for entry in entries if manifest.SPLITS.index(entry.split) == highest[entry.source]]
