@@ -109,33 +109,28 @@ def test_the_oracle_is_a_part_of_the_mixture() -> None:
 def test_crop_and_reference_lie_in_the_file_and_10_ms_apart(seed: int) -> None:
     rng = np.random.default_rng((7, seed))
     num_samples, wanted = int(rng.integers(0.1 * RATE, 6 * RATE)), int(rng.integers(0.6 * RATE, 3 * RATE))
-    cut = paired_crop(num_samples, wanted, RATE, rng)
-    assert cut.crop_start >= 0
-    assert cut.crop_start + cut.crop_length <= num_samples
-    assert cut.crop_length <= wanted
-    if cut.reference_length == 0:
-        assert cut.crop_length == min(wanted, num_samples)
+    crop, reference = paired_crop(num_samples, wanted, RATE, rng)
+    crop_length, reference_length = crop.stop - crop.start, reference.stop - reference.start
+    assert 0 <= crop.start < crop.stop <= num_samples
+    assert crop_length <= wanted
+    if reference_length == 0:
+        assert crop_length == min(wanted, num_samples)
         assert num_samples < wanted + 0.26 * RATE
         return
-    assert cut.reference_start >= 0
-    assert cut.reference_start + cut.reference_length <= num_samples
-    assert 0.25 * RATE <= cut.reference_length <= 2 * RATE
-    assert cut.crop_length >= min(wanted, 0.5 * RATE, 0.6 * num_samples - 1)
-    gap = max(
-        cut.reference_start - cut.crop_start - cut.crop_length,
-        cut.crop_start - cut.reference_start - cut.reference_length,
-    )
-    assert gap >= GUARD
+    assert 0 <= reference.start < reference.stop <= num_samples
+    assert 0.25 * RATE <= reference_length <= 2 * RATE
+    assert crop_length >= min(wanted, 0.5 * RATE, 0.6 * num_samples - 1)
+    assert max(reference.start - crop.stop, crop.start - reference.stop) >= GUARD
 
 
 def test_the_crop_shrinks_to_60_percent_of_a_short_file_but_not_of_a_long_one() -> None:
     rng = np.random.default_rng(0)
     short = [paired_crop(2 * RATE, 2 * RATE, RATE, rng) for _ in range(200)]
-    assert min(cut.crop_length for cut in short) == pytest.approx(1.2 * RATE, rel=0.02)
-    assert all(cut.reference_length > 0 for cut in short)
+    assert min(crop.stop - crop.start for crop, _ in short) == pytest.approx(1.2 * RATE, rel=0.02)
+    assert all(reference.stop > reference.start for _, reference in short)
     long = [paired_crop(5 * RATE, 2 * RATE, RATE, rng) for _ in range(200)]
-    assert {cut.crop_length for cut in long} == {2 * RATE}
-    assert {cut.crop_start < cut.reference_start for cut in long} == {True, False}
+    assert {crop.stop - crop.start for crop, _ in long} == {2 * RATE}
+    assert {crop.start < reference.start for crop, reference in long} == {True, False}
 
 
 def test_the_residual_reference_is_the_noise_outside_the_crop() -> None:

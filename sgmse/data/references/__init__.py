@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -25,15 +25,6 @@ _TRIES = 20
 NO_REFERENCE = np.zeros(0, dtype=np.float32)
 
 BorrowProtocol = Literal["same_class", "other_take", "mismatched"]
-
-
-class PairedCut(NamedTuple):
-    """Where a file is cut, in samples: [start, start + length) for the training crop and for the reference."""
-
-    crop_start: int
-    crop_length: int
-    reference_start: int
-    reference_length: int
 
 
 def partners(
@@ -148,25 +139,28 @@ def paired_crop(
     rng: np.random.Generator,
     min_s: float = MIN_S,
     max_s: float = MAX_S,
-) -> PairedCut:
+) -> tuple[slice, slice]:
     """Place a training crop and a reference side by side, 10 ms apart, in a file of `num_samples`.
 
     In a short file the crop gives way to the reference, down to 60 % of the file and never below 0.5 s; where even
-    that leaves no room, the reference has length 0.
+    that leaves no room, the reference is empty.
     """
     guard, shortest = round(GUARD_S * sample_rate), round(min_s * sample_rate)
     smallest_crop = min(crop_length, max(round(MIN_CROP_SHARE * num_samples), round(MIN_CROP_S * sample_rate)))
     longest = min(round(max_s * sample_rate), num_samples - guard - smallest_crop)
     if longest < shortest:
         crop_length = min(crop_length, num_samples)
-        return PairedCut(int(rng.integers(num_samples - crop_length + 1)), crop_length, 0, 0)
+        start = int(rng.integers(num_samples - crop_length + 1))
+        return slice(start, start + crop_length), slice(0, 0)
     reference_length = int(rng.integers(shortest, longest + 1))
     crop_length = min(crop_length, num_samples - guard - reference_length)
     spare = num_samples - guard - reference_length - crop_length
-    before, until = np.sort(rng.integers(spare + 1, size=2))
+    before, until = map(int, np.sort(rng.integers(spare + 1, size=2)))
     if rng.random() < 0.5:
-        return PairedCut(int(before), crop_length, int(until) + crop_length + guard, reference_length)
-    return PairedCut(int(until) + reference_length + guard, crop_length, int(before), reference_length)
+        second = until + crop_length + guard
+        return slice(before, before + crop_length), slice(second, second + reference_length)
+    second = until + reference_length + guard
+    return slice(second, second + crop_length), slice(before, before + reference_length)
 
 
 def residual_crop(
@@ -185,10 +179,9 @@ def residual_crop(
     residual = noisy - clean
     residual_rms = rms(residual)
     for _ in range(_TRIES):
-        cut = paired_crop(len(noisy), crop_length, sample_rate, rng, min_s, max_s)
-        crop = slice(cut.crop_start, cut.crop_start + cut.crop_length)
-        reference = residual[cut.reference_start : cut.reference_start + cut.reference_length]
-        if not is_silent(noisy[crop]) and (cut.reference_length == 0 or has_energy(reference, residual_rms)):
+        crop, place = paired_crop(len(noisy), crop_length, sample_rate, rng, min_s, max_s)
+        reference = residual[place]
+        if not is_silent(noisy[crop]) and (len(reference) == 0 or has_energy(reference, residual_rms)):
             return clean[crop], noisy[crop], reference
     start = int(rng.integers(max(0, len(noisy) - crop_length) + 1))
     crop = slice(start, start + crop_length)

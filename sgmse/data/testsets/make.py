@@ -17,7 +17,7 @@ from sgmse.data.mixing import SILENCE_RMS, is_silent, loop_crossfade, rms, trim_
 from sgmse.data.references import has_energy, leak
 from sgmse.data.testsets import items
 from sgmse.data.testsets.items import Cut, Noise
-from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, shown, with_reference
+from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, corpus_path, with_reference
 
 MAX_SPEECH_S = 10.0  # of longer files a stretch is taken
 _TRIES = 20
@@ -113,8 +113,8 @@ def _attempt(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng:
         "leak": round(found.peak, 3),
         "leak_shared": int(found.shared),
         "redrawn": attempt,
-        "speech_file": shown(speech_path, plan.speech_dir),
-        "noise_file": _joined(parts, lambda part: shown(part.clip.path, plan.noise_dir)),
+        "speech_file": corpus_path(speech_path, plan.speech_dir),
+        "noise_file": _joined(parts, lambda part: corpus_path(part.clip.path, plan.noise_dir)),
         "speech_sha256": file_digest(speech_path),
         "noise_sha256": _joined(parts, lambda part: part.clip.digest()),
     }

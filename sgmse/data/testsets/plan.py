@@ -69,13 +69,13 @@ class Plan:
     def fingerprint(self) -> str:
         """Identity of recipe and inventory: the same files (by path and size) in the same build."""
         noises = [clip.path for clips in self.clips.values() for clip in clips]
-        files = [(shown(path, self.speech_dir), path.stat().st_size) for path in self.speech]
-        files += [(shown(path, self.noise_dir), path.stat().st_size) for path in noises]
+        files = [(corpus_path(path, self.speech_dir), path.stat().st_size) for path in self.speech]
+        files += [(corpus_path(path, self.noise_dir), path.stat().st_size) for path in noises]
         text = repr((self.recipe, files))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def shown(path: Path, folder: Path) -> str:
+def corpus_path(path: Path, folder: Path) -> str:
     """A file's path below its corpus; of a file that a manifest elsewhere names, its folder's name and its own."""
     full, root = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     return (full.relative_to(root) if full.is_relative_to(root) else Path(*full.parts[-2:])).as_posix()
