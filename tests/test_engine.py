@@ -18,7 +18,7 @@ from sgmse.enhancement.lookup import open_all_protocols, open_test_set
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import Signal, enhance_signals, group_by_frames, noise_key
 from sgmse.evaluation import metrics
-from sgmse.evaluation.results import NOISY, Results
+from sgmse.evaluation.results import NOISY, Results, read_rows
 
 MODEL = tiny().eval()
 STEPS = SamplerSettings(sampler="bridge_sde", N=2)
@@ -118,6 +118,24 @@ def test_shards_fill_tables_of_their_own_which_are_read_as_one(tmp_path):
     assert Results(tmp_path, {"seed": 0}, "1-of-2").files("c", "s") == {"1-of-2.wav", "2-of-2.wav"}
     assert Results(tmp_path, {"seed": 0}).files("c", "s") == {"1-of-2.wav", "2-of-2.wav"}
     assert [path.name for path in tmp_path.glob("*.sqlite")] == ["results.sqlite"]
+
+
+def test_a_shard_takes_nothing_from_shards_of_other_settings(tmp_path):
+    Results(tmp_path, {"N": 40}, "1-of-2").add([{"checkpoint": "a", "setting": "s", "file": "x.wav"}])
+    for shard in ("1-of-2", "2-of-2"):
+        with pytest.raises(UserError, match="other settings"):
+            Results(tmp_path, {"N": 12}, shard)
+    assert [row["file"] for row in read_rows(tmp_path)] == ["x.wav"]
+
+
+def test_tables_with_other_names_and_tables_whose_making_was_cut_off_are_left_out(tmp_path):
+    (tmp_path / "results.2-of-2.sqlite").touch()  # killed between opening and filling
+    (tmp_path / "results_backup.sqlite").write_bytes(b"mine")
+    results = Results(tmp_path, {"N": 1}, "1-of-2")
+    results.add([{"checkpoint": "a", "setting": "s", "file": name} for name in ("x.wav", "y.wav")])
+    results.remove(["x.wav"])
+    assert [row["file"] for row in results.rows()] == ["y.wav"]
+    assert (tmp_path / "results_backup.sqlite").read_bytes() == b"mine"
 
 
 def test_a_damaged_table_is_named(tmp_path):

@@ -11,9 +11,10 @@ from commands import RATE, altered, call, refusal, saved_run
 from small_corpora import samples, save
 
 from sgmse.commands import enhance as enhancement
-from sgmse.common.errors import run
+from sgmse.common.errors import UserError, run
 from sgmse.common.lock import locked_folder
 from sgmse.enhancement.engine import Engine
+from sgmse.evaluation.results import Results
 
 pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
@@ -99,6 +100,24 @@ def test_other_settings_that_are_stopped_leave_none_of_the_old_results_on_record
             enhance(testset, "--N", 2)
     content = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (content["N"], content["files"]) == (2, {})
+
+
+def test_other_references_that_are_stopped_leave_no_file_of_the_old_ones_on_record(
+    enhance, testset, tmp_path, monkeypatch
+):
+    enhance(testset, out="out")
+    for path in (testset / "ref").iterdir():
+        save(path, 0.6, RATE)
+    monkeypatch.setattr("sgmse.enhancement.folder.Run.enhance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        enhance(testset, out="out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["files"] == {}
+
+
+def test_a_folder_with_the_table_of_another_command_is_left_alone(enhance, testset, tmp_path):
+    Results(tmp_path / "out", {"test_set": "x"}).add([{"checkpoint": "a", "setting": "s", "file": "x.wav"}])
+    with pytest.raises(UserError, match="another command"):
+        enhance(testset, out="out")
 
 
 def test_a_first_run_stopped_before_its_first_entry_can_be_repeated(enhance, testset, tmp_path, monkeypatch):

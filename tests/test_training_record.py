@@ -123,6 +123,19 @@ def test_a_kill_between_a_validation_and_the_next_checkpoint_keeps_the_better_st
     assert torch.load(best, weights_only=True)["global_step"] == 4  # step 6 is better than 1.0, but not than 4.5
 
 
+def test_going_on_from_an_earlier_step_keeps_no_best_of_the_steps_that_are_left(tmp_path, capsys):
+    flags = [*STEPS, "--save_every_n_steps", "2"]
+    call(train.main, capsys, *flags, "--run_dir", tmp_path / "run")
+    table, saved = tmp_path / "run" / "validation.csv", tmp_path / "run" / "checkpoints"
+    rows = pd.read_csv(table)
+    rows["pesq"] = [1.0, 1.1, 4.5]
+    rows.to_csv(table, index=False)
+    shutil.copyfile(saved / "last.ckpt", saved / "best_pesq.ckpt")
+    call(train.main, capsys, *flags, "--ckpt", saved / "step_0000002.ckpt", "--max_steps", 4)
+    assert load(tmp_path / "run", "best_pesq.ckpt")["global_step"] == 4
+    assert load(tmp_path / "run", "abandoned_best_pesq_step_0000006.ckpt")["global_step"] == 6
+
+
 def test_settings_of_a_resumed_run_are_in_force_and_changes_are_told(tmp_path, capsys):
     flags = [*STEPS, "--num_eval_files", "0", "--run_dir", tmp_path / "run"]
     call(train.main, capsys, *flags, "--max_steps", 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,15 +47,26 @@ def locked_folder(folder: Path, work: str, shared: bool = False) -> Iterator[Non
                     (folder / LOCK).unlink()
 
 
+def _read_holder(file: TextIO) -> str:
+    """Who holds a lock; those that share it leave no name, but a killed process may have left its own."""
+    file.seek(0)
+    text = file.read()
+    found = re.fullmatch(r"process (\d+) on (.*)", text)
+    is_dead = found is not None and found[2] == socket.gethostname() and not Path("/proc", found[1]).exists()
+    return "processes that share it" if not text or is_dead else text
+
+
 def _open_lock(path: Path, folder: Path, work: str, shared: bool) -> TextIO:
     """The lock file, open and locked."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read() or "processes that share it"
+            holder = _read_holder(file)
             file.close()
             raise UserError(
                 f"{folder}: is already being {work} by {holder}; wait for its end, or choose another folder"

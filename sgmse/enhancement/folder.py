@@ -185,6 +185,8 @@ def _enhance_left(run: Run, items: Sequence[Item], inputs: dict[str, str], resul
         print(f"all files are done again: {', '.join(results.changed)} changed since the last run")
     elif len(left) < len(items):
         print(f"{len(items) - len(left)} files are done already with these settings")
+    results.remove(item.name for item in left)
+    write_run(results)
     rows = run.enhance(left, results, inputs)
     missing = [item.name for item in items if not (run.out_dir / item.name).is_file()]
     if missing:

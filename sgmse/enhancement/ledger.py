@@ -15,7 +15,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, write_json
 from sgmse.common.lock import locked_folder
 from sgmse.enhancement.test_set import TestSet
-from sgmse.evaluation.results import Results, differing_facts, read_rows
+from sgmse.evaluation.results import Results, differing_facts, read_facts, read_rows
 
 RUN = "run.json"  # in the output folder: the settings, and which files are done with them
 # paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing
@@ -66,7 +66,10 @@ def _remove_other_settings(folder: Path, facts: Mapping[str, Any]) -> list[str]:
 
 def check_foreign(folder: Path, outputs: list[Path]) -> None:
     """Raise `UserError` where files of somebody else would be overwritten."""
-    if any(folder.glob("results*.sqlite")):
+    tables = read_facts(folder)
+    if any("checkpoint_sha256" not in facts or "sampler" not in facts for facts in tables):
+        raise UserError(f"{folder}: holds the results of another command; choose another --enhanced_dir")
+    if tables:
         return
     if (folder / RUN).exists():  # of an earlier version of the command
         content = _read(folder / RUN)

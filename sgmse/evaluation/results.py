@@ -7,6 +7,7 @@ facts of the file: what all rows share, such as the hash of the test set. Other 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,12 +21,12 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
 
 NOISY = "noisy"  # the setting of unprocessed files; their checkpoint is ""
-_TABLES = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS results (
-    checkpoint TEXT, setting TEXT, file TEXT, time REAL, fields TEXT, PRIMARY KEY (checkpoint, setting, file)
-);
-"""
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT)",
+    "CREATE TABLE IF NOT EXISTS results (checkpoint TEXT, setting TEXT, file TEXT, time REAL, fields TEXT, "
+    "PRIMARY KEY (checkpoint, setting, file))",
+)
+_NAME = re.compile(r"results(\.\d+-of-\d+)?\.sqlite")
 
 
 class Results:
@@ -59,10 +60,17 @@ class Results:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
         differing = differing_facts(folder, self.facts, may_differ)
         self.changed = sorted({name for names in differing.values() for name in names})
+        if differing and shard is not None:  # they may be at work
+            raise UserError(
+                f"{folder}: other shards fill it with other settings ({', '.join(self.changed)}); give all shards the "
+                "same, or choose another folder"
+            )
         for path in differing:
             path.unlink()
         with _transaction(self.path) as table:
-            table.executescript(_TABLES)
+            table.execute("BEGIN IMMEDIATE")  # nobody finds tables without their facts
+            for statement in _TABLES:
+                table.execute(statement)
             table.execute("DELETE FROM facts")
             rows = [(name, json.dumps(value)) for name, value in self.facts.items()]
             table.executemany("INSERT INTO facts VALUES (?, ?)", rows)
@@ -78,6 +86,14 @@ class Results:
         values = [(row["checkpoint"], row["setting"], row["file"], now, json.dumps(dict(row))) for row in rows]
         with _transaction(self.path) as table:
             table.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", values)
+
+    def remove(self, files: Iterable[str]) -> None:
+        """Remove the rows of files that are about to be made again, so that a stop leaves no row of what they were."""
+        names = [(file,) for file in files]
+        for path in _paths(self.folder):
+            with _transaction(path) as table:
+                if _is_made(table):
+                    table.executemany("DELETE FROM results WHERE file = ?", names)
 
     def has(self, checkpoint: str, setting: str, file: str) -> bool:
         """Whether there is a row of this file."""
@@ -122,6 +138,11 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(fields) for _, fields in ordered]
 
 
+def read_facts(folder: Path) -> list[dict[str, Any]]:
+    """What the rows of each table in a folder share."""
+    return [facts for path in _paths(folder) if (facts := _read_facts(path)) is not None]
+
+
 def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence[str] = ()) -> dict[Path, list[str]]:
     """The tables in a folder that belong to other facts, with the names of those that differ."""
     found: dict[Path, list[str]] = {}
@@ -135,11 +156,13 @@ def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("results*.sqlite"))
+    return sorted(path for path in folder.glob("results*.sqlite") if _NAME.fullmatch(path.name))
 
 
 def _query(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with _transaction(path) as table:
+        if not _is_made(table):
+            return []
         rows: list[tuple[Any, ...]] = table.execute(query, values).fetchall()
     return rows
 
@@ -147,10 +170,15 @@ def _query(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any
 def _read_facts(path: Path) -> dict[str, Any] | None:
     """What all rows of a table share; None where its making was cut off."""
     with _transaction(path) as table:
-        if not table.execute("SELECT name FROM sqlite_master WHERE name = 'facts'").fetchone():
+        if not _is_made(table):
             return None
         found = {name: json.loads(value) for name, value in table.execute("SELECT name, value FROM facts")}
     return found or None
+
+
+def _is_made(table: sqlite3.Connection) -> bool:
+    """Whether the tables are there; a process that was killed while it made them leaves an empty file."""
+    return table.execute("SELECT name FROM sqlite_master WHERE name = 'results'").fetchone() is not None
 
 
 @contextmanager

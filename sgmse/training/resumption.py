@@ -42,7 +42,7 @@ def stopped_run(ckpt: Path) -> Stopped:
     whole = "optimizer_states" in content and isinstance(average, dict) and "weights" in average
     if not whole or not isinstance(content.get("model_settings"), dict):
         raise UserError(f"{ckpt}: training can be resumed from checkpoints of train.py only; check --ckpt")
-    path = ckpt.parent.parent / SETTINGS
+    path = ckpt.resolve().parent.parent / SETTINGS
     if not path.is_file():
         raise UserError(f"{ckpt}: no {path.name} in {ckpt.parent.parent}; the folder of the run must be whole")
     model = checkpoints.stored_settings(content)[0]
@@ -60,7 +60,7 @@ def stopped_in(folder: Path) -> Stopped | None:
     found = [*sorted(saved.glob("step_*.ckpt")), *saved.glob("last.ckpt")]
     if found:
         return stopped_run(found[-1])
-    for path in saved.glob("*.ckpt"):
+    for path in (path for path in saved.glob("*.ckpt") if path.name[0] != "."):
         raise UserError(f"{folder}: holds {path.name} but no last.ckpt to go on from; choose another --run_dir")
     _check_free(folder)
     return None
@@ -93,7 +93,7 @@ def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> No
         raise UserError(f"{ckpt}: has done {said}; give a larger --{limit} to go on")
 
 
-_OF_A_START = ("ckpt", "run_dir", "log_dir", "num_workers", "device", "devices", "num_nodes")  # change no result
+_OF_A_START = ("ckpt", "run_dir", "log_dir", "num_workers", "device")  # change no result
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> list[str]:
@@ -107,8 +107,8 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], step: in
         sentences.append(
             f"the cosine now ends at step {now['max_steps']}, so the learning rate is {share:.2f} of lr here"
         )
-    if "accumulate_grad_batches" in changed:
-        sentences.append("a step takes other batches than before, so that validations fall on other items")
+    if {"accumulate_grad_batches", "batch_size", "devices", "num_nodes"} & set(changed):
+        sentences.append("a step takes other items than before, and validations may fall on other steps")
     return sentences
 
 

@@ -91,7 +91,7 @@ def try_data(module: NoiseCondDataModule) -> None:
 def run_folder(train: TrainConfig, model: ModelConfig) -> Path:
     """The folder of a resumed run, the one that --run_dir names, or a new one below log_dir."""
     if train.ckpt is not None:
-        return Path(train.ckpt).parent.parent
+        return Path(train.ckpt).resolve().parent.parent
     if train.run_dir is None and "LOCAL_RANK" in os.environ and _FOLDER in os.environ:
         return Path(os.environ[_FOLDER])
     flag, place = ("--log_dir", train.log_dir) if train.run_dir is None else ("--run_dir", train.run_dir)

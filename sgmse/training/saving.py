@@ -56,6 +56,11 @@ class RunFiles(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.start = time.monotonic() - state_dict["seconds"]
 
+    def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.saved_step = checkpoint["global_step"]
+        self.is_validated = not is_missed(self.table, self.saved_step, self.every)
+        self._set_abandoned_aside(trainer)
+
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.saved_step = trainer.global_step
 
@@ -86,12 +91,23 @@ class RunFiles(Checkpoint):
             self._before_last.unlink(missing_ok=True)
         self.is_validated = True
 
+    def _set_abandoned_aside(self, trainer: pl.Trainer) -> None:
+        """Going on from an earlier step abandons later ones; the best checkpoint of one of those gets another name."""
+        rows = read_validations(self.table) if trainer.is_global_zero else []
+        for name in BEST_BY:
+            best, scored = self.folder / f"best_{name}.ckpt", [row for row in rows if row.get(name)]
+            step = max(scored, key=lambda row: float(row[name]), default={"step": 0})["step"]  # the first of equal ones
+            if int(step) > self.saved_step and best.exists():
+                best.replace(self.folder / f"abandoned_best_{name}_step_{int(step):07d}.ckpt")
+
     def set_back(self) -> Path | None:
         """After a divergence, `last.ckpt` becomes the last one that passed its validation. None: there is none."""
         if not self.is_validated:
-            self.last.unlink(missing_ok=True)
+            (self.folder / f"step_{self.saved_step:07d}.ckpt").unlink(missing_ok=True)
             if self._before_last.exists():
                 self._before_last.replace(self.last)
+            else:
+                self.last.unlink(missing_ok=True)
         return self.last if self.last.exists() else None
 
     def _keep_before_last(self, trainer: pl.Trainer) -> None:
