@@ -29,11 +29,11 @@ from sgmse.common.machine import cores
 from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
 from sgmse.enhancement.lookup import check_inputs, open_test_set
 from sgmse.enhancement.settings import sweep_settings
-from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation import sweep_plots as plots
 from sgmse.evaluation import sweep_table as table
 from sgmse.evaluation.results import Results
+from sgmse.evaluation.scores import scorer
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Count, Seed

@@ -35,9 +35,9 @@ from sgmse.common.machine import cores, device
 from sgmse.diagnostics import subjects, verdict
 from sgmse.diagnostics.subjects import Subject
 from sgmse.diagnostics.use import FILE_WORDS, Use, describe_refused, open_set, write_scores
-from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation.results import Results
+from sgmse.evaluation.scores import scorer
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
 

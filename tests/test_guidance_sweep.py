@@ -15,9 +15,9 @@ from sgmse.common.errors import UserError
 from sgmse.enhancement.engine import Engine, enhance_and_score
 from sgmse.enhancement.lookup import open_test_set
 from sgmse.enhancement.settings import parse_interval, sweep_settings
-from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation import sweep_table as table
 from sgmse.evaluation.results import Results
+from sgmse.evaluation.scores import scorer
 from sgmse.evaluation.sweep_plots import front
 from sgmse.evaluation.sweep_table import COLUMNS
 

@@ -12,8 +12,8 @@ from sgmse.common.errors import UserError
 from sgmse.diagnostics.items import open_references
 from sgmse.enhancement.engine import Engine, enhance_and_score
 from sgmse.enhancement.settings import Setting
-from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation.results import Results
+from sgmse.evaluation.scores import scorer
 from sgmse.model.enhancer import Enhancer
 
 _SYSTEM = ("experiment", "system")  # columns that name systems, the most telling first

@@ -13,13 +13,14 @@ from sgmse.common.files import write_csv
 from sgmse.diagnostics.differences import BASELINE
 from sgmse.diagnostics.subjects import Subject
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.enhancement.engine import Engine, Score, enhance_and_score, score_noisy
+from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
 from sgmse.enhancement.lookup import check_inputs, open_all_protocols
 from sgmse.enhancement.protocols import PROTOCOLS, Protocol
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation.results import NOISY, Results
+from sgmse.evaluation.scores import Score
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,13 +30,10 @@ from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation.metrics import MAIN
 from sgmse.evaluation.results import NOISY, Results
+from sgmse.evaluation.scores import Score
 from sgmse.model.enhancer import Enhancer
 
 HEAD_S = 120.0  # what is made of a long recording, or of another one, is made of so much of its beginning
-
-Score = Callable[
-    [Sequence[np.ndarray], Sequence[np.ndarray]], list[dict[str, Any]]
-]  # clean and estimated waveforms [N]
 
 
 @dataclass(frozen=True)

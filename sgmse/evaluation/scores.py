@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ import numpy as np
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.common.workers import in_processes
+from sgmse.common.workers import Workers, in_processes
 from sgmse.data import audio
 from sgmse.data.testsets import build
 from sgmse.evaluation import metrics, statistics
+from sgmse.evaluation.results import NOISY
 
-NOISY = "noisy"
 COLUMNS = ("system", "file", *metrics.METRICS, "reason", "seconds", "source")
 PER_FILE = ("files", "references", "disagreement", "adaptive")  # in run.json: what concerns single files, not the run
 
 Setting = str | int | float | bool | None
+Row = dict[str, float | str]
+Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], list[Row]]  # clean and estimated waveforms [N]
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,21 @@ def _crashed(task: _Task) -> dict[str, object]:
     return {"system": task.system, "file": task.file, **crashed_row(task), "seconds": seconds}
 
 
-def crashed_row(_: object) -> dict[str, float | str]:
+@contextmanager
+def scorer(processes: int) -> Iterator[Score]:
+    """A function from clean and estimated waveforms [N] to their scores, in processes that end with the block."""
+    with Workers(processes) as workers:
+        yield lambda clean, estimates: list(
+            workers.map(_score_pair, list(zip(clean, estimates, strict=True)), crashed_row)
+        )
+
+
+def _score_pair(pair: tuple[np.ndarray, np.ndarray]) -> Row:
+    """Runs in a worker process."""
+    return metrics.score(*pair, metrics.SAMPLE_RATE)
+
+
+def crashed_row(_: object) -> Row:
     """The scores of a file that ends the process which scores it."""
     return metrics.unscored("the scoring process died with this file, maybe for lack of memory")
 

@@ -14,9 +14,9 @@ from sgmse.enhancement.engine import Engine, enhance_and_score
 from sgmse.enhancement.lookup import check_inputs, open_test_set
 from sgmse.enhancement.protocols import Protocol
 from sgmse.enhancement.settings import sweep_settings
-from sgmse.enhancement.sweep_scoring import scorer
 from sgmse.evaluation.metrics import MAIN
 from sgmse.evaluation.results import Results
+from sgmse.evaluation.scores import scorer
 from sgmse.experiments.cells import Cell
 from sgmse.experiments.scales import VALID
 from sgmse.experiments.training import CHECKPOINTS
