@@ -22,7 +22,7 @@ from sgmse.common.bounds import Bounds, OneOf
 from sgmse.common.errors import UserError, run
 from sgmse.data.corpora import manifest, voicebank
 from sgmse.data.corpora.manifest import MANIFEST
-from sgmse.data.corpora.noise import NOISE_CORPORA, prepare
+from sgmse.data.corpora.published import NOISE_CORPORA, prepare
 from sgmse.settings.cli import positional, read_command_line
 
 VOICEBANK = "voicebank"

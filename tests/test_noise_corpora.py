@@ -15,9 +15,9 @@ from file_server import serving
 from sgmse.common.download import Archive
 from sgmse.common.errors import UserError
 from sgmse.data import corpora
-from sgmse.data.corpora import demand, manifest
+from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip, shared_sources
-from sgmse.data.corpora.noise import NOISE_CORPORA, prepare
+from sgmse.data.corpora.published import DEMAND_SPLITS, NOISE_CORPORA, prepare
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "esc50": published_layouts.esc50,
@@ -91,7 +91,7 @@ def test_demand_takes_one_channel_of_each_environment_at_the_lower_rate(tmp_path
 
 
 def test_demand_splits_hold_each_environment_once() -> None:
-    names = [name for part in demand.SPLITS.values() for name in part]
+    names = [name for part in DEMAND_SPLITS.values() for name in part]
     assert len(names) == len(set(names)) == 18
     assert {archive.stem.split("_")[0] for archive in NOISE_CORPORA["demand"].archives} == set(names)
 

@@ -12,7 +12,7 @@ from commands import call, refusal
 
 from sgmse.common.errors import UserError
 from sgmse.data.corpora import clips, split_files, voicebank
-from sgmse.data.corpora.noise import NOISE_CORPORA
+from sgmse.data.corpora.published import NOISE_CORPORA
 from sgmse.evaluation import scores as evaluation
 
 

@@ -10,7 +10,7 @@ import torch
 from sgmse.common.errors import UserError
 from sgmse.data import corpora
 from sgmse.data.corpora.manifest import MANIFEST
-from sgmse.data.corpora.noise import NOISE_CORPORA
+from sgmse.data.corpora.published import NOISE_CORPORA
 from sgmse.data.testsets import build
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import ENCODERS, weights

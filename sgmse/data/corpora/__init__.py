@@ -12,8 +12,9 @@ from typing import NamedTuple, TypeVar
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
-from sgmse.data.corpora import esc50, manifest
+from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
+from sgmse.data.corpora.published import read_esc50
 
 MIN_S = 0.1
 File = TypeVar("File")
@@ -49,11 +50,11 @@ def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
 
 def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:
     """The pairs of two folders; a file without partner, or a pair of unequal rate or length, is a `UserError`."""
-    paths, alone = match_names(clean_dir, noisy_dir, what)
-    if alone:
-        other = noisy_dir if clean_dir in alone[0].parents else clean_dir
-        others = f" (and {len(alone) - 1} more files)" if len(alone) > 1 else ""
-        raise UserError(f"{alone[0]}: has no partner in {other}{others}; names must agree in both folders")
+    paths, unmatched = match_names(clean_dir, noisy_dir, what)
+    if unmatched:
+        other = noisy_dir if clean_dir in unmatched[0].parents else clean_dir
+        others = f" (and {len(unmatched) - 1} more files)" if len(unmatched) > 1 else ""
+        raise UserError(f"{unmatched[0]}: has no partner in {other}{others}; names must agree in both folders")
     pairs = [Pair(name, audio.info(clean), audio.info(noisy)) for name, (clean, noisy) in paths.items()]
     for _, clean, noisy in (pair for pair in pairs if not pair.is_equal):
         raise UserError(
@@ -110,7 +111,7 @@ def clips(folder: str | Path, what: str = "noise", headers: Headers = read_heade
         manifest.require_files(folder / MANIFEST, found)
         return found
     named = (folder / "meta" / "esc50.csv").is_file()
-    entries = esc50.read(folder) if named else [_plain_entry(folder, path) for path in audio.find(folder, what)]
+    entries = read_esc50(folder) if named else [_plain_entry(folder, path) for path in audio.find(folder, what)]
     infos = {info.path: info for info in headers(entry.path for entry in entries)}
     return [entry.to_clip(infos[entry.path], source_is_named=named) for entry in entries if entry.path in infos]
 

@@ -19,6 +19,7 @@ from sgmse.common.files import whole_folder, write_rows
 from sgmse.data import audio
 from sgmse.data.corpora import Pair, manifest, matched_pairs, paired_files
 from sgmse.data.corpora.manifest import Entry
+from sgmse.data.corpora.published import wrong_layout
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
 
@@ -60,12 +61,15 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
     `out`/.incomplete/RATE and appear whole; what an interrupted call has done is kept, and nothing is left to do for a
     folder that is whole.
     """
-    _check_rate(out, sample_rate)
+    for folder in (out / split for split in manifest.SPLITS if (out / split).is_dir()):
+        found = audio.info(audio.find(folder)[0]).sample_rate
+        if found != sample_rate:
+            raise UserError(f"{folder}: exists at {found} Hz; name another --out or --sample_rate {found}")
     if all((out / name).exists() for name in (*manifest.SPLITS, manifest.MANIFEST)):
         return
-    folders = _located(source, out)
-    pairs = {split: _pairs(folders, split) for split in PAIRS}
-    conditions = {split: _conditions(folders["logfiles"], split, pairs[split]) for split in PAIRS}
+    folders = _locate(source, out)
+    pairs = {split: _read_pairs(folders, split) for split in PAIRS}
+    conditions = {split: _read_log(folders["logfiles"], split, pairs[split]) for split in PAIRS}
     check_partners(conditions["test"])
     parts = {
         "train": [pair for pair in pairs["train"] if speaker(pair.name) not in VALID_SPEAKERS],
@@ -99,7 +103,9 @@ def write_validation_set(voicebank: Path, items: int, out: Path) -> None:
         return
     pairs = paired_files(voicebank, "valid")
     kinds = {clip.path.stem: clip.kind for clip in manifest.read(voicebank / manifest.MANIFEST)}
-    conditions = {pair.name: Condition(kinds[pair.name], _snr_db(pair)) for pair in pairs}
+    levels = {pair.name: (rms(audio.read(pair.clean.path, None)), rms(_read_noise(pair))) for pair in pairs}
+    snrs_db = {n: round(20 * math.log10(max(a, 1e-9) / max(b, 1e-9)), 1) for n, (a, b) in levels.items()}
+    conditions = {name: Condition(kinds[name], snr_db) for name, snr_db in snrs_db.items()}
     places = np.unique(np.linspace(0, len(pairs) - 1, min(items, len(pairs))).round().astype(int))
     with whole_folder(out) as building:
         chosen = [pairs[place] for place in places]
@@ -123,7 +129,7 @@ def choose_references(pairs: Sequence[Pair], conditions: Mapping[str, Condition]
     """
     check_partners(conditions)
     chosen, by_name = {}, {pair.name: pair for pair in pairs}
-    for kind, names in sorted(_by_kind(conditions).items()):
+    for kind, names in sorted(_group_by_kind(conditions).items()):
         order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
         for i, name in enumerate(tqdm(order, desc=f"References of {kind}", leave=False)):
             others = [other for other in order[i + 1 :] + order[:i] if _sentence(other) != _sentence(name)]
@@ -135,12 +141,12 @@ def choose_references(pairs: Sequence[Pair], conditions: Mapping[str, Condition]
 
 def check_partners(conditions: Mapping[str, Condition]) -> None:
     """Raise `UserError` unless every file has another one with its noise type and another sentence."""
-    for kind, names in _by_kind(conditions).items():
+    for kind, names in _group_by_kind(conditions).items():
         if len({_sentence(name) for name in names}) < 2:
             raise UserError(f"{names[0]}: no other test file has the noise '{kind}' and another sentence to refer to")
 
 
-def _by_kind(conditions: Mapping[str, Condition]) -> dict[str, list[str]]:
+def _group_by_kind(conditions: Mapping[str, Condition]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(conditions):
         groups[conditions[name].kind].append(name)
@@ -148,48 +154,38 @@ def _by_kind(conditions: Mapping[str, Condition]) -> dict[str, list[str]]:
 
 
 def _shares_noise(pair: Pair, other: Pair) -> bool:
-    return leak.score(_noise(pair), _noise(other), pair.noisy.sample_rate).shared
+    return leak.score(_read_noise(pair), _read_noise(other), pair.noisy.sample_rate).shared
 
 
 @lru_cache(maxsize=64)
-def _noise(pair: Pair) -> np.ndarray:
+def _read_noise(pair: Pair) -> np.ndarray:
     """What a pair's noisy file holds beside the clean one [N]."""
     return audio.read(pair.noisy.path, None) - audio.read(pair.clean.path, None)
-
-
-def _snr_db(pair: Pair) -> float:
-    clean_rms, noise_rms = rms(audio.read(pair.clean.path, None)), rms(_noise(pair))
-    return round(20 * math.log10(max(clean_rms, 1e-9) / max(noise_rms, 1e-9)), 1)
 
 
 def _sentence(name: str) -> str:
     return name.partition("_")[2]
 
 
-def _located(source: Path | None, out: Path) -> dict[str, Path]:
+def _locate(source: Path | None, out: Path) -> dict[str, Path]:
     """The folder of every archive: in `source`, unpacked from a zip there, or downloaded."""
     downloads = out / "download"
     if source is None:
         return {archive.stem: obtain([archive], downloads) / archive.stem for archive in ARCHIVES}
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder (for VoiceBank-DEMAND); check --source")
     folders = {archive.stem: source / archive.stem for archive in ARCHIVES}
     if (source / _LOGS["test"]).is_file():
         folders["logfiles"] = source  # people unpack logfiles.zip beside the others
-    absent = [name for name, folder in folders.items() if not folder.is_dir() and not (source / f"{name}.zip").exists()]
-    if absent:
-        found = ", ".join(sorted(path.name for path in source.iterdir())[:8]) or "nothing"
-        raise UserError(
-            f"{source}: is not laid out as VoiceBank-DEMAND: expected {absent[0]}/ or {absent[0]}.zip; found {found}"
-        )
-    for name, folder in folders.items():
-        if not folder.is_dir():
-            unpack(source / f"{name}.zip", downloads / name)
-            folders[name] = downloads / name
+    zipped = [name for name, folder in folders.items() if not folder.is_dir()]
+    for name in zipped:
+        if not (source / f"{name}.zip").exists():
+            raise wrong_layout(source, "VoiceBank-DEMAND", f"{name}/ or {name}.zip")
+    for name in zipped:
+        unpack(source / f"{name}.zip", downloads / name)
+        folders[name] = downloads / name
     return folders
 
 
-def _pairs(folders: Mapping[str, Path], split: str) -> list[Pair]:
+def _read_pairs(folders: Mapping[str, Path], split: str) -> list[Pair]:
     """The pairs of a split, checked for number, length and, in training, the speakers to hold out."""
     clean, noisy = (folders[f"{kind}_{_FOLDERS[split]}"] for kind in ("clean", "noisy"))
     pairs = [pair._replace(name=Path(pair.name).name) for pair in matched_pairs(clean, noisy)]
@@ -203,7 +199,7 @@ def _pairs(folders: Mapping[str, Path], split: str) -> list[Pair]:
     return pairs
 
 
-def _conditions(folder: Path, split: str, pairs: Sequence[Pair]) -> dict[str, Condition]:
+def _read_log(folder: Path, split: str, pairs: Sequence[Pair]) -> dict[str, Condition]:
     """What the log of a split says of its files: lines of name, noise type and SNR in dB."""
     path = next(iter(sorted(folder.rglob(_LOGS[split]))), folder / _LOGS[split])
     if not path.is_file():
@@ -222,14 +218,6 @@ def _conditions(folder: Path, split: str, pairs: Sequence[Pair]) -> dict[str, Co
     if unknown:
         raise UserError(f"{path}: lacks {unknown[0]} and {len(unknown) - 1} more of the files; download it again")
     return {pair.name: found[pair.name] for pair in pairs}
-
-
-def _check_rate(out: Path, sample_rate: int) -> None:
-    """Raise `UserError` when `out` holds splits at another rate."""
-    for folder in (out / split for split in manifest.SPLITS if (out / split).is_dir()):
-        found = audio.info(audio.find(folder)[0]).sample_rate
-        if found != sample_rate:
-            raise UserError(f"{folder}: exists at {found} Hz; name another --out or --sample_rate {found}")
 
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], sample_rate: int, split: str) -> None:
@@ -258,7 +246,7 @@ def _write_references(
         name, other = pair.name, by_name[references[pair.name]]
         path = folder / "ref" / f"{name}.flac"
         if not path.exists():
-            audio.write(path, _noise(other), other.noisy.sample_rate)
+            audio.write(path, _read_noise(other), other.noisy.sample_rate)
         kind, snr_db = conditions[name]
         seconds = (f"{pair.noisy.seconds:.3f}", f"{other.noisy.seconds:.3f}")
         values = (name, kind, name, f"{snr_db:g}", other.name, *seconds)
