@@ -1,15 +1,22 @@
 """The model: conditioning in training, guidance in enhancement, objectives."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import batch, enhanced, tiny
 
 from sgmse.common.errors import UserError
-from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.diffusion import losses
+from sgmse.diffusion.losses import Perturbed
+from sgmse.diffusion.samplers import SamplerSettings, gaussian, sample
+from sgmse.evaluation import metrics
+from sgmse.model.optimisation import adam
 from sgmse.model.score_model import TIME_BINS
 from sgmse.settings.config import TrainConfig
 
 OUVE = {"sde": "ouve", "t_eps": 0.03}
+LIGHT = {"backbone": "light", "frequency_fold": 4}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -38,6 +45,12 @@ def with_open_condition(model):
         {"null_condition": "learned"},
         {"objective": "predictive", "sampler": SamplerSettings(N=1)},
         {"reference_statistics": True},
+        {"output": "mask", "magnitude_weight": 1.0},
+        LIGHT,
+        {**LIGHT, "reference_statistics": True, "encoder": "sequence", "cross_attention_resolutions": [128]},
+        {**LIGHT, "si_sdr_weight": 0.01, "times": "sampler", "end_share": 0.5},
+        {**LIGHT, "objective": "predictive", "sampler": SamplerSettings(N=1)},
+        {**LIGHT, **OUVE},
     ],
 )
 def test_every_objective_learns_one_batch(settings):
@@ -219,3 +232,83 @@ def test_the_pesq_loss_reaches_the_network_and_stays_out_of_checkpoints():
     loss.mean().backward()
     assert model.backbone.input_conv.weight.grad.abs().sum() > 0
     assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_the_si_sdr_of_the_loss_is_that_of_the_metric():
+    clean, noise = torch.randn(2, 3, 16000, generator=seeded())
+    estimate = 0.7 * clean + torch.tensor([[0.3], [1.0], [2.0]]) * noise
+    expected = [metrics.si_sdr(x.numpy(), e.numpy()) for x, e in zip(clean, estimate, strict=True)]
+    assert losses.negative_si_sdr(estimate, clean).tolist() == pytest.approx([-value for value in expected], abs=0.01)
+    assert losses.negative_si_sdr(clean, clean).tolist() == [-losses.BEST_SI_SDR] * 3
+    assert losses.negative_si_sdr(torch.zeros(1, 16), torch.zeros(1, 16)).item() == 0
+
+
+def test_the_magnitude_loss_does_not_ask_for_the_phase():
+    model, data = tiny(magnitude_weight=2.0, l1_weight=0.0), batch()
+    clean = model.transform(data["clean"])
+    turned = clean * torch.exp(torch.tensor(1j))
+    plain = tiny(l1_weight=0.0).settings
+
+    def loss(estimate, settings):
+        return losses.data_prediction(estimate, Perturbed(clean, *[clean] * 5), settings)
+
+    assert torch.allclose(loss(turned, model.settings), loss(turned, plain))
+    louder = loss(1.5 * clean, model.settings) - loss(1.5 * clean, plain)
+    assert torch.allclose(louder, 2.0 * loss(1.5 * clean, plain), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"times": "sampler"}, {1.0: 0.25, 0.750025: 0.25, 0.50005: 0.25, 0.250075: 0.25}),
+        ({"times": "sampler", "end_share": 0.5}, {1.0: 0.625, 0.750025: 0.125, 0.50005: 0.125, 0.250075: 0.125}),
+    ],
+)
+def test_training_draws_the_times_at_which_the_sampler_asks(settings, expected):
+    model = tiny(sampler=SamplerSettings(N=4), **settings)
+    asked = []
+    sample(
+        lambda x, t: asked.append(t[0].item()) or x,
+        model.sde,
+        torch.zeros(1, 1, 4, 4, dtype=torch.complex64),
+        gaussian(seeded()),
+        model.sampler,
+        0.03,
+    )
+    times = model._draw_times(4000, seeded())
+    assert asked == pytest.approx(list(expected), abs=1e-4)
+    for time, share in expected.items():
+        assert (times - time).abs().lt(1e-4).float().mean().item() == pytest.approx(share, abs=0.03)
+
+
+def test_a_share_of_the_training_is_where_sampling_starts():
+    uniform, times = tiny()._draw_times(4000, seeded()), tiny(end_share=0.4)._draw_times(4000, seeded())
+    assert uniform.eq(1).sum() == 0
+    assert times.eq(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert torch.equal(times[times < 1], uniform[times < 1])
+
+
+@pytest.mark.parametrize("settings", [OUVE, {"c_skip": "edm"}, {"network_scaling": "1/t"}])
+def test_a_mask_with_anything_but_an_estimate_of_speech_is_refused(settings):
+    with pytest.raises(UserError, match="--output mask"):
+        tiny(output="mask", **settings)
+
+
+def test_without_weight_decay_the_optimiser_is_adam():
+    def trained(make):
+        layer = torch.nn.Linear(3, 2)
+        with torch.no_grad():
+            layer.weight.copy_(torch.arange(6.0).view(2, 3))
+            layer.bias.zero_()
+        optimizer = make(layer)
+        for i in range(5):
+            optimizer.zero_grad()
+            layer(torch.full((1, 3), 1.0 + i)).square().sum().backward()
+            optimizer.step()
+        return layer.weight.detach()
+
+    settings = TrainConfig(lr=0.01, warmup_steps=0)
+    ours = trained(lambda layer: adam(settings, layer.parameters(), [])["optimizer"])
+    decayed = trained(lambda layer: adam(replace(settings, weight_decay=0.1), layer.parameters(), [])["optimizer"])
+    assert torch.equal(ours, trained(lambda layer: torch.optim.Adam(layer.parameters(), lr=0.01)))
+    assert not torch.equal(ours, decayed)

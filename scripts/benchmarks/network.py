@@ -11,7 +11,7 @@ from benchmarks.measure import Row
 
 from sgmse.model.build import make_backbone
 from sgmse.networks import published
-from sgmse.networks.ncsnpp import nominal_resolutions
+from sgmse.networks.attention import nominal_resolutions
 from sgmse.settings.config import ModelConfig
 
 TRAINING_FACTOR = 3  # operations of a training step, in forward passes

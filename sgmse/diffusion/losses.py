@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sgmse.common.errors import UserError
 from sgmse.diffusion.sde import OUVE, SBVE, per_item
 
+BEST_SI_SDR = 30.0  # in dB
 LossWeighting = Literal["1", "sigma^2", "edm"]
 
 
@@ -50,8 +51,16 @@ def denoiser(score: Tensor, batch: Perturbed, settings: Mapping[str, Any]) -> Te
 
 
 def data_prediction(estimate: Tensor, batch: Perturbed, settings: Mapping[str, Any]) -> Tensor:
-    """The error of the estimate on compressed spectrograms, Richter et al. 2024, Sec. III-C."""
-    return spectrogram_error(estimate, batch.clean)
+    """The error of the estimate on compressed spectrograms, Richter et al. 2024, Sec. III-C.
+
+    magnitude_weight: of ½ E(|x̂| − |x|)², which does not ask for the phase.
+    """
+    loss = spectrogram_error(estimate, batch.clean)
+    if settings["magnitude_weight"]:
+        # the gradient of |x̂| is not defined at 0
+        error = estimate.abs().clamp_min(1e-6) - batch.clean.abs()
+        loss = loss + 0.5 * settings["magnitude_weight"] * error.square().flatten(1).mean(dim=1)
+    return loss
 
 
 def spectrogram_error(estimate: Tensor, clean: Tensor) -> Tensor:
@@ -62,6 +71,18 @@ def spectrogram_error(estimate: Tensor, clean: Tensor) -> Tensor:
 def waveform_l1(estimate: Tensor, clean: Tensor) -> Tensor:
     """½ E|x̂ − x| on waveforms [B, N] → [B]."""
     return 0.5 * (estimate - clean).abs().mean(dim=-1)
+
+
+def negative_si_sdr(estimate: Tensor, clean: Tensor) -> Tensor:
+    """−SI-SDR in dB of waveforms [B, N] → [B], Le Roux et al. 2019, Eq. (5); at least −`BEST_SI_SDR`.
+
+    Without the bound items that are nearly clean would drive the training; silence gives 0.
+    """
+    target = (estimate * clean).sum(dim=-1, keepdim=True) / clean.square().sum(dim=-1, keepdim=True).clamp_min(1e-8)
+    target = target * clean
+    energy, error = target.square().sum(dim=-1), (target - estimate).square().sum(dim=-1)
+    ratio = 10 * ((energy + 1e-8) / (error + 1e-8)).log10()
+    return -ratio.clamp_max(BEST_SI_SDR)
 
 
 def _mean_square(z: Tensor) -> Tensor:
@@ -101,14 +122,14 @@ class Objective:
     one_step: bool = False
 
 
-_OF_WAVEFORMS = frozenset({"l1_weight", "pesq_weight"})
+_OF_SPEECH = frozenset({"magnitude_weight", "l1_weight", "si_sdr_weight", "pesq_weight"})
 # the first one of each process is its default
 OBJECTIVES = {
     objective.name: objective
     for objective in (
         Objective("score_matching", score_matching, OUVE, "score"),
         Objective("denoiser", denoiser, OUVE, "mean", frozenset({"loss_weighting"})),
-        Objective("data_prediction", data_prediction, SBVE, "clean", _OF_WAVEFORMS),
-        Objective("predictive", data_prediction, SBVE, "clean", _OF_WAVEFORMS, one_step=True),
+        Objective("data_prediction", data_prediction, SBVE, "clean", _OF_SPEECH | {"times", "end_share"}),
+        Objective("predictive", data_prediction, SBVE, "clean", _OF_SPEECH, one_step=True),
     )
 }

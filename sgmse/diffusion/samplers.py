@@ -23,6 +23,7 @@ from sgmse.common.bounds import OneOf
 from sgmse.common.errors import UserError
 from sgmse.diffusion.sde import OUVE, SBVE, SDE
 
+BRIDGE_END = 1e-4  # where the bridge's last step ends
 Score = Callable[[Tensor, Tensor], Tensor]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor], Tensor]
@@ -216,7 +217,7 @@ def bridge(
     method: Literal["ode", "sde"] = "ode",
     order: Literal[1, 2] = 1,
     schedule: Schedule = "uniform",
-    end_time: float = 1e-4,
+    end_time: float = BRIDGE_END,
     published_bridge: bool = False,
 ) -> Sample:
     """Bridge samplers, Jukić et al. 2024, Eq. (13) (SDE) and (14) (ODE), which hold the estimate over each step.
@@ -244,6 +245,12 @@ def bridge(
             if i + 1 < N:
                 x = x + sde.sigma(t) * (1 - kept).sqrt() * noise(x)
     return Sample(x, counted.calls)
+
+
+def bridge_times(settings: SamplerSettings, device: torch.device) -> Tensor:
+    """[N]: the times at which `bridge` asks the network."""
+    times = step_times(SBVE.end_time, BRIDGE_END, settings.N + 1, settings.schedule, device)
+    return times[1:] if settings.published_bridge else times[:-1]
 
 
 def _ode_step(sde: SBVE, x: Tensor, estimate: Tensor, y: Tensor, t_prev: Tensor, t: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from torch import nn
 
 from sgmse.diffusion.conditioning import LearnedNull, ZeroNull
+from sgmse.diffusion.losses import OBJECTIVES
 from sgmse.diffusion.precondition import Preconditioner
 from sgmse.diffusion.sde import PROCESSES, SDE
 from sgmse.diffusion.transform import SpectrogramTransform
@@ -15,7 +16,7 @@ from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.levels import CHANNELS
 from sgmse.model.auxiliary import AuxiliaryLosses
 from sgmse.networks import BACKBONES
-from sgmse.networks.ncsnpp import NCSNpp
+from sgmse.networks.layers import Network
 from sgmse.settings.config import ModelConfig
 
 
@@ -39,15 +40,18 @@ def make_preconditioner(config: ModelConfig, sde: SDE) -> Preconditioner:
     )
 
 
-def make_backbone(config: ModelConfig) -> NCSNpp:
+def make_backbone(config: ModelConfig) -> Network:
     return BACKBONES[config.backbone].make(
-        config.nf,
-        tuple(config.ch_mult),
-        config.num_res_blocks,
-        config.frequency_fold,
-        None if config.encoder == "none" else config.cond_dim,
-        tuple(config.cross_attention_resolutions),
-        CHANNELS if config.reference_statistics else 0,
+        bins=config.n_fft // 2 + 1,
+        nf=config.nf,
+        ch_mult=tuple(config.ch_mult),
+        num_res_blocks=config.num_res_blocks,
+        frequency_fold=config.frequency_fold,
+        one_step=OBJECTIVES[config.resolved_objective()].one_step,
+        condition_dim=None if config.encoder == "none" else config.cond_dim,
+        cross_attention_resolutions=tuple(config.cross_attention_resolutions),
+        statistics_channels=CHANNELS if config.reference_statistics else 0,
+        output_channels=4 if config.resolved_output() == "mask" else 2,
     )
 
 

@@ -34,6 +34,7 @@ from sgmse.model.checkpoints import read_checkpoint
 from sgmse.model.chunking import Chunks, join_parts
 from sgmse.model.waveforms import check_parts, to_array, to_spectrograms, to_waveforms, too_short
 from sgmse.networks import BACKBONES
+from sgmse.networks.ncsnpp import NCSNpp
 from sgmse.networks.published import rename
 from sgmse.settings.checks import check_model
 from sgmse.settings.config import ModelConfig
@@ -134,6 +135,7 @@ class Enhancer(nn.Module):
         if config.freeze_encoder and found != checkpoint.encoder_identity:
             raise other_weights(path, config.encoder, checkpoint.encoder_identity, found)
         if checkpoint.published:
+            assert isinstance(model.backbone, NCSNpp)
             model.backbone.load_state_dict(rename(model.backbone, checkpoint.weights))
         else:
             model.load_state_dict(checkpoint.weights)

@@ -1,4 +1,4 @@
-"""How the weights are trained: Adam with warm-up and decay, and an exponential moving average of the weights.
+"""How the weights are trained: AdamW with warm-up and decay, and an exponential moving average of the weights.
 
 Lightning no longer calls `train()` after validation, so an average that swaps inside `train()`/`eval()` restarts every
 epoch from itself. `AveragedWeights`, keyed by parameter name, is swapped in by an explicit context and nothing else.
@@ -39,13 +39,13 @@ def adopt_rates(checkpoint: dict[str, Any], train: TrainConfig) -> None:
 def adam(
     train: TrainConfig, parameters: Iterable[nn.Parameter], pretrained: list[nn.Parameter]
 ) -> OptimizerLRScheduler:
-    """Adam with its schedule over the parameters that are trained; those also in `pretrained` get their own rate."""
+    """AdamW with its schedule over the parameters that are trained; those also in `pretrained` get their own rate."""
     slow = {id(p) for p in pretrained}
     trained = [p for p in parameters if p.requires_grad]
     groups = [{"params": [p for p in trained if id(p) not in slow], "lr": train.lr}]
     if slow:
         groups.append({"params": [p for p in trained if id(p) in slow], "lr": train.lr * train.encoder_lr_factor})
-    optimizer = torch.optim.Adam(groups, lr=train.lr)
+    optimizer = torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(train, step))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

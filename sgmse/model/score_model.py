@@ -17,7 +17,7 @@ from sgmse.diffusion import adaptive, losses
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.conditioning import Condition, keep_mask
 from sgmse.diffusion.losses import Perturbed
-from sgmse.diffusion.samplers import SamplerSettings, gaussian
+from sgmse.diffusion.samplers import SamplerSettings, bridge_times, gaussian
 from sgmse.diffusion.sde import per_item
 from sgmse.model.build import make_auxiliary
 from sgmse.model.enhancer import Enhancer
@@ -104,16 +104,30 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         if self.objective.one_step:  # the last time, where the bridge is at y: nothing is drawn
             t = torch.full((len(clean),), self.sde.end_time, device=clean.device)
             return Perturbed(clean, y, t, mean=y, sigma=torch.zeros_like(t), z=torch.zeros_like(y))
-        t = torch.rand(len(clean), generator=generator, device=clean.device)
-        t = t * (self.sde.end_time - self.t_eps) + self.t_eps
+        t = self._draw_times(len(clean), generator)
         z = gaussian(generator)(clean)
         mean, sigma = self.sde.mean(clean, y, t), self.sde.std(t)
         return Perturbed(clean, mean + per_item(sigma, z) * z, t, mean, sigma, z)
 
+    def _draw_times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Diffusion times [B]: uniform or those of the sampler, and a share of them at the end."""
+        drawn = torch.rand(count, generator=generator, device=self.device)
+        if self.settings["times"] == "sampler":
+            asked = bridge_times(self.sampler, self.device)
+            t = asked[(drawn * len(asked)).long()]
+        else:
+            t = drawn * (self.sde.end_time - self.t_eps) + self.t_eps
+        if share := self.settings["end_share"]:
+            at_end = torch.rand(count, generator=generator, device=self.device) < share
+            t = torch.where(at_end, self.sde.end_time, t)
+        return t
+
     def _add_waveform_losses(self, loss: Tensor, estimate: Tensor, clean: Tensor) -> Tensor:
-        """[B]: plus weighted L1 (and PESQ) of the waveforms [B, N], Richter et al. 2024, Eq. (13)."""
+        """[B]: plus weighted L1, SI-SDR and PESQ of the waveforms [B, N], Richter et al. 2024, Eq. (13)."""
         waveform = self.transform.inverse(estimate, clean.shape[-1])
         loss = loss + self.settings["l1_weight"] * losses.waveform_l1(waveform, clean)
+        if self.settings["si_sdr_weight"]:
+            loss = loss + self.settings["si_sdr_weight"] * losses.negative_si_sdr(waveform, clean)
         for pesq_loss in self._pesq_loss:
             distance = pesq_loss.to(self.device)(clean, waveform)
             loss = loss + self.settings["pesq_weight"] * distance.to(loss.dtype)

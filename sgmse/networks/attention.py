@@ -10,6 +10,7 @@ from sgmse.diffusion.conditioning import Condition, centres, sinusoids
 from sgmse.networks.layers import group_norm, linear
 
 HEADS = 8
+NOMINAL_HEIGHT = 256  # resolutions are named 256 / 2^level, whatever the number of bins
 POSITION_DIM = 32  # features of a position along one axis
 
 
@@ -88,3 +89,23 @@ def _mask(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
 def _heads(x: Tensor) -> Tensor:
     """[B, L, inner] → [B, heads, L, inner / heads]."""
     return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
+def nominal_resolutions(levels: int) -> list[int]:
+    """Names of the levels, from the highest to the lowest resolution."""
+    return [NOMINAL_HEIGHT // 2**i for i in range(levels)]
+
+
+def check_cross_attention(resolutions: tuple[int, ...], levels: int, condition_dim: int | None) -> None:
+    """Raise ValueError unless a network of so many levels can attend to tokens at these nominal resolutions."""
+    known = nominal_resolutions(levels)
+    missing = [str(r) for r in resolutions if r not in known]
+    if missing:
+        raise ValueError(
+            f"--cross_attention_resolutions {' '.join(missing)}: not among the network's resolutions; "
+            f"use some of {' '.join(str(r) for r in known)}"
+        )
+    if resolutions and condition_dim is None:
+        raise ValueError(
+            "--cross_attention_resolutions needs a condition to attend to; choose an encoder, or leave it out"
+        )

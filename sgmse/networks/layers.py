@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,21 @@ from torch import Tensor, nn
 
 from sgmse.diffusion.conditioning import Condition
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+LOUD = 0.3  # magnitude of loud speech in a compressed spectrogram
 RESCALE = 1 / math.sqrt(2)  # keeps the variance of a sum of two branches
+
+
+class Network(nn.Module):
+    """What every backbone is: forward(x_t, y: complex [B, 1, F, T], t [B], condition or None) → complex [B, 1, F, T].
+
+    Attributes:
+        frame_multiple: spectrograms are padded to a multiple of so many frames.
+        statistics_input: takes `Condition.statistics` in; None: the network has no use for them.
+    """
+
+    frame_multiple: int
+    statistics_input: nn.Module | None
 
 
 def num_groups(channels: int) -> int:
@@ -27,22 +42,26 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(num_groups(channels), channels, eps=1e-6)
 
 
-def check_nf(nf: int, ch_mult: tuple[int, ...]) -> None:
-    """Raise ValueError, naming the nearest valid values, unless every GroupNorm of the network divides its channels."""
-    if _nf_is_valid(nf, ch_mult):
+def check_nf(nf: int, ch_mult: tuple[int, ...], joins_skips: bool = True) -> None:
+    """Raise ValueError, naming the nearest valid values, unless every GroupNorm of the network divides its channels.
+
+    A network that joins its skips as channels norms sums of two widths as well.
+    """
+    multiples = {1, *ch_mult}
+    if joins_skips:
+        multiples |= {a + b for a in multiples for b in multiples}
+
+    def is_valid(nf: int) -> bool:
+        return all(nf * m >= 4 and (nf * m) % num_groups(nf * m) == 0 for m in multiples)
+
+    if is_valid(nf):
         return
-    below = next((n for n in range(nf - 1, 3, -1) if _nf_is_valid(n, ch_mult)), None)
-    above = next(n for n in range(max(nf, 3) + 1, nf + 1000) if _nf_is_valid(n, ch_mult))
+    below = next((n for n in range(nf - 1, 3, -1) if is_valid(n)), None)
+    above = next(n for n in range(max(nf, 3) + 1, nf + 1000) if is_valid(n))
     nearest = " or ".join(str(n) for n in (below, above) if n is not None)
     raise ValueError(
         f"nf={nf} does not divide into the groups of GroupNorm with ch_mult={list(ch_mult)}; use {nearest}"
     )
-
-
-def _nf_is_valid(nf: int, ch_mult: tuple[int, ...]) -> bool:
-    multiples = {1, *ch_mult}
-    multiples |= {a + b for a in multiples for b in multiples}
-    return all(nf * m >= 4 and (nf * m) % num_groups(nf * m) == 0 for m in multiples)
 
 
 @contextmanager
@@ -78,6 +97,40 @@ def linear(in_features: int, out_features: int, init_scale: float = 1.0) -> nn.L
     layer = nn.Linear(in_features, out_features)
     init_weight(layer, init_scale)
     return layer
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer, with weights and biases of zero: what it adds is nothing at the start."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def fold_frequency(x: Tensor, fold: int) -> Tensor:
+    """Neighbouring bins become channels: [B, C, F, T] → [B, C · fold, F / fold, T]."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels, height // fold, fold, width).transpose(2, 3)
+    return x.reshape(batch, channels * fold, height // fold, width)
+
+
+def unfold_frequency(x: Tensor, fold: int) -> Tensor:
+    """The inverse of `fold_frequency`: [B, C · fold, F / fold, T] → [B, C, F, T]."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels // fold, fold, height, width).transpose(2, 3)
+    return x.reshape(batch, channels // fold, height * fold, width)
+
+
+def to_spectrogram(output: Tensor, y: Tensor) -> Tensor:
+    """The channels of a network's last layer → a complex spectrogram [B, 1, F, T].
+
+    Two channels [B, 2, F, T] are its real and imaginary part. Four [B, 4, F, T] are a complex mask m and a complex term
+    a: x̂ = (1 + m) y + a, so a last layer of zeros returns y. a is in units of the magnitude of loud speech.
+    """
+    first = torch.complex(output[:, :1].contiguous(), output[:, 1:2].contiguous())
+    if output.shape[1] == 2:
+        return first
+    return y + first * y + LOUD * torch.complex(output[:, 2:3].contiguous(), output[:, 3:].contiguous())
 
 
 def fir_downsample(x: Tensor) -> Tensor:

@@ -11,10 +11,20 @@ from torch import Tensor, nn
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.sde import per_item
 from sgmse.diffusion.transform import pad_frames
-from sgmse.networks.layers import StatisticsInput, TimeEmbedding, ToPyramid, check_nf, conv
+from sgmse.networks.attention import check_cross_attention, nominal_resolutions
+from sgmse.networks.layers import (
+    Network,
+    StatisticsInput,
+    TimeEmbedding,
+    ToPyramid,
+    check_nf,
+    conv,
+    fold_frequency,
+    to_spectrogram,
+    unfold_frequency,
+    zeroed,
+)
 from sgmse.networks.levels import DownLevel, Middle, UpLevel
-
-NOMINAL_HEIGHT = 256  # resolutions are named 256 / 2^level, whatever the number of bins
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ VARIANTS = {
 }
 
 
-class NCSNpp(nn.Module):
+class NCSNpp(Network):
     """U-Net of residual blocks over (x_t, y), given the diffusion time and, optionally, a condition.
 
     Args:
@@ -53,6 +63,7 @@ class NCSNpp(nn.Module):
         cross_attention_resolutions: nominal resolutions that attend to the condition's tokens: after every block on the
             way down, once on the way up. Not in the middle, whose resolution is that of the lowest level.
         statistics_channels: K of `Condition.statistics`, or 0 for a network without them.
+        output_channels: 2 for a spectrogram, 4 for a mask on y and a term beside it, see `to_spectrogram`.
 
     Raises:
         ValueError: GroupNorm's rule does not hold for `nf`; cross-attention at a resolution that the network lacks, or
@@ -69,6 +80,7 @@ class NCSNpp(nn.Module):
         condition_dim: int | None = None,
         cross_attention_resolutions: tuple[int, ...] = (),
         statistics_channels: int = 0,
+        output_channels: int = 2,
     ) -> None:
         super().__init__()
         check_nf(nf, ch_mult)
@@ -102,19 +114,23 @@ class NCSNpp(nn.Module):
             self.up.append(UpLevel(width, taken, out_width, attention[i], pyramid, i == 0, embedding))
             width = out_width
         self.head = None if variant.pyramids else ToPyramid(width, channels)
-        self.output_layer = nn.Conv2d(channels, 2 * frequency_fold, 1)
+        self.output_layer = nn.Conv2d(channels, output_channels * frequency_fold, 1)
+        if output_channels == 4:  # a mask and a term: the training starts at "do nothing"
+            zeroed(self.output_layer)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """(x_t, y: complex [B, 1, F, T], t [B]) → complex [B, 1, F, T]; any T, F a multiple of fold · 2^levels."""
         frames = x_t.shape[-1]
         x = torch.cat([x_t.real, x_t.imag, y.real, y.imag], dim=1)
-        x = self._folded(pad_frames(x, self.frame_multiple, "zero")).contiguous(memory_format=torch.channels_last)
+        x = fold_frequency(pad_frames(x, self.frame_multiple, "zero"), self.fold).contiguous(
+            memory_format=torch.channels_last
+        )
         embedding = nn.functional.silu(self.time_embedding(t))
 
         h, pyramid_in, skips = self.input_conv(x), x, []
         if self.statistics_input is not None and condition is not None and condition.statistics is not None:
-            h = h + self.statistics_input(self._folded(condition.statistics[..., None]))
+            h = h + self.statistics_input(fold_frequency(condition.statistics[..., None], self.fold))
         skips.append(h)
         for level in self.down:
             h, pyramid_in, new_skips = level(h, pyramid_in, embedding, condition)
@@ -128,39 +144,7 @@ class NCSNpp(nn.Module):
         assert output is not None
         if self.variant.divides_by_t == "features":
             output = output / per_item(t, output)
-        output = self._unfolded(self.output_layer(output)).float()[..., :frames]
+        output = unfold_frequency(self.output_layer(output), self.fold).float()[..., :frames]
         if self.variant.divides_by_t == "output":
             output = output / per_item(t, output)
-        return torch.complex(output[:, :1].contiguous(), output[:, 1:].contiguous())
-
-    def _folded(self, x: Tensor) -> Tensor:
-        """[B, C, F, T] → [B, C · fold, F / fold, T]."""
-        batch, channels, height, width = x.shape
-        x = x.reshape(batch, channels, height // self.fold, self.fold, width).transpose(2, 3)
-        return x.reshape(batch, channels * self.fold, height // self.fold, width)
-
-    def _unfolded(self, x: Tensor) -> Tensor:
-        """[B, C · fold, F / fold, T] → [B, C, F, T]."""
-        batch, channels, height, width = x.shape
-        x = x.reshape(batch, channels // self.fold, self.fold, height, width).transpose(2, 3)
-        return x.reshape(batch, channels // self.fold, height * self.fold, width)
-
-
-def nominal_resolutions(levels: int) -> list[int]:
-    """Names of the levels, from the highest to the lowest resolution."""
-    return [NOMINAL_HEIGHT // 2**i for i in range(levels)]
-
-
-def check_cross_attention(resolutions: tuple[int, ...], levels: int, condition_dim: int | None) -> None:
-    """Raise ValueError unless a network of so many levels can attend to tokens at these nominal resolutions."""
-    known = nominal_resolutions(levels)
-    missing = [str(r) for r in resolutions if r not in known]
-    if missing:
-        raise ValueError(
-            f"--cross_attention_resolutions {' '.join(missing)}: not among the network's resolutions; "
-            f"use some of {' '.join(str(r) for r in known)}"
-        )
-    if resolutions and condition_dim is None:
-        raise ValueError(
-            "--cross_attention_resolutions needs a condition to attend to; choose an encoder, or leave it out"
-        )
+        return to_spectrogram(output, y)

@@ -38,13 +38,22 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
     if BACKBONES[config.backbone].fixed_scaling:
         if objective != "score_matching":
             raise UserError(
-                f"--backbone {config.backbone} predicts a score only; use --backbone ncsnpp_v2 for {objective}"
+                f"--backbone {config.backbone} predicts a score only; use --backbone ncsnpp_v2 or light for {objective}"
             )
         scaled = (config.network_scaling, config.c_in, config.c_out, config.c_skip)
         if scaled != ("auto", "1", "1", "0") and scaled != ("none", "1", "1", "0"):
-            raise UserError(f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 to choose another")
+            raise UserError(
+                f"--backbone {config.backbone} has a fixed scaling; use ncsnpp_v2 or light to choose another"
+            )
     elif config.sde == "sbve":
         _check_bridge_scaling(config)
+    if config.resolved_output() == "mask":
+        plain = config.resolved_scaling() == "none" and (config.c_out, config.c_skip) == ("1", "0")
+        if OBJECTIVES[objective].predicts != "clean" or not plain:
+            raise UserError(
+                "--output mask estimates clean speech; use it with --objective data_prediction or predictive and no "
+                "other scaling, or use --output direct"
+            )
     if config.sample_rate < LOWEST_RATE:
         raise UserError(f"--sample_rate {config.sample_rate} is too low for speech; use {LOWEST_RATE} Hz or more")
     gives_tokens = [name for name, encoder in ENCODERS.items() if encoder.card.gives_tokens]

@@ -30,7 +30,8 @@ class ModelConfig:
 
     backbone: Annotated[str, OneOf(tuple(BACKBONES))] = "ncsnpp"
     """NCSN++ variant: ncsnpp is SGMSE+ and divides its output by t; ncsnpp_v2 leaves scaling to the preconditioner;
-    ncsnpp_48k has no pyramids and attends in the middle only"""
+    ncsnpp_48k has no pyramids and attends in the middle only. light: a small U-Net with a recurrent network over time,
+    for a tenth of the arithmetic"""
     nf: Count = 128
     """channels of the network at full resolution"""
     ch_mult: Annotated[list[int], Bounds(1)] = field(default_factory=lambda: [1, 1, 2, 2, 2, 2, 2])
@@ -69,10 +70,17 @@ class ModelConfig:
     objective: Annotated[str, OneOf(("auto", *OBJECTIVES))] = "auto"
     """what the network learns; auto: score_matching for ouve, data_prediction for sbve. predictive: the bridge's first
     step alone, from y straight to clean speech: the control that tells what diffusion adds"""
+    times: Literal["uniform", "sampler"] = "uniform"
+    """diffusion times of the training of data_prediction: any, or those at which the sampler asks with N steps"""
+    end_share: Share = 0.0
+    """share of the training items of data_prediction at t = 1, where every sampling starts and one step is all"""
     loss_weighting: LossWeighting = "1"
     """weighting of the denoiser objective over the noise scale"""
     network_scaling: Literal["auto", "none", "1/sigma", "1/t"] = "auto"
-    """scaling of the raw output; auto: 1/sigma for score_matching with ncsnpp_v2, else none"""
+    """scaling of the raw output; auto: 1/sigma for score_matching with ncsnpp_v2 and light, else none"""
+    output: Literal["auto", "direct", "mask"] = "auto"
+    """what the network's last layer holds: the spectrogram, or a mask on y and a term beside it, which start
+    at y; auto: mask for light where it estimates clean speech, else direct"""
     c_in: InputScaling = "1"
     """input scaling of ncsnpp_v2 (edm: Karras et al. 2022)"""
     c_out: OutputScaling = "1"
@@ -81,8 +89,13 @@ class ModelConfig:
     """skip scaling of ncsnpp_v2"""
     sigma_data: Positive = 0.1
     """standard deviation of clean spectrograms, for the edm choices"""
+    magnitude_weight: NotNegative = 0.0
+    """weight of the error of the compressed magnitudes in data_prediction and predictive, beside that of the complex
+    spectrogram"""
     l1_weight: NotNegative = 0.001
     """weight of the L1 distance of waveforms in data_prediction and predictive"""
+    si_sdr_weight: NotNegative = 0.0
+    """weight of −SI-SDR in dB in data_prediction and predictive"""
     pesq_weight: NotNegative = 0.0
     """weight of the PESQ loss in data_prediction and predictive; needs `pip install torch-pesq`"""
 
@@ -123,8 +136,14 @@ class ModelConfig:
     def resolved_scaling(self) -> Literal["none", "1/sigma", "1/t"]:
         if self.network_scaling != "auto":
             return self.network_scaling
-        score = self.resolved_objective() == "score_matching" and self.backbone == "ncsnpp_v2"
-        return "1/sigma" if score else "none"
+        fixed = BACKBONES[self.backbone].fixed_scaling
+        return "1/sigma" if self.resolved_objective() == "score_matching" and not fixed else "none"
+
+    def resolved_output(self) -> Literal["direct", "mask"]:
+        if self.output != "auto":
+            return self.output
+        estimates_speech = OBJECTIVES[self.resolved_objective()].predicts == "clean"
+        return "mask" if estimates_speech and BACKBONES[self.backbone].masks else "direct"
 
 
 @dataclass(frozen=True)
@@ -176,7 +195,9 @@ class TrainConfig:
     """Training"""
 
     lr: Positive = 1e-4
-    """learning rate of Adam"""
+    """learning rate of AdamW"""
+    weight_decay: NotNegative = 0.0
+    """each step takes lr · weight_decay of every weight away; with 0 AdamW is Adam"""
     encoder_lr_factor: Positive = 0.1
     """factor on lr for the pretrained weights of an encoder that is not frozen"""
     warmup_steps: CountOrZero = 500
