@@ -12,9 +12,8 @@ from small_corpora import save
 from sgmse.commands import doctor
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
-from sgmse.doctor import leaks, pairs, signals
+from sgmse.doctor import Report, leaks, sample, signals
 from sgmse.doctor.examine import Request, examine
-from sgmse.doctor.report import Report, sample
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_a_delay_is_found_to_the_sample(good):
 def test_lag_gain_and_snr_are_measured(snr_db, lag):
     clean, noise = speech(3, 5), white(3, 6)
     noise *= np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
-    found = pairs.compare(clean, np.roll(clean, lag) + noise, RATE)
+    found = signals.compare(clean, np.roll(clean, lag) + noise, RATE)
     assert found.lag == lag
     assert found.gain == pytest.approx(1, abs=0.1)
     assert found.snr_db == pytest.approx(snr_db, abs=0.5)
@@ -176,22 +175,22 @@ def test_the_folders_of_the_settings_are_looked_at(good, tmp_path):
 
 
 def test_files_are_sampled_evenly_and_their_number_told(good):
-    assert sample(range(10), 5) == [0, 2, 4, 6, 8]
+    assert sample(range(10), 5, "files") == ([0, 2, 4, 6, 8], "5 of 10 files")
     facts = examine(Request(data=good, max_files=2)).facts
     assert "train/clean: of 2 of 4 files, 0 silent, 0 clipped, 0 with a constant offset (DC)" in facts
 
 
 def test_the_histogram_counts_around_multiples_of_5_db():
-    rows = pairs.histogram([-0.3, 0.2, 4.9, 5.1, 14.0, np.inf]).splitlines()
+    rows = signals.histogram([-0.3, 0.2, 4.9, 5.1, 14.0, np.inf]).splitlines()
     assert [(row.split()[0], row.split()[-1]) for row in rows] == [("0", "2"), ("5", "2"), ("10", "0"), ("15", "1")]
 
 
 def test_problems_that_falsify_are_told_first_with_their_remedy():
     report = Report()
-    report.problem("a small one", "do this")
-    report.problem("a grave one", "do that", True, ["a", "b", "c", "d", "e"])
-    report.fact("a fact")
-    lines = report.text().splitlines()
+    report.add_problem("a small one", "do this")
+    report.add_problem("a grave one", "do that", True, ["a", "b", "c", "d", "e"])
+    report.facts.append("a fact")
+    lines = str(report).splitlines()
     assert lines[0] == "PROBLEMS: 2, 1 of which would falsify a result (!!)"
     assert lines[1:7] == [" !! a grave one", "      a", "      b", "      c", "      and 2 more", "      → do that"]
     assert lines[7:] == ["  - a small one", "      → do this", "", "LOOKED AT", "  a fact"]

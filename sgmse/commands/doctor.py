@@ -26,7 +26,7 @@ def main() -> None:
     if request == Request(max_files=request.max_files):
         raise UserError("nothing to look at; name --data, --config, --ckpt, --speech_dir, --noise_dir or --test_dir")
     report = examine(request)
-    print(report.text())
+    print(report)
     if report.is_falsified:
         sys.exit(1)
 

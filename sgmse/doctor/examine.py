@@ -12,8 +12,7 @@ from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import SPLITS, Clip
 from sgmse.data.testsets.build import MANIFEST, PROTOCOLS, folder_of, read_rows
 from sgmse.data.testsets.heldout import used_clips
-from sgmse.doctor import leaks, models, pairs, signals
-from sgmse.doctor.report import Report
+from sgmse.doctor import Report, leaks, models, signals
 from sgmse.settings import cli
 from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, TrainConfig
 
@@ -44,20 +43,17 @@ def examine(request: Request) -> Report:
     argv = [word for path in request.config for word in ("--config", str(path))]
     values = cli.parse(cli.make_parser(TRAIN_GROUPS, ""), argv)[-1].values
     model, data, train = cli.take(ModelConfig, values), cli.take(DataConfig, values), cli.take(TrainConfig, values)
-    request = _with_folders(request, data)
+    request = _find_folders(request, data)
     if request.ckpt is not None:
         stored = models.check_checkpoint(report, request.ckpt, model if request.config else None)
         model = stored if stored is not None and not request.config else model
-    speech, noise = _check_audio(report, request, model.sample_rate)
-    for label, files in (("clean speech", speech), ("noise", noise)):
-        if len({split for split, _ in files}) > 1:
-            leaks.check_duplicates(report, label, files)
+    _check_audio(report, request, model.sample_rate)
     if request.config or request.ckpt is None:
         models.check_settings(report, model, data, train, named=bool(request.config))
     return report
 
 
-def _with_folders(request: Request, data: DataConfig) -> Request:
+def _find_folders(request: Request, data: DataConfig) -> Request:
     """The folders that the settings name, where none are named; --data sorted by what the folder holds."""
     if request.data is None and not (request.speech_dir or request.noise_dir):
         base = None if data.base_dir is None else Path(data.base_dir)
@@ -85,50 +81,49 @@ def _holds_pairs(folder: Path) -> bool:
     return (folder / "clean").is_dir() and (folder / "noisy").is_dir()
 
 
-Files = list[tuple[str, AudioInfo]]  # split and header
-
-
-def _check_audio(report: Report, request: Request, sample_rate: int) -> tuple[Files, Files]:
-    """All folders of audio. Returns the clean speech and the noise that may not be in two splits."""
-    speech, noise = Files(), Files()
+def _check_audio(report: Report, request: Request, sample_rate: int) -> None:
+    """All folders of audio, and what may not be in two splits: clean speech, noise, recordings of test sets."""
+    files: dict[str, list[tuple[str, AudioInfo]]] = {"clean speech": [], "noise": []}  # split and header
     scored: list[AudioInfo] = []
     trained: list[Clip] = []
-    recordings = [("speech", folder, speech) for folder in request.speech_dir]
-    recordings += [("noise", folder, noise) for folder in request.noise_dir]
-    for kind, folder, files in recordings:
-        clips, infos = _check_recordings(report, kind, folder, sample_rate, request.max_files)
-        files += [(clip.split, info) for clip, info in zip(clips, infos, strict=True)]
-        trained += clips
+    for kind, label, folders in (
+        ("speech", "clean speech", request.speech_dir),
+        ("noise", "noise", request.noise_dir),
+    ):
+        for folder in folders:
+            clips, infos = _check_recordings(report, kind, folder, sample_rate, request.max_files)
+            files[label] += [(clip.split, info) for clip, info in zip(clips, infos, strict=True)]
+            trained += clips
     splits = [] if request.data is None else [request.data / split for split in SPLITS]
-    paired = {folder: folder.name for folder in splits if _holds_pairs(folder)}
-    paired |= dict.fromkeys(request.test_dir, "test")
-    for folder, split in paired.items():
-        if folder in request.test_dir:
-            if not _holds_pairs(folder):
-                raise UserError(f"--test_dir {folder}: holds no clean/ and noisy/; name the folder of a test set")
+    for folder in (*filter(_holds_pairs, splits), *request.test_dir):
+        is_set = folder in request.test_dir
+        if is_set and not _holds_pairs(folder):
+            raise UserError(f"--test_dir {folder}: holds no clean/ and noisy/; name the folder of a test set")
+        if is_set:
             leaks.check_set_digest(report, folder)
-        clean, noisy = _check_paired(report, folder.name, folder, request.max_files)
-        speech += [(split, info) for info in clean]
+        clean, noisy = _check_paired(report, folder, request.max_files)
+        files["clean speech"] += [("test" if is_set else folder.name, info) for info in clean]
         scored += [*clean, *noisy]
-        if folder in request.test_dir and (folder / MANIFEST).is_file() and trained:
+        if is_set and (folder / MANIFEST).is_file() and trained:
             leaks.check_items(report, folder.name, read_rows(folder), trained)
     signals.check_scored_rates(report, scored, sample_rate)
-    return speech, noise
+    for label, found in files.items():
+        leaks.check_duplicates(report, label, found)
 
 
-def _check_paired(report: Report, label: str, folder: Path, max_files: int) -> tuple[list[AudioInfo], list[AudioInfo]]:
+def _check_paired(report: Report, folder: Path, max_files: int) -> tuple[list[AudioInfo], list[AudioInfo]]:
     """Everything about clean/ and noisy/ of one split or test set, and the references beside them."""
     clean, noisy = (
-        signals.read_headers(report, f"{label}/{name}", audio.find(folder / name, f"{name} speech"))
+        signals.read_headers(report, f"{folder.name}/{name}", audio.find(folder / name, f"{name} speech"))
         for name in ("clean", "noisy")
     )
-    signals.check_files(report, f"{label}/clean", clean, max_files)
-    signals.check_files(report, f"{label}/noisy", noisy, max_files)
-    matched = pairs.match_pairs(report, label, folder, {info.path: info for info in [*clean, *noisy]})
-    pairs.check_pairs(report, label, matched, max_files)
+    signals.check_files(report, f"{folder.name}/clean", clean, max_files)
+    signals.check_files(report, f"{folder.name}/noisy", noisy, max_files)
+    pairs = signals.match_pairs(report, folder.name, folder, [*clean, *noisy])
+    signals.check_pairs(report, folder.name, pairs, max_files)
     for protocol in PROTOCOLS:
         if (folder / folder_of(protocol)).is_dir():
-            leaks.check_references(report, folder, protocol, folder / folder_of(protocol), max_files)
+            leaks.check_references(report, folder, protocol, max_files)
     return clean, noisy
 
 
@@ -144,7 +139,5 @@ def _check_recordings(
     files = [infos[clip.path] for clip in clips]
     signals.check_mixed_rates(report, label, files, sample_rate, falsifies=kind == "speech")
     signals.check_files(report, label, files, max_files)
-    named = [clip for clip in clips if clip.source_is_named]
-    if len({clip.split for clip in named}) > 1:
-        leaks.check_sources(report, label, named)
+    leaks.check_sources(report, label, clips)
     return clips, files

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest
 from sgmse.data import audio, corpora
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
@@ -199,11 +198,11 @@ def _link(found: Path, out: Path) -> None:
 
 def _leave_out_trained(name: str, made: Sources, trained: Sequence[Path]) -> Sources:
     """The sources without the recordings that were trained on, which are printed. `UserError` where none is left."""
-    seen = heldout.used_by(trained, "train")
+    used = heldout.used_by(trained, "train")
     speech = heldout.speech_clips(made.speech)
     overlaps = {
-        "noise": heldout.overlap(made.clips, seen, "noise"),
-        "speech": heldout.overlap(speech, seen, "speech"),
+        "noise": heldout.overlap(made.clips, used, "noise"),
+        "speech": heldout.overlap(speech, used, "speech"),
     }
     for what, found in overlaps.items():
         total = len(made.clips) if what == "noise" else len(speech)
@@ -226,8 +225,5 @@ def _check_rows(folder: Path, trained: Sequence[Path]) -> None:
     if "noise_sha256" not in rows[0]:
         print(f"warning: {folder} names no hashes of its recordings, so nothing tells whether they were trained on")
         return
-    seen = heldout.used_by(trained, "train")
-    digests = seen.digests | {file_digest(path) for paths in seen.by_size.values() for path in paths}
-    for row in rows:
-        if digests & {*row["noise_sha256"].split("+"), row.get("speech_sha256", "")}:
-            raise UserError(f"{folder}: {row['id']} is made of a recording that was trained on; use another set")
+    for row, _ in heldout.splits_of_items(rows, heldout.used_by(trained, "train")):
+        raise UserError(f"{folder}: {row['id']} is made of a recording that was trained on; use another set")
