@@ -26,9 +26,8 @@ from typing import Literal
 from sgmse.common.errors import UserError, run
 from sgmse.diagnostics.attention import has_attention, write_attention
 from sgmse.diagnostics.gap import write_gap
-from sgmse.diagnostics.items import read_items, require_encoder, require_writable
+from sgmse.diagnostics.items import load_conditioned, read_items, require_writable
 from sgmse.diagnostics.sensitivity import write_sensitivity
-from sgmse.model.enhancer import Enhancer
 from sgmse.settings.checks import check_sampler
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
@@ -69,8 +68,7 @@ class ProbeSettings:
 def main() -> None:
     """Run the parts that are asked for."""
     settings = read_command_line(ProbeSettings, __doc__)
-    model = Enhancer.from_checkpoint(settings.ckpt, settings.device, settings.encoder_checkpoint)
-    require_encoder(model, settings.ckpt)
+    model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
     if set(settings.parts) == {"attention"} and not has_attention(model):
         raise UserError(f"{settings.ckpt}: {NO_ATTENTION}; choose other --parts")
     sampler = model.sampler if settings.N is None else replace(model.sampler, N=settings.N)

@@ -25,10 +25,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+import torch
+
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_csv
 from sgmse.common.machine import cores
-from sgmse.diagnostics import coverage, gain
-from sgmse.diagnostics.items import require_encoder, require_writable
+from sgmse.diagnostics import coverage
+from sgmse.diagnostics.coverage_figures import draw_distances, draw_map
+from sgmse.diagnostics.items import load_conditioned, require_writable
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Count
@@ -69,26 +74,33 @@ def main() -> None:
     settings = read_command_line(CoverageSettings, __doc__)
     check_settings(settings)
     config, noise_dirs = coverage.find_training_settings(settings.ckpt, settings.train)
-    model = Enhancer.from_checkpoint(settings.ckpt, settings.device, settings.encoder_checkpoint)
-    require_encoder(model, settings.ckpt)
+    model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
     gains, what, baseline = None, "matched − baseline", load_baseline(settings)
     if settings.scores is not None:
-        gains, what = gain.read_gains(settings.scores, settings.gain, [folder.name for folder in settings.test_dir])
-    table, vectors = coverage.embed_sets(model, settings.test_dir, settings.max_files)
-    if gains is not None and gain.match_gains(gains, table).isna().all():
+        gains, what = coverage.read_gains(settings.scores, settings.gain, [folder.name for folder in settings.test_dir])
+    sets = [coverage.embed_set(model, folder, settings.max_files) for folder in settings.test_dir]
+    table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
+    if gains is not None and coverage.match_gains(gains, table).isna().all():
         raise UserError(f"{settings.scores}: has no gain for any file of --test_dir; name the scores of these sets")
     require_writable(settings.out)
     references = coverage.draw_training_references(model, config, noise_dirs)
-    table = coverage.write_distances(model, references, table, vectors, settings.out)
+    training, familiarity = coverage.embed_training(model, references)
+    table = table.assign(**coverage.measure_distances(training, familiarity, vectors))
+    draw_map(training.numpy(), table, vectors.numpy(), settings.out / "map.png")
+    write_csv(table, settings.out / "coverage.csv")
     print(coverage.describe_distances(table))
     if baseline is not None:
-        gains = gain.measure_gains(
+        gains = coverage.measure_gains(
             model, baseline, settings.test_dir, settings.out, settings.max_files, settings.batch_size, settings.jobs
         )
     if gains is None:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
-    else:
-        print(coverage.write_gains(table.assign(gain=gain.match_gains(gains, table)), what, settings.out))
+        return
+    table = table.assign(gain=coverage.match_gains(gains, table))
+    lines = coverage.correlate_sets(table)
+    write_csv(table, settings.out / "coverage.csv")
+    draw_distances(table, lines, what, settings.out / "distance.png")
+    print(coverage.describe_correlations(lines, what))
 
 
 def check_settings(settings: CoverageSettings) -> None:

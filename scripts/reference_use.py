@@ -32,9 +32,7 @@ from typing import Annotated, Any, Literal
 from sgmse.common.bounds import Bounds
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import cores, device
-from sgmse.diagnostics import subjects, verdict
-from sgmse.diagnostics.subjects import Subject
-from sgmse.diagnostics.use import FILE_WORDS, Use, describe_refused, open_set, write_scores
+from sgmse.diagnostics import use, verdict
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
@@ -77,43 +75,40 @@ class UseSettings:
 def main() -> None:
     settings = read_command_line(UseSettings, __doc__)
     used_device = device(settings.device)
-    models = subjects.load_subjects([settings.ckpt, *settings.more_seeds], settings.encoder_checkpoint)
+    models = use.load_subjects([settings.ckpt, *settings.more_seeds], settings.encoder_checkpoint)
     check_model(settings, models[0])
-    baselines = subjects.load_baselines(settings.baseline, models[0]) if settings.baseline else []
-    everyone = [*models, *baselines]
-    test_set = open_set(settings.test_set, models[0].model, settings.max_files)
-    use = Use(test_set, settings.N, settings.guidance_scale, settings.batch_size, settings.seed, settings.jobs)
-    for subject in everyone:
-        use.settings(subject)  # refuses steps that one of them cannot take, before any work
-    names = subjects.run_name(settings.ckpt), settings.test_set.resolve().name
+    baselines = use.load_baselines(settings.baseline, models[0]) if settings.baseline else []
+    test_set = use.open_set(settings.test_set, models[0].model, settings.max_files)
+    # refuses steps that one of them cannot take, before any work
+    plan = [
+        (one, use.plan_settings(one, test_set, settings.N, settings.guidance_scale, settings.seed))
+        for one in (*models, *baselines)
+    ]
+    folder = settings.ckpt.parent
+    run_name = folder.parent.name if folder.name == "checkpoints" else settings.ckpt.stem
+    names = run_name, settings.test_set.resolve().name
     title, out = " on ".join(names), settings.out or Path("results", "reference_use", "_".join(names))
     results = Results(out, shared_facts(settings, used_device, test_set))
-    describe_plan(settings, test_set, models, baselines, results)
+    refused = use.describe_refused(test_set, bool(baselines))
+    if results.changed:
+        print(f"everything is done again: {', '.join(results.changed)} changed since the last run")
+    print(f"model: {', '.join(str(one.path) for one in models)} ({models[0].model.settings['encoder']})")
+    print(f"baseline: {', '.join(str(one.path) for one in baselines) or 'none'}")
+    words = [use.FILE_WORDS.get(protocol, protocol) for protocol in test_set.runnable]
+    print(f"{settings.test_set}: {len(test_set.items)} files; references: {', '.join(words)}")
+    print("".join(f"  {line}\n" for line in refused), end="")
+    use.score_leaks(test_set, results, models[0].model.settings["sample_rate"], settings.seed, settings.jobs)
     with scorer(settings.jobs) as score:
-        use.run(everyone, used_device, results, score)
-    scores = use.collect_scores(everyone, results)
-    write_scores(scores, out / "scores.csv")
-    unlike = subjects.compare_training(models[0], baselines[0], settings.N) if baselines else []
-    remarks = describe_refused(test_set, bool(baselines)) + subjects.describe_training(models[0], baselines, unlike)
+        use.score_plan(plan, test_set, settings.batch_size, used_device, results, score)
+    scores = use.collect_scores(plan, results)
+    use.write_scores(scores, out / "scores.csv")
+    unlike = use.compare_training(models[0], baselines[0], settings.N) if baselines else []
+    remarks = refused + use.describe_training(models[0], baselines, unlike)
     text, written = verdict.write_report(scores, title, unlike, remarks, out)
     print(f"\n{text}\n{out}: {', '.join(['scores.csv', *written])}")
 
 
-def describe_plan(
-    settings: UseSettings, test_set: TestSet, models: list[Subject], baselines: list[Subject], results: Results
-) -> None:
-    """What is going to be done."""
-    if results.changed:
-        print(f"everything is done again: {', '.join(results.changed)} changed since the last run")
-    print(f"model: {', '.join(str(s.path) for s in models)} ({models[0].model.settings['encoder']})")
-    print(f"baseline: {', '.join(str(s.path) for s in baselines) or 'none'}")
-    words = [FILE_WORDS.get(protocol, protocol) for protocol in test_set.runnable]
-    print(f"{settings.test_set}: {len(test_set.items)} files; references: {', '.join(words)}")
-    for line in describe_refused(test_set, bool(baselines)):
-        print(f"  {line}")
-
-
-def check_model(settings: UseSettings, subject: Subject) -> None:
+def check_model(settings: UseSettings, subject: use.Subject) -> None:
     """Raise `UserError` for a model without encoder, and for guidance that it does not know."""
     model = subject.model
     if model.encoder is None:

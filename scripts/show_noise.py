@@ -26,11 +26,11 @@ from sgmse.data import audio
 from sgmse.data.references.estimated import estimated
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
 from sgmse.evaluation import figures
-from sgmse.model.datamodule import build_datamodule
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, TrainConfig
+from sgmse.training.datamodule import build_datamodule
 
 Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
 _MARGIN = 255  # white, where a row holds fewer panels

@@ -16,11 +16,11 @@ from tiny import batch, tiny
 from sgmse.commands import train
 from sgmse.data.loaders import ResumableSampler
 from sgmse.evaluation.metrics import MAIN
-from sgmse.model.datamodule import build_datamodule
 from sgmse.model.enhancer import Enhancer
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.training.datamodule import build_datamodule
 from sgmse.training.validation import enhance_item, score_item
 
 SETTINGS = """--nf 4 --ch_mult 1 1 --num_res_blocks 1 --frequency_fold 8 --num_frames 24 --batch_size 2 --num_workers 0

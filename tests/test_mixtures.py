@@ -20,10 +20,10 @@ from sgmse.data.loaders import collate
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise.augment import Augmentation
-from sgmse.model.datamodule import build_datamodule
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig
+from sgmse.training.datamodule import build_datamodule
 
 EVERYTHING = Variation(
     Augmentation(0.5, 0.3, 0.3, 0.3, 0.5, 0.5),

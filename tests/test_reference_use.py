@@ -18,7 +18,7 @@ from sgmse.data import audio, corpora
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
 from sgmse.data.references.estimated import estimated
-from sgmse.diagnostics import differences, subjects
+from sgmse.diagnostics import differences, use
 from sgmse.diagnostics.use import COLUMNS, open_set, read_scores
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.engine import Engine
@@ -232,12 +232,16 @@ def test_differences_are_paired_by_file_and_seed_and_by_file_alone_with_other_se
             rows("baseline", [2.5, 3.5], 1),
         ]
     )
-    one = differences.paired_differences(frame)["disjoint", "baseline"]["pesq"]
-    assert (one.mean, one.n_files, one.n_seeds) == (pytest.approx(0.5), 2, 2)
+    (one,) = pesq_rows(differences.paired_differences(frame))
+    assert (one.difference, one.mean, one.files, one.seeds) == ("matched − baseline", pytest.approx(0.5), 2, 2)
     frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
-    other = differences.paired_differences(frame)["disjoint", "baseline"]["pesq"]
-    assert (other.mean, other.n_files, other.n_seeds) == (pytest.approx(2.75 - 2.25), 2, 2)
-    assert differences.paired_differences(frame[frame["system"] == "baseline"]) == {}
+    (one,) = pesq_rows(differences.paired_differences(frame))
+    assert (one.mean, one.files, one.seeds) == (pytest.approx(2.75 - 2.25), 2, 2)
+    assert differences.paired_differences(frame[frame["system"] == "baseline"]).empty
+
+
+def pesq_rows(table):
+    return list(table[table["metric"] == "pesq"].itertuples())
 
 
 def test_groups_are_classes_and_snrs_and_many_snrs_are_gathered():
@@ -318,28 +322,28 @@ def test_a_baseline_of_another_rate_or_budget_runs_and_is_told(test_set, logs, t
     said, frame = examine(tmp_path / "out", logs["cnn0"], test_set, "--max_files", 2, "--baseline", other)
     assert "the baseline differs in more than the reference: sample_rate 8000, not 16000" in said
     assert frame.loc[frame["system"] == "baseline", "si_sdr"].notna().all()
-    ours, longer = (subjects.load_subjects([path], None)[0] for path in (logs["cnn0"], logs["none0"]))
-    assert subjects.compare_training(ours, longer, None) == []
+    ours, longer = (use.load_subjects([path], None)[0] for path in (logs["cnn0"], logs["none0"]))
+    assert use.compare_training(ours, longer, None) == []
     (logs["none0"].parent.parent / "validation.csv").write_text("step,seconds\n2,1.0\n8,2.0\n")
-    (longer,) = subjects.load_subjects([logs["none0"]], None)
+    (longer,) = use.load_subjects([logs["none0"]], None)
     (logs["none0"].parent.parent / "validation.csv").unlink()
-    assert subjects.compare_training(ours, longer, None) == ["8 steps of training, not 4"]
+    assert use.compare_training(ours, longer, None) == ["8 steps of training, not 4"]
 
 
 @pytest.mark.parametrize("name", ["batch_size", "lr", "max_steps", "speech_dir", "nf", "objective"])
 def test_a_baseline_of_another_budget_network_or_data_is_told_apart(name, logs):
-    ours, bare = (subjects.load_subjects([logs[run]], None)[0] for run in ("cnn0", "none0"))
+    ours, bare = (use.load_subjects([logs[run]], None)[0] for run in ("cnn0", "none0"))
     other = replace(bare, settings=bare.settings | {name: "other"})
-    (found,) = subjects.compare_training(ours, other, None)
+    (found,) = use.compare_training(ours, other, None)
     assert found.startswith(f"{name} other, not ")
-    assert subjects.compare_training(ours, replace(bare, settings=bare.settings | {"encoder": "other"}), None) == []
+    assert use.compare_training(ours, replace(bare, settings=bare.settings | {"encoder": "other"}), None) == []
 
 
 def test_a_baseline_that_samples_with_other_steps_is_told_apart_unless_both_take_the_same(logs):
-    ours, bare = (subjects.load_subjects([logs[run]], None)[0] for run in ("cnn0", "none0"))
+    ours, bare = (use.load_subjects([logs[run]], None)[0] for run in ("cnn0", "none0"))
     bare.model.sampler = replace(bare.model.sampler, N=3)
-    assert subjects.compare_training(ours, bare, None) == ["3 sampling steps, not 1 (equal ones with --N)"]
-    assert subjects.compare_training(ours, bare, 5) == []
+    assert use.compare_training(ours, bare, None) == ["3 sampling steps, not 1 (equal ones with --N)"]
+    assert use.compare_training(ours, bare, 5) == []
 
 
 ENCODERS = {
@@ -418,11 +422,11 @@ def test_a_run_with_damaged_settings_is_refused(content, culprit, tmp_path):
     ckpt = saved_run(tmp_path / "run")
     (tmp_path / "run" / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=rf"config\.yaml: .*{culprit}"):
-        subjects.load_subjects([ckpt], None)
+        use.load_subjects([ckpt], None)
 
 
 @pytest.mark.parametrize("step", ["many", "nan", "inf", ""])
 def test_steps_that_the_validation_table_does_not_tell_are_those_of_the_checkpoint(step, tmp_path):
     ckpt = saved_run(tmp_path / "run")
     (tmp_path / "run" / "validation.csv").write_text(f"step,seconds\n{step},1.0\n")
-    assert subjects.load_subjects([ckpt], None)[0].steps == 4
+    assert use.load_subjects([ckpt], None)[0].steps == 4

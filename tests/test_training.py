@@ -147,8 +147,8 @@ def test_seeds_differ_and_repeat(trained):
 
 def test_the_guided_and_the_plain_baseline_train_on_the_same_mixtures(trained):
     """Same seed, same clean and noisy waveforms: conditioned and unconditioned models are comparable."""
-    from sgmse.model.datamodule import build_datamodule
     from sgmse.settings.config import DataConfig, ModelConfig
+    from sgmse.training.datamodule import build_datamodule
 
     sets = [build_datamodule(DataConfig(), ModelConfig(encoder=e), seed=0).train for e in ("cnn", "none")]
     for key in (0, 5, 200):

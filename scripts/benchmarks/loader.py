@@ -13,8 +13,8 @@ from benchmarks.measure import Row
 from torch.utils.data import DataLoader
 
 from sgmse.data.loaders import collate
-from sgmse.model.datamodule import build_datamodule
 from sgmse.settings.config import DataConfig, ModelConfig
+from sgmse.training.datamodule import build_datamodule
 
 WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # the loader starts and decodes the noise files at first
 VARIATION: dict[str, Any] = {

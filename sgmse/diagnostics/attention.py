@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +21,10 @@ from sgmse.common.files import save_figure, write_csv
 from sgmse.diagnostics.items import ProbeFile, enhance_item
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.evaluation.figures import draw_spectrum, spectrum_db
 from sgmse.model.enhancer import Enhancer
 from sgmse.networks.attention import CrossAttention
 
-_RANGE_DB = 80.0
 _SPAN = re.compile(r"(\d+\.?\d*)-(\d+\.?\d*) ([^;]*)")  # of a timeline, in seconds
 
 
@@ -128,29 +127,27 @@ def write_attention(
         if found is None:
             yield f"{item.name}: its reference is silent"
             continue
-        spectrum = 20 * model.transform.stft(item.noisy[None].to(model.device))[0].abs().clamp_min(1e-6).log10()
         path = out / f"attention_{Path(item.name).with_suffix('').as_posix().replace('/', '_')}.png"
-        draw_attention(item, spectrum.cpu().numpy(), rate, found, path)
+        draw_attention(item, rate, found, path)
         rows.append([item.name, item.kind, found.tokens, found.tokens_used, found.own_band, len(found.by_band)])
         yield f"{path}: {found}"
     columns = ["file", "kind", "tokens", "tokens_used", "own_band", "bands"]
     write_csv(pd.DataFrame(rows, columns=columns), out / "attention.csv")
 
 
-def draw_attention(item: ProbeFile, spectrum_db: np.ndarray, sample_rate: int, found: AttentionMap, path: Path) -> None:
+def draw_attention(item: ProbeFile, sample_rate: int, found: AttentionMap, path: Path) -> None:
     """Noisy spectrogram [F, T] with the noise's timeline, and below it what each of its frames attends to."""
     maps = {"time step\nof the reference": found.by_time, "frequency band\nof the reference": found.by_band}
     shown = {label: shares for label, shares in maps.items() if shares is found.by_time or len(found.by_band) > 1}
     figure = Figure(figsize=(9, 4.1 + 1.9 * len(shown)), dpi=110, layout="constrained")
     top, *below = figure.subplots(1 + len(shown), 1, sharex=True)
-    look: dict[str, Any] = {"origin": "lower", "aspect": "auto"}
-    seconds, least = len(item.noisy) / sample_rate, float(spectrum_db.max()) - _RANGE_DB
-    top.imshow(spectrum_db, cmap="magma", extent=(0, seconds, 0, sample_rate / 2000), vmin=least, **look)
-    top.set(ylabel="kHz")
+    seconds, spectrum = len(item.noisy) / sample_rate, spectrum_db(item.noisy.numpy(), sample_rate)
+    draw_spectrum(top, spectrum, seconds, sample_rate, float(spectrum.max()))
+    top.set(xlabel="")
     top.set_title(f"{item.name} {item.kind}", fontsize=10, pad=8 + 17 * _draw_timeline(top, item.timeline))
     for axes, (label, shares) in zip(below, shown.items(), strict=True):
         extent = (0, seconds, 0.5, len(shares) + 0.5)
-        image = axes.imshow(shares.numpy(), extent=extent, vmin=0, interpolation="none", **look)
+        image = axes.imshow(shares.numpy(), extent=extent, vmin=0, interpolation="none", origin="lower", aspect="auto")
         axes.set(ylabel=label)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(image, ax=axes, label="attention")

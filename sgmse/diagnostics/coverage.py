@@ -13,36 +13,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from scipy.stats import rankdata
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import save_figure, write_csv
 from sgmse.data import audio, corpora
-from sgmse.diagnostics.figures import MARKERS, bare_axes
 from sgmse.diagnostics.items import open_references
 from sgmse.diffusion import adaptive
 from sgmse.diffusion.adaptive import Familiarity
+from sgmse.enhancement.engine import Engine, enhance_and_score
+from sgmse.enhancement.settings import Setting
+from sgmse.evaluation.results import Results
+from sgmse.evaluation.scores import scorer
 from sgmse.evaluation.statistics import Difference, hierarchical
-from sgmse.model.datamodule import build_datamodule
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
+from sgmse.training.datamodule import build_datamodule
+from sgmse.training.resumption import SETTINGS
 
 NEIGHBOURS = 5
 FEWEST = 8  # files with a gain, below which a rank correlation says nothing
 DISTANCES = {"mahalanobis": "Mahalanobis distance", "neighbours": f"distance of the {NEIGHBOURS} nearest neighbours"}
 _UNIT = 0.95  # quantile of the training references' own distances; as in `adaptive`
 _LARGEST_RHO = 0.999  # Fisher's z of 1 is infinite
-_PERPLEXITY = 30.0  # neighbours that t-SNE keeps together, van der Maaten & Hinton 2008
-_KINDS_NAMED = 12  # more labels than these hide the points
+_SYSTEM = ("experiment", "system")  # columns that name systems, the most telling first
+_USUAL = (("matched", "baseline"), ("matched", "null"))
 
 
 def find_training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, list[str]]:
@@ -57,7 +54,7 @@ def find_training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, lis
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"--train {folder}: is no folder of noise, nor a .yaml file of settings; check the path")
-    config = files[0] if files else ckpt.parent.parent / "config.yaml"
+    config = files[0] if files else ckpt.parent.parent / SETTINGS
     if not config.is_file():
         raise UserError(
             f"{config}: no such file, so nothing says what {ckpt} was trained on; name the settings of its run with "
@@ -100,27 +97,18 @@ def embed_training(model: Enhancer, references: Sequence[Tensor]) -> tuple[Tenso
     return vectors, fitted
 
 
-@torch.no_grad()
-def embed_sets(model: Enhancer, folders: Sequence[Path], max_files: int | None) -> tuple[pd.DataFrame, Tensor]:
-    """The files of test sets with a reference that says something (set, file, source, kind), and its vector, [n, D]."""
-    tables, vectors = zip(*(_embed_set(model, folder, max_files) for folder in folders), strict=True)
-    return pd.concat(tables, ignore_index=True), torch.cat(vectors)
-
-
-def _embed_set(model: Enhancer, folder: Path, max_files: int | None) -> tuple[pd.DataFrame, Tensor]:
+def embed_set(model: Enhancer, folder: Path, max_files: int | None) -> tuple[pd.DataFrame, Tensor]:
+    """The files of a set with a reference that says something (set, file, source, kind), and its vector, [n, D]."""
     test_set, rate = open_references(folder, model, max_files), model.settings["sample_rate"]
     rows, vectors = [], []
     for item in test_set.items:
-        waveform, noisy = (
-            test_set.reference(item, "disjoint", rate).waveform,
-            torch.from_numpy(audio.read(item.noisy, rate)),
-        )
+        waveform = test_set.reference(item, "disjoint", rate).waveform
         assert waveform is not None
-        peak = noisy.abs().amax()[None].to(model.device)
+        peak = torch.from_numpy(audio.read(item.noisy, rate)).abs().amax()[None].to(model.device)
         encoded = model.encode_reference(torch.from_numpy(waveform)[None].to(model.device), peak)
         if encoded.condition is not None and not encoded.is_null[0]:
             rows.append([folder.name, item.name, item.facts["source"], item.facts["kind"]])
-            vectors.append(encoded.condition.vector.float().cpu())
+            vectors.append(encoded.condition.vector.detach().float().cpu())
     if not vectors:
         raise UserError(f"{folder}: all of its references are silent; build the set anew")
     return pd.DataFrame(rows, columns=["set", "file", "source", "kind"]), torch.cat(vectors)
@@ -142,6 +130,86 @@ def nearest(vectors: Tensor, others: Tensor, count: int) -> Tensor:
     return exact.topk(min(count, len(others)), largest=False).values
 
 
+def read_gains(path: Path, pair: Sequence[str], sets: Sequence[str]) -> tuple[pd.Series, str]:
+    """Gains in PESQ by (set, stem of the file) out of a CSV table: file, pesq and a column that names systems.
+
+    Args:
+        pair: the two systems whose difference is the gain; empty: matched − baseline, else matched − null.
+        sets: a table without a column `set` is of the only one.
+
+    Returns:
+        The gains, means over seeds, and what they are.
+    """
+    try:
+        # else a system that is called null would be none, and the file 007 would be 7
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(("set", "file", *_SYSTEM), str))
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read as a CSV table; check --scores") from None
+    column = next((name for name in _SYSTEM if name in table), "system")
+    missing = [name for name in ("file", "pesq", column) if name not in table]
+    if missing:
+        raise UserError(
+            f"{path}: has no column {missing[0]}; name a table of scores, as scripts/reference_use.py writes"
+        )
+    if "set" not in table:
+        if len(sets) > 1:
+            raise UserError(f"{path}: has no column set that tells {', '.join(sets)} apart; give one --test_dir")
+        table["set"] = sets[0]
+    there = set(table[column])
+    chosen = tuple(pair) or next((two for two in _USUAL if there.issuperset(two)), ())
+    if len(set(chosen)) != 2 or len(chosen) != 2 or not there.issuperset(chosen):
+        raise UserError(f"{path}: name two of its systems with --gain; there are {', '.join(sorted(there))}")
+    table["pesq"] = pd.to_numeric(table["pesq"], errors="coerce")  # empty where it could not be scored
+    return _subtract(table, column, *chosen), f"{chosen[0]} − {chosen[1]}"
+
+
+def measure_gains(
+    model: Enhancer,
+    baseline: Enhancer,
+    folders: Sequence[Path],
+    out: Path,
+    max_files: int | None,
+    batch_size: int,
+    jobs: int,
+) -> pd.Series:
+    """PESQ of the model with the references of test sets minus that of the baseline, by (set, stem).
+
+    Both take one draw of their own sampler. Scores are kept below `out`; what is there is not done again.
+    """
+    tables = []
+    systems = {model.checkpoint_sha256: "model", baseline.checkpoint_sha256: "baseline"}
+    with scorer(jobs) as score:
+        for folder in folders:
+            test_set = open_references(folder, model, max_files)
+            shared = {"test_set": test_set.fingerprint(), "batch_size": batch_size, "device": str(model.device)}
+            results = Results(out / "scores" / folder.name, shared)
+            ours, theirs = Setting(model.sampler), Setting(baseline.sampler, protocol="none")
+            enhance_and_score(Engine(model, batch_size), test_set, [ours], results, score)
+            enhance_and_score(Engine(baseline, batch_size), test_set, [theirs], results, score)
+            results.write_csv(results.folder / "scores.csv")
+            rows = results.frame()
+            rows = rows[rows["setting"].isin([ours.key, theirs.key])]
+            tables.append(rows.assign(set=folder.name, system=rows["checkpoint"].map(systems)))
+    return _subtract(pd.concat(tables), "system", "model", "baseline")
+
+
+def _subtract(table: pd.DataFrame, column: str, first: str, second: str) -> pd.Series:
+    """By (set, stem of the file) the PESQ of one system minus that of another, each a mean over seeds."""
+    keys = [table["set"], _stems(table["file"])]
+    pesq = table.groupby([table[column], *keys])["pesq"].mean()
+    return (pesq[first] - pesq[second]).dropna()
+
+
+def match_gains(gains: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """The gain of each row of a table with `set` and `file`; NaN where there is none."""
+    keys = pd.MultiIndex.from_arrays([table["set"], _stems(table["file"])])
+    return pd.Series(gains.reindex(keys).to_numpy(float), index=table.index)
+
+
+def _stems(names: pd.Series) -> pd.Series:
+    return names.map(lambda name: Path(name).stem)
+
+
 def correlate(distance: np.ndarray, gain: np.ndarray, sources: Sequence[str]) -> Difference:
     """Spearman's ρ of distance and gain [n] as the mean, with its interval; files without a gain are left out.
 
@@ -150,28 +218,25 @@ def correlate(distance: np.ndarray, gain: np.ndarray, sources: Sequence[str]) ->
     Introduction to the Bootstrap, Sec. 11.5), and these go into the interval of all means. In simulations with 8 to 40
     sources 95 to 98 % of the 95 % intervals held the truth.
     """
-    known = np.isfinite(distance) & np.isfinite(gain)
-    x, y, names = distance[known], gain[known], np.asarray(sources)[known]
-    groups = np.unique(names)
-    if len(x) < FEWEST or len(groups) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Difference(np.nan, np.nan, np.nan, np.nan, len(x), len(groups), 1)
-    rho, count = spearman(x, y), len(groups)
-    left_out = [_fisher_z(spearman(x[names != name], y[names != name])) for name in groups]
-    pseudo = [count * _fisher_z(rho) - (count - 1) * z for z in left_out]
+    table = pd.DataFrame({"distance": distance, "gain": gain, "source": list(sources)}).dropna()
+    groups = table["source"].unique()
+    count = len(groups)
+    if len(table) < FEWEST or count < 3 or table["distance"].nunique() == 1 or table["gain"].nunique() == 1:
+        return Difference(np.nan, np.nan, np.nan, np.nan, len(table), count, 1)
+    whole = _fisher_z(table)
+    pseudo = [count * whole - (count - 1) * _fisher_z(table[table["source"] != name]) for name in groups]
     found = hierarchical(pd.DataFrame({"value": pseudo, "seed": 0, "source": groups, "file": groups}))
     half = (found.high - found.low) / 2
-    ends = np.tanh([_fisher_z(rho) - half, _fisher_z(rho) + half])
-    return Difference(rho, float(ends[0]), float(ends[1]), found.p, len(x), count, 1)
+    low, high = np.tanh([whole - half, whole + half]).tolist()
+    return Difference(_spearman(table), low, high, found.p, len(table), count, 1)
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """ρ: Pearson's correlation of the ranks of x and y [n]; NaN where one of them is the same everywhere."""
-    with np.errstate(invalid="ignore"):
-        return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+def _spearman(table: pd.DataFrame) -> float:
+    return table["distance"].corr(table["gain"], "spearman")
 
 
-def _fisher_z(rho: float) -> float:
-    return float(np.arctanh(np.clip(rho, -_LARGEST_RHO, _LARGEST_RHO)))
+def _fisher_z(table: pd.DataFrame) -> float:
+    return float(np.arctanh(np.clip(_spearman(table), -_LARGEST_RHO, _LARGEST_RHO)))
 
 
 def correlate_sets(table: pd.DataFrame) -> pd.DataFrame:
@@ -213,77 +278,10 @@ def describe_distances(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def write_distances(
-    model: Enhancer, references: Sequence[Tensor], table: pd.DataFrame, vectors: Tensor, out: Path
-) -> pd.DataFrame:
-    """Write map.png and coverage.csv. Returns the table of `embed_sets` with the `DISTANCES` from the training."""
-    training, familiarity = embed_training(model, references)
-    table = table.assign(**measure_distances(training, familiarity, vectors))
-    draw_map(training.numpy(), table, vectors.numpy(), out / "map.png")
-    write_csv(table, out / "coverage.csv")
-    return table
-
-
-def write_gains(table: pd.DataFrame, what: str, out: Path) -> str:
-    """Write coverage.csv anew, with the gains, and distance.png. Returns what each distance says about them.
-
-    what: the gain is, in words.
-    """
-    lines = correlate_sets(table)
-    write_csv(table, out / "coverage.csv")
-    draw_distances(table, lines, what, out / "distance.png")
+def describe_correlations(lines: pd.DataFrame, what: str) -> str:
+    """What each distance says about the gain (`what` it is, in words), from the lines of `correlate_sets`."""
     text = []
     for distance, rows in lines.groupby("distance", sort=False):
         text.append(f"\n{DISTANCES[str(distance)]} and gain ({what})")
         text += [f"{name}: {judge_coverage(found)}" for name, found in zip(rows["set"], rows["found"], strict=True)]
     return "\n".join(text)
-
-
-def draw_map(training: np.ndarray, table: pd.DataFrame, vectors: np.ndarray, path: Path) -> None:
-    """Training references [n, D] in grey below those of the sets [m, D], whose rows `table` (set, kind) describes."""
-    figure = Figure(figsize=(13, 6), dpi=110, layout="constrained")
-    together = np.concatenate([training, vectors])
-    principal = PCA(2, random_state=0).fit(together)
-    title = f"PCA, {principal.explained_variance_ratio_.sum():.0%} of the variance"
-    perplexity = min(_PERPLEXITY, (len(together) - 1) / 3)
-    neighbours = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(together)
-    maps = {title: principal.transform(together), "t-SNE": neighbours}
-    for axes, (title, places) in zip(figure.subplots(1, 2), maps.items(), strict=True):
-        known, new = places[: len(training)], places[len(training) :]
-        axes.plot(*known.T, "o", color="0.72", ms=4, label=f"training, {len(training)} references", zorder=1)
-        for place, (name, rows) in enumerate(table.reset_index(drop=True).groupby("set", sort=False)):
-            look = {"color": f"C{place}", "marker": MARKERS[place % len(MARKERS)]}
-            axes.plot(*new[rows.index].T, ls="", ms=5.5, mec="white", mew=0.4, label=str(name), zorder=2, **look)
-            _label_kinds(axes, rows, new, f"C{place}")
-        axes.set_title(title, fontsize=11)
-        axes.set(xticks=[], yticks=[])
-    figure.axes[0].legend(frameon=False, fontsize=9)
-    save_figure(figure, path)
-
-
-def _label_kinds(axes: Axes, rows: pd.DataFrame, places: np.ndarray, colour: str) -> None:
-    """The name of each kind of noise at the middle of its references, where there are few kinds."""
-    kinds = [kind for kind in rows["kind"].unique() if kind]
-    for kind in kinds if len(kinds) <= _KINDS_NAMED else ():
-        x, y = np.median(places[rows.index[rows["kind"] == kind]], axis=0)
-        text = axes.text(x, y, kind, fontsize=7.5, color=colour, ha="center", va="bottom", zorder=3)
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over the points
-
-
-def draw_distances(table: pd.DataFrame, lines: pd.DataFrame, gain: str, path: Path) -> None:
-    """Gain over each distance, a point per file; lines of `correlate_sets` say how they go together."""
-    figure = Figure(figsize=(12, 4.6), dpi=110, layout="constrained")
-    for axes, (distance, title) in zip(figure.subplots(1, len(DISTANCES), sharey=True), DISTANCES.items(), strict=True):
-        found = lines[lines["distance"] == distance].set_index("set")["found"]
-        for place, (name, rows) in enumerate(table.groupby("set", sort=False)):
-            one = found[str(name)]
-            look = {"color": f"C{place}", "marker": MARKERS[place % len(MARKERS)]}
-            label = f"{name}: ρ {one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
-            axes.plot(rows[distance], rows["gain"], ls="", ms=5, alpha=0.8, label=label, **look)
-        axes.axhline(0, color="0.6", lw=1, zorder=0)
-        axes.axvline(1, color="0.6", lw=1, ls=(0, (6, 3)), zorder=0)
-        axes.set(xlabel=f"{title} (1: 19 of 20 training references lie within)")
-        axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)  # beside no point
-        bare_axes(axes)
-    figure.axes[0].set(ylabel=f"gain in PESQ, {gain}")
-    save_figure(figure, path)

@@ -1,23 +1,29 @@
-"""Rows of scores → means of each system and paired differences, as a whole, by noise class and by SNR.
+"""Rows of scores → one long table of paired differences, as a whole, by noise class and by SNR; its text and picture.
 
-A system is what a file was enhanced with: a protocol of the references, the baseline, or nothing ("noisy").
+A system is what a file was enhanced with: a protocol of the references, the baseline, or nothing ("noisy"). The long
+table has a row per group of files, difference and metric: by, group, difference (in words), first, second, metric,
+mean, low, high (95 % interval over seeds and noise sources), files, sources, seeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from sgmse.enhancement.protocols import PROTOCOLS, SHIFT_DB
-from sgmse.evaluation import metrics
+from sgmse.evaluation.figures import draw_interval, finish_axes
+from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.evaluation.results import NOISY
-from sgmse.evaluation.statistics import Difference, hierarchical, paired
-from sgmse.evaluation.tables import markdown_rows
+from sgmse.evaluation.statistics import hierarchical, paired
+from sgmse.evaluation.tables import markdown_rows, score_interval
 
 BASELINE = "baseline"
-METRICS = {name: metrics.METRICS[name].title for name in metrics.MAIN}
+ALL = "all"  # of `by` and `group`: no grouping
+SMALL = {"pesq": 0.05, "si_sdr": 0.3}  # an interval that lies within counts as no effect
 TITLES = {
     NOISY: "unprocessed",
     "disjoint": "matched",
@@ -30,46 +36,63 @@ _OTHERS = (BASELINE, "mismatched", "same_class", "louder", "softer", "shuffled",
 PAIRS = (*(("disjoint", other) for other in _OTHERS), ("oracle", "disjoint"))
 WITHOUT_DISJOINT = (("oracle", BASELINE), ("oracle", "none"))  # of a set without disjoint references
 BY_GROUP = tuple(("disjoint", other) for other in (BASELINE, "mismatched", "none"))
-SNR_WIDTH_DB = 5  # of the groups where there are more SNRs than `_MOST_SNRS`
+_SNR_WIDTH_DB = 5  # of the groups where there are more SNRs than `_MOST_SNRS`
 _MOST_SNRS = 8
 
 Pair = tuple[str, str]
-Differences = dict[Pair, dict[str, Difference]]
 
 
-def leaking_files(frame: pd.DataFrame) -> list[str]:
-    """Files whose disjoint reference shares samples with the mixture, so that what it gives is no evidence."""
-    rows = frame[(frame["system"] == "disjoint") & frame["leak_shared"].fillna(False).astype(bool)]
-    return sorted(rows["file"].unique())
+def count_leaks(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that count, and the files left out: their disjoint reference shares samples with the mixture."""
+    is_leak = (frame["system"] == "disjoint") & frame["leak_shared"].fillna(False).astype(bool)
+    leaking = sorted(frame.loc[is_leak, "file"].unique())
+    return frame[~frame["file"].isin(leaking)], leaking
 
 
-def paired_differences(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> Differences:
-    """By pair and metric, the mean of a - b over files with its interval over seeds and noise sources.
+def mean_scores(frame: pd.DataFrame) -> pd.DataFrame:
+    """The long table of the mean score of each system itself; the unprocessed files come first."""
+    rows = {system: frame[frame["system"] == system] for system in (NOISY, BASELINE, *PROTOCOLS)}
+    return pd.DataFrame([line for system, part in rows.items() if len(part) for line in summarise(system, part)])
 
-    `pairs` None: all that make sense; those of which the frame lacks a system are left out.
+
+def paired_differences(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None) -> pd.DataFrame:
+    """The long table of a - b, file by file; pairs of which the frame lacks a system are left out.
+
+    pairs: None for all that make sense.
     """
     rows = {str(name): part for name, part in frame.groupby("system")}
     if pairs is None:
         pairs = PAIRS if "disjoint" in rows else WITHOUT_DISJOINT
-    return {(a, b): subtract(rows[a], rows[b]) for a, b in pairs if a in rows and b in rows}
+    there = [(a, b) for a, b in pairs if a in rows and b in rows]
+    return pd.DataFrame([line for a, b in there for line in summarise(a, rows[a], b, rows[b])])
 
 
-def subtract(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
-    """By metric, the mean over files of what one system scores more than another; rows of one system each."""
-    if set(first["seed"]) != set(second["seed"]):  # trained with other seeds: each file against the mean of the others
-        second = second.groupby("file", as_index=False)[list(METRICS)].mean().assign(seed=None)
-    return {metric: hierarchical(paired(first, second, metric)) for metric in METRICS}
+def summarise(
+    first: str, rows: pd.DataFrame, second: str = "", others: pd.DataFrame | None = None, ending: str = ""
+) -> list[dict[str, Any]]:
+    """Lines of the long table, one per metric: the mean of `rows`, or of what they score more than `others`.
 
-
-def mean_scores(frame: pd.DataFrame) -> dict[str, dict[str, Difference]]:
-    """By system and metric, the mean score over files with its interval; the unprocessed files come first."""
-    found = {}
-    for system in (NOISY, BASELINE, *PROTOCOLS):
-        rows = frame[frame["system"] == system]
-        if len(rows):
-            scored = {metric: rows.assign(value=rows[metric].astype(float)) for metric in METRICS}
-            found[system] = {metric: hierarchical(table[table["value"].notna()]) for metric, table in scored.items()}
-    return found
+    first, second: the systems of these. ending: of the name of the difference.
+    """
+    if others is not None and set(rows["seed"]) != set(others["seed"]):
+        # trained with other seeds: each file against the mean of the others
+        others = others.groupby("file", as_index=False)[list(MAIN)].mean().assign(seed=None)
+    name = pair_title(first, second) + ending
+    lines = []
+    for metric in MAIN:
+        own = rows.assign(value=rows[metric].astype(float)).dropna(subset="value")
+        found = hierarchical(own if others is None else paired(rows, others, metric))
+        line: dict[str, Any] = {
+            "by": ALL,
+            "group": ALL,
+            "difference": name,
+            "first": first,
+            "second": second,
+            "metric": metric,
+        }
+        line |= {"mean": found.mean, "low": found.low, "high": found.high}
+        lines.append(line | {"files": found.n_files, "sources": found.n_sources, "seeds": found.n_seeds})
+    return lines
 
 
 def split_by_noise(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
@@ -86,66 +109,56 @@ def _label_snrs(snr_db: pd.Series) -> pd.Series:
     if snr_db.nunique() <= _MOST_SNRS:
         low, form = snr_db, "{0:g}"
     else:
-        low, form = (snr_db / SNR_WIDTH_DB).map(math.floor, na_action="ignore") * SNR_WIDTH_DB, "{0:g} to {1:g}"
-    labels = {value: form.format(value, value + SNR_WIDTH_DB) for value in sorted(low.dropna().unique())}
+        low, form = (snr_db / _SNR_WIDTH_DB).map(math.floor, na_action="ignore") * _SNR_WIDTH_DB, "{0:g} to {1:g}"
+    labels = {value: form.format(value, value + _SNR_WIDTH_DB) for value in sorted(low.dropna().unique())}
     return pd.Series(pd.Categorical(low.map(labels), categories=[*labels.values()], ordered=True), index=snr_db.index)
 
 
-def pair_title(pair: Pair) -> str:
-    return " − ".join(TITLES.get(system, system) for system in pair)
+def pair_title(first: str, second: str = "") -> str:
+    return " − ".join(TITLES.get(system, system) for system in (first, second) if system)
 
 
-def interval_text(difference: Difference, metric: str = "pesq", signed: bool = True) -> str:
-    """`mean [low, high]`; the mean alone where nothing is repeated."""
-    form = f"{'+' if signed else ''}z.{metrics.METRICS[metric].decimals}f"
-    if math.isnan(difference.mean):
-        return "–"
-    if not difference.is_known:
-        return f"{difference.mean:{form}}"
-    return f"{difference.mean:{form}} [{difference.low:{form}}, {difference.high:{form}}]"
+def excludes_zero(table: pd.DataFrame) -> pd.Series:
+    """Of each row, whether its interval does; one that is not known does not."""
+    return (table["low"] > 0) | (table["high"] < 0)
 
 
-def means_table(found: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Markdown, a line per system."""
-    lines = [["system", *METRICS.values(), "files"]]
-    for system, values in found.items():
-        cells = [interval_text(values[metric], metric, signed=False) for metric in METRICS]
-        lines.append([TITLES.get(system, system), *cells, str(values["si_sdr"].n_files)])
-    return markdown_rows(lines)
-
-
-def differences_table(found: Differences) -> str:
-    """Markdown, a line per pair."""
-    lines = [["difference", *METRICS.values(), "files", "sources", "seeds"]]
-    for pair, values in found.items():
-        one = values["pesq"]
-        cells = [interval_text(values[metric], metric) for metric in METRICS]
-        lines.append([pair_title(pair), *cells, *map(str, (one.n_files, one.n_sources, one.n_seeds))])
-    return markdown_rows(lines)
-
-
-def groups_table(name: str, groups: Mapping[str, pd.DataFrame]) -> str:
-    """How many intervals of groups of files exclude 0; then Markdown, a line per group, unless none does.
-
-    The table holds PESQ and SI-SDR of the pairs that matter most.
-    """
-    by_group = {label: paired_differences(rows, BY_GROUP) for label, rows in groups.items()}
-    pairs = [pair for pair in BY_GROUP if any(pair in found for found in by_group.values())]
-    columns = [(pair, metric) for pair in pairs for metric in ("pesq", "si_sdr")]
-    lines = [[name, "files", *(f"{METRICS[metric]}: {pair_title(pair)}" for pair, metric in columns)]]
-    shown: list[Difference] = []
-    for label, found in by_group.items():
-        values = [(found[pair][metric] if pair in found else None, metric) for pair, metric in columns]
-        shown += [one for one, _ in values if one is not None]
-        cells = ["" if one is None else interval_text(one, metric) for one, metric in values]
-        lines.append([label, str(groups[label]["file"].nunique()), *cells])
-    text, says_something = count_exclusions(shown)
-    return f"{text}\n\n{markdown_rows(lines)}" if says_something else text
-
-
-def count_exclusions(found: Iterable[Difference]) -> tuple[str, bool]:
+def count_exclusions(table: pd.DataFrame) -> tuple[str, bool]:
     """How many of the intervals that are known exclude 0, in words, and whether any does."""
-    known = [one for one in found if one.is_known]
-    count = sum(one.excludes_zero for one in known)
-    text = f"{count} of {len(known)} intervals exclude 0; where nothing is, {0.05 * len(known):.1f} would on average."
+    known, count = table["low"].notna().sum(), excludes_zero(table).sum()
+    text = f"{count} of {known} intervals exclude 0; where nothing is, {0.05 * known:.1f} would on average."
     return text, count > 0
+
+
+def interval_table(
+    table: pd.DataFrame, index: Sequence[str], columns: str, counts: Sequence[str] = (), signed: bool = True
+) -> str:
+    """Markdown: an interval per combination of `index` (down) and `columns` (across), then the largest of `counts`."""
+    cells = [score_interval(row, row["metric"], signed) for _, row in table.iterrows()]
+    texts = table.assign(cell=cells, metric=table["metric"].map(lambda name: METRICS[name].title))
+    across = list(texts[columns].unique())
+    wide = texts.pivot_table("cell", index, columns, aggfunc="first", fill_value="", sort=False).reset_index()
+    if counts:
+        largest = table.groupby(list(index), sort=False)[list(counts)].max().astype(str)
+        wide = wide.merge(largest, on=list(index))
+    shown = wide[[*index, *across, *counts]]
+    return markdown_rows([list(shown.columns), *shown.to_numpy().tolist()])
+
+
+def draw_differences(
+    axes: Axes, table: pd.DataFrame, metric: str, line: str, colours: Mapping[str, str], spread: float = 0.0
+) -> None:
+    """Intervals of one metric, a line per value of the column `line`; the band holds what counts as no effect.
+
+    colours: by difference, of those that are drawn. Where several share a line, they lie `spread` apart.
+    """
+    lines = list(table[line].unique())
+    axes.axvspan(-SMALL[metric], SMALL[metric], color="0.94", zorder=0)
+    axes.axvline(0, color="0.6", lw=1, zorder=1)
+    for _, row in table[(table["metric"] == metric) & table["difference"].isin(colours)].iterrows():
+        shift = spread * (list(colours).index(row["difference"]) - (len(colours) - 1) / 2)
+        is_known = bool(pd.notna(row["low"]))  # where nothing is repeated, there is a hollow mean alone
+        draw_interval(axes, row, lines.index(row[line]) + shift, colours[row["difference"]], filled=is_known)
+    axes.set_yticks(range(len(lines)), lines)
+    axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel=f"Δ {METRICS[metric].title}, 95 % interval")
+    finish_axes(axes, "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,18 +16,19 @@ from tqdm import tqdm
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import save_figure, write_csv
-from sgmse.diagnostics.figures import bare_axes
-from sgmse.diagnostics.items import ProbeFile, encode_reference, interval_text, mean_over_files, repeat_condition
+from sgmse.diagnostics.items import ProbeFile, mean_over_files
 from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.sde import SBVE, SDE, per_item
+from sgmse.evaluation.figures import finish_axes
+from sgmse.evaluation.tables import interval
 from sgmse.model.enhancer import Enhancer
 
 NUM_TIMES = 12
 SHARE = 0.5  # of the largest effect, from which on guidance is proposed
 LEAST_EFFECT = 1e-4  # of the error; below it the condition changes nothing that could be guided along
-NULL, MISMATCHED = "null", "mismatched"
+MATCHED, NULL, MISMATCHED = "matched", "null", "mismatched"
 COLUMNS = ["file", "source", "kind", "against", "t", "loss_matched", "loss_against", "effect"]
 _COLOURS = {NULL: "C0", MISMATCHED: "C1"}
 _TITLES = {
@@ -57,13 +59,17 @@ def measure_gap(model: Enhancer, items: Sequence[ProbeFile], seed: int, batch_si
     """
     grid, rows = time_grid(model).to(model.device), []
     for item in tqdm(items, desc="gap by time", unit="file", disable=None):
-        others = _other_conditions(model, item)
-        if not others:
+        conditions = encode_conditions(model, item)
+        if len(conditions) == 1:
             continue
-        parts = [_compare(model, item, part, others, seed) for part in grid.split(batch_size)]
-        for against in others:
-            found = torch.cat([part[against] for part in parts], dim=1).tolist()
-            for t, *values in zip(grid.tolist(), *found, strict=True):
+        parts = [estimate_clean(model, item, part, conditions, seed) for part in grid.split(batch_size)]
+        estimates = {name: torch.cat([part[name] for part in parts]) for name in conditions}
+        x, matched = model.transform(item.clean[None].to(model.device)), estimates.pop(MATCHED)
+        loss = losses.spectrogram_error(matched, x)
+        for against, other in estimates.items():
+            error = losses.spectrogram_error(other, x)
+            effect = losses.spectrogram_error(matched, other) / error.clamp_min(1e-20)
+            for t, *values in torch.stack([grid, loss, error, effect], dim=1).tolist():
                 rows.append([item.name, item.source, item.kind, against, round(t, 4), *values])
     if not rows:
         raise UserError(
@@ -73,34 +79,35 @@ def measure_gap(model: Enhancer, items: Sequence[ProbeFile], seed: int, batch_si
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _other_conditions(model: Enhancer, item: ProbeFile) -> dict[str, Condition]:
-    """What the matched condition is held against."""
+def encode_conditions(model: Enhancer, item: ProbeFile) -> dict[str, Condition]:
+    """The matched condition of a file and what it is held against, each a batch of one."""
+    references = {MATCHED: item.reference} | ({} if item.other is None else {MISMATCHED: item.other})
     conditions = {}
+    for name, reference in references.items():
+        encoded = model.encode_reference(reference[None].to(model.device), torch.ones(1, device=model.device))
+        assert encoded.condition is not None
+        conditions[name] = encoded.condition
     if model.null is not None and model.cond_drop_prob > 0:
-        conditions[NULL] = model.null(encode_reference(model, item.reference))
-    if item.other is not None:
-        conditions[MISMATCHED] = encode_reference(model, item.other)
+        conditions[NULL] = model.null(conditions[MATCHED])
     return conditions
 
 
-def _compare(model: Enhancer, item: ProbeFile, t: Tensor, others: dict[str, Condition], seed: int) -> dict[str, Tensor]:
-    """For each other condition [3, K]: loss with the matched one, loss with it, effect, at the times t [K]."""
+def estimate_clean(
+    model: Enhancer, item: ProbeFile, t: Tensor, conditions: dict[str, Condition], seed: int
+) -> dict[str, Tensor]:
+    """x̂ [K, 1, F, T] at the times t [K] under each condition."""
     x, y = (model.transform(w[None].to(t.device)).expand(len(t), -1, -1, -1) for w in (item.clean, item.noisy))
     mean, sigma = model.sde.mean(x, y, t), model.sde.std(t)
     noise = FrameNoise([f"{seed} {item.name} {value:.4f}" for value in t.tolist()])
     x_t = mean + per_item(sigma, mean) * noise(mean)
-
-    def estimate(condition: Condition) -> Tensor:
-        prediction = model.predict(x_t, y, t, repeat_condition(condition, len(t)))
-        return clean_estimate(model.sde, prediction, x_t, y, t)
-
-    matched = estimate(encode_reference(model, item.reference))
-    loss, against = losses.spectrogram_error(matched, x), {}
-    for name, condition in others.items():
-        other = estimate(condition)
-        error, moved = losses.spectrogram_error(other, x), losses.spectrogram_error(matched, other)
-        against[name] = torch.stack([loss, error, moved / error.clamp_min(1e-20)])
-    return against
+    found = {}
+    for name, condition in conditions.items():
+        parts: dict[str, Any] = {
+            part: None if value is None else value.expand(len(t), *value.shape[1:])
+            for part, value in vars(condition).items()
+        }
+        found[name] = clean_estimate(model.sde, model.predict(x_t, y, t, Condition(**parts)), x_t, y, t)
+    return found
 
 
 def clean_estimate(sde: SDE, prediction: Tensor, x_t: Tensor, y: Tensor, t: Tensor) -> Tensor:
@@ -148,13 +155,10 @@ def propose_interval(lines: pd.DataFrame) -> tuple[Interval | None, str]:
         return None, "where the condition acts most, it does not lower the loss for certain"
     if fits.all():
         return None, "the condition acts about alike at all times; guide everywhere, or not at all"
-    first = last = int(np.where(fits, effect, 0).argmax())
-    while first > 0 and fits[first - 1]:
-        first -= 1
-    while last + 1 < len(t) and fits[last + 1]:
-        last += 1
-    low = t[first] if first == 0 else (t[first - 1] + t[first]) / 2
-    high = t[last] if last == len(t) - 1 else (t[last] + t[last + 1]) / 2
+    stretch = np.cumsum(~fits)  # the same number all along a stretch that fits
+    chosen = np.flatnonzero(fits & (stretch == stretch[np.where(fits, effect, 0).argmax()]))
+    ends = np.concatenate([t[:1], (t[:-1] + t[1:]) / 2, t[-1:]])
+    low, high = ends[chosen[0]], ends[chosen[-1] + 1]
     rounded = math.ceil(100 * low - 1e-4) / 100, math.floor(100 * high + 1e-4) / 100  # inwards, to what one types
     return rounded, (
         "there the condition lowers the loss for certain and changes the estimate by at least half as much as where it "
@@ -169,22 +173,22 @@ def write_gap(model: Enhancer, items: Sequence[ProbeFile], seed: int, batch_size
     write_csv(rows, out / "gap.csv")
     write_csv(lines, out / "gap_by_time.csv")
     against = NULL if NULL in set(lines["against"]) else MISMATCHED
-    interval, reason = propose_interval(lines[lines["against"] == against])
-    draw_gap(lines, interval, out / "gap.png")
+    proposed, reason = propose_interval(lines[lines["against"] == against])
+    draw_gap(lines, proposed, out / "gap.png")
     text = [f"{'against':10}  {'t':>5}  {'Δ loss / loss':>24}  {'effect':>24}"]
     for line in lines.to_dict("records"):
         gap, effect = (
-            interval_text(form, *(line[f"{name}{end}"] for end in ("", "_low", "_high")))
-            for name, form in (("relative_gap", "+.3f"), ("effect", ".4f"))
+            interval(line[name], line[f"{name}_low"], line[f"{name}_high"], decimals, signed)
+            for name, decimals, signed in (("relative_gap", 3, True), ("effect", 4, False))
         )
         text.append(f"{line['against']:10}  {line['t']:5.2f}  {gap:>24}  {effect:>24}")
-    if interval is None:
+    if proposed is None:
         return "\n".join([*text, f"no guidance interval is proposed: {reason}"])
     flags = "" if against == NULL else " --guidance icg"
-    return "\n".join([*text, f"--guidance_interval {interval[0]:g} {interval[1]:g}{flags}: {reason}"])
+    return "\n".join([*text, f"--guidance_interval {proposed[0]:g} {proposed[1]:g}{flags}: {reason}"])
 
 
-def draw_gap(lines: pd.DataFrame, interval: Interval | None, path: Path) -> None:
+def draw_gap(lines: pd.DataFrame, proposed: Interval | None, path: Path) -> None:
     """ΔL, its share and the effect on the estimate over diffusion time, with 95 % intervals."""
     figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, len(_TITLES)), _TITLES.items(), strict=True):
@@ -193,11 +197,11 @@ def draw_gap(lines: pd.DataFrame, interval: Interval | None, path: Path) -> None
             axes.plot(curve["t"], curve[name], "o-", color=colour, ms=4, lw=1.5, label=f"against {against}")
             ends = (curve[f"{name}_low"].fillna(curve[name]), curve[f"{name}_high"].fillna(curve[name]))
             axes.fill_between(curve["t"], *ends, color=colour, alpha=0.18, lw=0)
-        if interval is not None:
-            axes.axvspan(*interval, color="0.9", zorder=0, label="proposed for guidance")
+        if proposed is not None:
+            axes.axvspan(*proposed, color="0.9", zorder=0, label="proposed for guidance")
         axes.axhline(0, color="0.6", lw=1, zorder=1)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title)
         axes.set(xlabel="diffusion time t (sampling runs from right to left)", xlim=(0, 1.02))
-        bare_axes(axes)
+        finish_axes(axes)
     figure.axes[0].legend(frameon=False, fontsize=9)
     save_figure(figure, path)

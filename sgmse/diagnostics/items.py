@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -16,10 +14,9 @@ from sgmse.common.files import temporary_file
 from sgmse.data import audio
 from sgmse.data.mixing import is_silent
 from sgmse.diagnostics.use import open_set
-from sgmse.diffusion.conditioning import Condition
-from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.enhancement.signals import noise_key
+from sgmse.enhancement.settings import Setting
+from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, noise_key
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
@@ -48,13 +45,15 @@ class ProbeFile:
     timeline: str
 
 
-def require_encoder(model: Enhancer, ckpt: Path) -> None:
-    """Raise `UserError` for a model that takes no reference."""
+def load_conditioned(ckpt: Path, device: str, encoder_checkpoint: str | None) -> Enhancer:
+    """The model of a checkpoint. Raises `UserError` where it takes no reference."""
+    model = Enhancer.from_checkpoint(ckpt, device, encoder_checkpoint)
     if model.encoder is None:
         raise UserError(
             f"{ckpt}: was trained without a noise encoder, so there is no condition to look at; use a checkpoint of a "
             "model with one"
         )
+    return model
 
 
 def require_writable(folder: Path) -> None:
@@ -65,8 +64,6 @@ def require_writable(folder: Path) -> None:
 
 def open_references(folder: Path, model: Enhancer, max_files: int | None) -> TestSet:
     """The files of a set with their references. Raises `UserError` where it has none of its own."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name a test set with noisy/, clean/ and ref/")
     if not (folder / "ref").is_dir():
         raise UserError(
             f"{folder}: holds no ref/ with noise references, without which there is no condition; name a set as "
@@ -98,39 +95,16 @@ def read_items(folder: Path, model: Enhancer, max_files: int | None) -> tuple[li
     return items, test_set.refused.get("mismatched", "")
 
 
-def encode_reference(model: Enhancer, reference: Tensor) -> Condition:
-    """The condition of one reference [M], which is scaled already, as a batch of one."""
-    condition = model.encode_reference(reference[None].to(model.device), torch.ones(1, device=model.device)).condition
-    assert condition is not None
-    return condition
-
-
-def repeat_condition(condition: Condition, count: int) -> Condition:
-    """A condition of one item, `count` times."""
-    parts: dict[str, Any] = {
-        name: None if part is None else part.expand(count, *part.shape[1:]) for name, part in vars(condition).items()
-    }
-    return Condition(**parts)
-
-
 def enhance_item(model: Enhancer, item: ProbeFile, references: Tensor, sampler: SamplerSettings, seed: int) -> Tensor:
     """The file enhanced with each of references [B, M]: [B, N]. Every reference gets the same noise of the sampler."""
-    count = len(references)
-    noisy, peak = item.noisy.expand(count, -1).to(model.device), torch.ones(count, device=model.device)
-    noise = FrameNoise([noise_key(seed, item.name)] * count)
-    encoded = model.encode_reference(references.to(model.device), peak)
-    return model.enhance_batch(noisy, encoded, noise, sampler=sampler).waveform
+    signals = [Signal(item.noisy, reference, noise_key(seed, item.name)) for reference in references]
+    found = enhance_batch(model, encode_batch(model, signals), Setting(sampler))
+    return torch.stack([one.waveform for one in found]).to(model.device)
 
 
 def mean_over_files(table: pd.DataFrame, column: str) -> Difference:
-    """Mean of a column over files with its 95 % interval; sources and files are resampled.
+    """Mean of a column over files with its 95 % interval over sources; rows without a value are left out.
 
-    table: a row per file with `file` and `source`; rows without a value are left out.
+    table: a row per file with `file` and `source`.
     """
-    table = table.assign(value=table[column], seed=0)[["value", "seed", "source", "file"]]
-    return hierarchical(table[table["value"].notna()])
-
-
-def interval_text(form: str, mean: float, low: float, high: float) -> str:
-    """`mean [low, high]`; the mean alone where nothing is repeated."""
-    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+    return hierarchical(table.assign(value=table[column], seed=0).dropna(subset="value"))

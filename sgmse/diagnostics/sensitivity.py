@@ -14,10 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgmse.common.files import save_figure, write_csv
-from sgmse.diagnostics.figures import bare_axes
-from sgmse.diagnostics.items import ProbeFile, enhance_item, interval_text, mean_over_files
+from sgmse.diagnostics.items import ProbeFile, enhance_item, mean_over_files
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
+from sgmse.evaluation.figures import finish_axes
+from sgmse.evaluation.tables import interval
 from sgmse.model.enhancer import Enhancer
 
 NUM_BANDS = 8
@@ -117,11 +118,12 @@ def write_sensitivity(
     write_csv(rows, out / "sensitivity.csv")
     files = score_files(rows)
     draw_sensitivity(attenuation_matrix(rows), files, model.settings["sample_rate"], out / "sensitivity.png")
-    found = {name: mean_over_files(files, name) for name in ("own", "elsewhere", "score")}
-    own, elsewhere, score = (interval_text(".2f", one.mean, one.low, one.high) for one in found.values())
     lines = [f"sensitivity to {BOOST_DB:+.0f} dB in one band of the reference"]
-    lines += [f"attenuation of the noise in that band  {own} dB more"]
-    lines += [f"in the other bands                     {elsewhere}", f"difference                             {score}"]
+    titles = {"own": "attenuation of the noise in that band", "elsewhere": "in the other bands", "score": "difference"}
+    for name, title in titles.items():
+        found = mean_over_files(files, name)
+        shown = interval(found.mean, found.low, found.high, decimals=2, signed=False)
+        lines.append(f"{title:37}  {shown}{' dB more' if name == 'own' else ''}")
     return "\n".join(lines)
 
 
@@ -141,9 +143,7 @@ def draw_sensitivity(matrix: np.ndarray, files: pd.DataFrame, sample_rate: int, 
     figure.colorbar(image, ax=left, label="attenuation of the noise, dB more")
     right.axline((0, 0), slope=1, color="0.6", lw=1, ls="--")
     right.plot(files["elsewhere"], files["own"], "o", color="C0", ms=5, alpha=0.8)
-    right.axhline(0, color="0.85", lw=1)
-    right.axvline(0, color="0.85", lw=1)
     right.set(xlabel="attenuation elsewhere, dB", ylabel="attenuation in the raised band, dB")
     right.set_title(f"{len(files)} files; above the line: more where it says", fontsize=10)
-    bare_axes(right)
+    finish_axes(right)
     save_figure(figure, path)

@@ -13,11 +13,11 @@ from sgmse.common.errors import UserError
 from sgmse.common.lock import locked_folder
 from sgmse.data.loaders import NoiseCondDataModule
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.model.datamodule import build_datamodule
 from sgmse.model.score_model import Diverged, NoiseCondScoreModel
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
 from sgmse.training import run as runs
+from sgmse.training.datamodule import build_datamodule
 from sgmse.training.interruption import Preempted, Preemption, watched
 
 IGNORED = ".*(num_workers|pin_memory|LeafSpec|log_every_n_steps|in eval mode at the start|exists and is not empty"
