@@ -108,7 +108,7 @@ def test_other_references_that_are_stopped_leave_no_file_of_the_old_ones_on_reco
     enhance(testset, out="out")
     for path in (testset / "ref").iterdir():
         save(path, 0.6, RATE)
-    monkeypatch.setattr("sgmse.enhancement.folder.Run.enhance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Engine, "enhance_group", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         enhance(testset, out="out")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["files"] == {}

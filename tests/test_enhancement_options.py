@@ -14,7 +14,8 @@ from sgmse.commands import enhance as enhancement
 from sgmse.data import audio
 from sgmse.diffusion.sde import per_item
 from sgmse.diffusion.transform import SpectrogramTransform
-from sgmse.enhancement import disagreement
+from sgmse.enhancement import folder, recordings
+from sgmse.evaluation import scores as evaluation
 from sgmse.model.enhancer import Enhancer
 
 pytest_plugins = ("enhancing",)
@@ -146,7 +147,7 @@ def test_below_the_models_rate_nothing_is_above(enhance, testset, tmp_path):
 
 
 def test_several_samples_give_their_mean_and_how_far_they_disagree(enhance, testset, tmp_path, monkeypatch):
-    monkeypatch.setattr(disagreement, "HIGH", 0.0)
+    monkeypatch.setattr(folder, "HIGH_DISAGREEMENT", 0.0)
     said = enhance(testset, "--num_samples", 3, "--batch_size", 4, *DRAWS)
     content = run_json(tmp_path / "out")
     assert content["disagreement"].keys() == {"0.wav", "1.wav", "2.wav"}
@@ -155,7 +156,7 @@ def test_several_samples_give_their_mean_and_how_far_they_disagree(enhance, test
     assert f"{tmp_path / 'out' / '1.wav'}: its samples disagree by" in said
     assert (tmp_path / "out" / "disagreement" / "0.png").stat().st_size > 0
     frame = pd.DataFrame({"system": ["noisy", "out", "out"], "file": ["1", "1", "none"]})
-    found = disagreement.with_disagreement(frame, {"out": tmp_path / "out"})["disagreement"]
+    found = evaluation.with_settings(frame, {"out": tmp_path / "out"})["disagreement"]
     assert found[1] == content["disagreement"]["1.wav"]
     assert np.isnan([found[0], found[2]]).all()
 
@@ -216,12 +217,12 @@ def test_a_damaged_end_of_a_long_file_is_found_before_the_work(ckpt, tmp_path, c
 def test_disagreement_of_equal_samples_is_zero_and_of_known_ones_known():
     transform = SpectrogramTransform(510, 128, 0.15, 1.0)
     base = torch.randn(1, 1, 8000)
-    same, known = disagreement.Disagreement(transform), disagreement.Disagreement(transform)
+    same, known = recordings.Disagreement(transform), recordings.Disagreement(transform)
     same.add(base.expand(3, 1, -1))
     assert same.value < 1e-5
     known.add(torch.cat([0.5 * base, 1.5 * base]))  # mean 1, deviation √½
     assert known.value == pytest.approx(0.5**0.5, rel=1e-4)
-    silent = disagreement.Disagreement(transform)
+    silent = recordings.Disagreement(transform)
     silent.add(torch.zeros(2, 1, 8000))
     assert silent.value == 0
 

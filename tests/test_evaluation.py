@@ -102,7 +102,7 @@ def test_files_at_another_common_rate_are_resampled_and_this_is_said(
         ("missing", "1 of the 3 files .* have no counterpart"),
         ("extra", "1 files have no counterpart"),
         ("short", "samples, but"),
-        ("twice", "only in its suffix"),
+        ("twice", "could be its partner"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(folders: Path, mishap: str, complaint: str) -> None:

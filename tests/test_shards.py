@@ -12,8 +12,7 @@ from small_corpora import save
 from sgmse.commands import enhance as enhancement
 from sgmse.common.errors import UserError
 from sgmse.common.lock import locked_folder
-from sgmse.enhancement.request import Shard, parse_shard
-from sgmse.enhancement.test_set import Item
+from sgmse.enhancement.request import parse_shard
 
 pytest_plugins = ("enhancing",)
 
@@ -54,14 +53,6 @@ def test_three_shards_at_the_same_time_do_what_one_run_does(enhance, ckpt, tmp_p
     assert tables == ["results.sqlite"], "those of the shards are in it"
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shards_lose_no_file_and_double_none(count):
-    items = [Item(f"{i}.wav", Path(f"{i}.wav")) for i in range(5)]
-    shares = [Shard(index, count).select(items) for index in range(1, count + 1)]
-    assert sorted(item.name for share in shares for item in share) == [item.name for item in items]
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
 @pytest.mark.parametrize("text", ["0/3", "4/3", "abc", "1", "1/0", "-1/3", "1/3/5", "1.5/3"])
 def test_what_is_no_share_is_refused(text):
     with pytest.raises(UserError, match=r"is no share of the files; write K/N with K from 1 to N, e\.g\. 1/4"):
@@ -72,6 +63,15 @@ def test_the_command_refuses_it_before_any_work_and_a_pipe_has_no_shares(ckpt, c
     flags = ("--ckpt", ckpt, "--enhanced_dir", tmp_path / "out")
     assert "--shard 4/3" in refusal(enhancement.main, capsys, *flags, "--test_dir", testset, "--shard", "4/3")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shards_lose_no_file_and_double_none(enhance, testset, tmp_path, count):
+    done = []
+    for k in range(1, count + 1):
+        enhance(testset, "--shard", f"{k}/{count}", out=f"{k}")
+        done += content(tmp_path / f"{k}")["files"]
+    assert sorted(done) == ["0.wav", "1.wav", "2.wav"]
 
 
 def test_more_shards_than_files_leave_some_without_work(enhance, testset, tmp_path):
@@ -103,7 +103,7 @@ def test_shards_share_a_folder_with_each_other_and_with_nobody_else(
     enhance, testset, tmp_path, ckpt, capsys, monkeypatch
 ):
     enhance(testset, "--shard", "1/2")
-    monkeypatch.setattr("sgmse.enhancement.ledger._PATIENCE_S", 0.0)
+    monkeypatch.setattr("sgmse.enhancement.folder._PATIENCE_S", 0.0)
     flags = ("--ckpt", ckpt, "--test_dir", testset, "--enhanced_dir", tmp_path / "out")
     with locked_folder(tmp_path / "out", "filled", shared=True):
         enhance(testset, "--shard", "2/2")

@@ -27,7 +27,6 @@ import pandas as pd
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
 from sgmse.data import audio, corpora
-from sgmse.enhancement.disagreement import with_disagreement
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import print_table, scores_table
@@ -76,7 +75,7 @@ def main() -> None:
         frame = leakage.with_leaks(frame, references, arguments.jobs)
         for number, line in enumerate(leakage.describe_leaks(frame, systems)):
             print(line if number else f"\n{line}")
-    frame = with_disagreement(evaluation.with_settings(frame, systems), systems)
+    frame = evaluation.with_settings(frame, systems)
     if arguments.csv is not None:
         write_csv(frame, arguments.csv)
         print(f"Scores of every file: {arguments.csv}")

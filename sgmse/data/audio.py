@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -16,6 +17,8 @@ import soxr
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import failure_of, whole_file
+
+Entry = TypeVar("Entry")
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -84,6 +87,31 @@ def by_name(folder: Path, what: str) -> dict[str, Path]:
         if name in found:
             raise UserError(f"{path}: differs from {found[name].name} only in its suffix; keep one of the two")
         found[name] = path
+    return found
+
+
+def find_partners(keys: Iterable[str], folder: Path, what: str) -> dict[str, Path]:
+    """The file below `folder` for each key that has one: see `match_names`."""
+    return match_names(keys, {path.relative_to(folder).as_posix(): path for path in find(folder, what)})
+
+
+def match_names(keys: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entry for each of `keys`, paths without suffix: the one of that path, else the one of that stem.
+
+    Keys without an entry are left out. Raises `UserError` where two entries would do.
+    """
+    by_name: dict[str, list[Entry]] = {}
+    for name, entry in entries.items():
+        path = Path(name).with_suffix("")
+        for known in {path.as_posix(), f"*/{path.name}"}:
+            by_name.setdefault(known, []).append(entry)
+    found = {}
+    for key in keys:
+        alike = by_name.get(key) or by_name.get(f"*/{Path(key).name}", [])
+        if len(alike) > 1:
+            raise UserError(f"{key}: both {alike[0]} and {alike[1]} could be its partner; remove or rename one")
+        if alike:
+            found[key] = alike[0]
     return found
 
 

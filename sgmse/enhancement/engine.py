@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from sgmse.enhancement.signals import (
     Signal,
     encode_batch,
     enhance_batch,
-    enhance_signals,
     group_by_frames,
     noise_key,
 )
@@ -67,17 +66,26 @@ class Enhanced:
         return mean
 
 
-@dataclass(frozen=True)
-class Group:
-    """Files of equally many frames, with their references encoded. nfe, passes: what making a reference cost."""
+class Recording(NamedTuple):
+    """A file that is read: noisy [C, N] and its reference [C or 1, M] at the model's rate; None: the null.
 
-    items: list[Item]
-    noisy: list[np.ndarray]
-    references: list[Tensor | None]
-    sources: list[str | None]
-    batches: list[Batch]
+    source: what the reference was. nfe, passes: what making it cost. unrelated: the reference [1, M] of another file.
+    """
+
+    item: Item
+    noisy: np.ndarray
+    reference: Tensor | None
+    source: str | None
+    unrelated: Tensor | None = None
     nfe: int = 0
     passes: int = 0
+
+
+class Group(NamedTuple):
+    """Recordings of equally many frames, and their waveforms in batches with references encoded."""
+
+    recordings: list[Recording]
+    batches: list[Batch]
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,10 @@ class Engine:
         Under the protocol `self` the sampler of `setting` makes the references.
         """
         for together in self.group(test_set.items if items is None else items):
-            yield self._encode_group(test_set, setting, together)
+            recordings = [self._read(test_set, setting, item) for item in together]
+            if setting.protocol == "self":
+                recordings = self._take_references(recordings, setting)
+            yield self._encode(recordings, setting)
 
     def group(self, items: Sequence[Item]) -> list[list[Item]]:
         """Which files share network calls: those of equally many frames, fewest first."""
@@ -129,89 +140,60 @@ class Engine:
     def enhance_group(self, group: Group, setting: Setting) -> list[Enhanced]:
         """Enhance files whose references are encoded, under one setting."""
         start = self._now()
-        signals = iter(
-            [s for batch in group.batches for s in enhance_batch(self.model, batch, setting, self.precision)]
-        )
-        seconds, total = self._now() - start, sum(noisy.shape[-1] for noisy in group.noisy)
-        found = []
-        for item, noisy, source in zip(group.items, group.noisy, group.sources, strict=True):
-            own = [[next(signals) for _ in noisy] for _ in range(self.num_samples)]
-            share = seconds * noisy.shape[-1] / total
-            found.append(self._collect(item, noisy, source, own, share, group))
-        return found
+        found = [one for batch in group.batches for one in enhance_batch(self.model, batch, setting, self.precision)]
+        share = (self._now() - start) / sum(recording.noisy.shape[-1] for recording in group.recordings)
+        signals = iter(found)
+        return [self._collect(recording, signals, share) for recording in group.recordings]
 
-    def _collect(
-        self,
-        item: Item,
-        noisy: np.ndarray,
-        source: str | None,
-        own: list[list[EnhancedSignal]],
-        seconds: float,
-        group: Group,
-    ) -> Enhanced:
-        """The file out of its samples, each with a signal per channel."""
+    def _collect(self, recording: Recording, signals: Iterator[EnhancedSignal], share: float) -> Enhanced:
+        """The file out of its samples, each with a signal per channel. share: seconds that a sample of sound took."""
+        item, noisy, _, source, _, nfe, passes = recording
+        own = [[next(signals) for _ in noisy] for _ in range(self.num_samples)]
         samples = torch.stack([torch.stack([channel.waveform for channel in sample]) for sample in own])
-        nfe = group.nfe + sum(sample[0].nfe for sample in own)
-        passes = group.passes + sum(sample[0].passes for sample in own)
+        nfe, passes = nfe + sum(sample[0].nfe for sample in own), passes + sum(sample[0].passes for sample in own)
         distances = [channel.distance for channel in own[0] if channel.distance is not None]
         distance = sum(distances) / len(distances) if distances else None
         is_null = any(channel.is_null for channel in own[0])
-        return Enhanced(item, noisy, samples, source, seconds, nfe, passes, is_null, distance)
+        return Enhanced(item, noisy, samples, source, share * noisy.shape[-1], nfe, passes, is_null, distance)
 
-    def _encode_group(self, test_set: TestSet, setting: Setting, items: Sequence[Item]) -> Group:
-        noisy = [np.atleast_2d(audio.read(item.noisy, self.rate, mono=self.mix)) for item in items]
+    def _read(self, test_set: TestSet, setting: Setting, item: Item) -> Recording:
+        noisy = np.atleast_2d(audio.read(item.noisy, self.rate, mono=self.mix))
         if setting.protocol == "self":
-            return self._after_first_pass(setting, items, noisy)
-        found = [
-            test_set.reference(item, setting.protocol, self.rate, setting.seed, waveform.mean(axis=0))
-            for item, waveform in zip(items, noisy, strict=True)
-        ]
-        references = [to_rows(reference.waveform) for reference in found]
-        unrelated = [self.unrelated(test_set, setting, item) for item in items]
-        sources = [reference.source for reference in found]
-        return self._with_batches(setting, items, noisy, references, sources, unrelated)
+            return Recording(item, noisy, None, None)
+        found = test_set.reference(item, setting.protocol, self.rate, setting.seed, noisy.mean(axis=0))
+        return Recording(item, noisy, to_rows(found.waveform), found.source, self.unrelated(test_set, setting, item))
 
-    def _after_first_pass(self, setting: Setting, items: Sequence[Item], noisy: list[np.ndarray]) -> Group:
+    def _take_references(self, recordings: Sequence[Recording], setting: Setting) -> list[Recording]:
         """References are what a first pass without reference takes away, one for each channel."""
-        first = replace(setting, guidance=GuidanceSettings(), protocol="none")
-        signals = [
-            Signal(torch.from_numpy(channel), None, noise_key(setting.seed, item.name, 0, place))
-            for item, waveform in zip(items, noisy, strict=True)
-            for place, channel in enumerate(waveform)
+        first, one = replace(setting, guidance=GuidanceSettings(), protocol="none"), replace(self, num_samples=1)
+        found = one.enhance_group(one._encode(recordings, first), first)
+        return [
+            recording._replace(
+                reference=torch.from_numpy(recording.noisy) - enhanced.samples[0],
+                source="self",
+                nfe=enhanced.nfe,
+                passes=enhanced.passes,
+            )
+            for recording, enhanced in zip(recordings, found, strict=True)
         ]
-        results = enhance_signals(self.model, signals, first, self.batch_size, self.precision)
-        left = iter(results)
-        references: list[Tensor | None] = [
-            torch.from_numpy(waveform) - torch.stack([next(left).waveform for _ in waveform]) for waveform in noisy
-        ]
-        group = self._with_batches(setting, items, noisy, references, ["self"] * len(items), [None] * len(items))
-        return replace(group, nfe=results[0].nfe, passes=results[0].passes)
 
-    def _with_batches(
-        self,
-        setting: Setting,
-        items: Sequence[Item],
-        noisy: list[np.ndarray],
-        references: list[Tensor | None],
-        sources: list[str | None],
-        unrelated: list[Tensor | None],
-    ) -> Group:
+    def _encode(self, recordings: Sequence[Recording], setting: Setting) -> Group:
         """The group with a signal for each file, sample and channel, in batches."""
         signals = []
-        for item, waveform, reference, other in zip(items, noisy, references, unrelated, strict=True):
-            rows = [None] * len(waveform) if reference is None else list(reference.expand(len(waveform), -1))
-            against = None if other is None else other[0]
+        for item, noisy, reference, _, unrelated, *_ in recordings:
+            own = [None] * len(noisy) if reference is None else list(reference.expand(len(noisy), -1))
+            other = None if unrelated is None else unrelated[0]
             signals += [
-                Signal(torch.from_numpy(channel), rows[place], noise_key(setting.seed, item.name, k, place), against)
+                Signal(torch.from_numpy(channel), own[place], noise_key(setting.seed, item.name, k, place), other)
                 for k in range(self.num_samples)
-                for place, channel in enumerate(waveform)
+                for place, channel in enumerate(noisy)
             ]
         weak = self.weak if setting.guidance.guidance == "auto" else None
         batches = [
             encode_batch(self.model, signals[begin : begin + self.batch_size], self.precision, weak)
             for begin in range(0, len(signals), self.batch_size)
         ]
-        return Group(list(items), noisy, references, sources, batches)
+        return Group(list(recordings), batches)
 
     def unrelated(self, test_set: TestSet, setting: Setting, item: Item) -> Tensor | None:
         """[1, M]: the reference of another file, where guidance leads away from it."""
@@ -238,15 +220,12 @@ def score_noisy(test_set: TestSet, results: Results, score: Score, engine: Engin
     done = results.files("", NOISY)
     items = test_set.items if engine is None else [item for group in engine.group(test_set.items) for item in group]
     left = [item for item in items if item.name not in done]
-    clean = [_read_clean(item) for item in left]
     noisy = [audio.read(item.noisy, metrics.SAMPLE_RATE) for item in left]
-    fixed = {"checkpoint": "", "setting": NOISY, "protocol": "none", "sampler": NOISY, "N": 0, "guidance_scale": 1.0}
-    fixed |= {"interval": "none"}
+    setting = {"protocol": "none", "sampler": NOISY, "N": 0, "guidance_scale": 1.0, "interval": "none"}
     rows = []
-    for item, scores in zip(left, score(clean, noisy), strict=True):
-        seconds = audio.info(item.noisy).seconds
-        costs = {"audio_s": round(seconds, 4), "seconds": 0.0, "nfe": 0, "passes": 0, "is_null": True}
-        rows.append({**fixed, "file": item.name, **item.facts, **costs, **_columns(scores)})
+    for item, scores in zip(left, score(_read_clean(left), noisy), strict=True):
+        costs = {"seconds": 0.0, "nfe": 0, "passes": 0, "is_null": True}
+        rows.append(_row("", NOISY, setting, item, audio.info(item.noisy).seconds, costs, scores))
     results.add(rows)
 
 
@@ -279,32 +258,40 @@ def enhance_and_score(
             # what the first call costs (memory, kernels, compiling) must not be charged to a setting
             engine.enhance_group(groups[0], setting)
         found = [enhanced for group in groups for enhanced in engine.enhance_group(group, setting)]
-        results.add(_score_rows(engine, setting, found, score, {} if facts is None else facts))
+        results.add({**row, **(facts or {})} for row in _score_enhanced(engine, setting, found, score))
 
 
-def _score_rows(
-    engine: Engine, setting: Setting, found: Sequence[Enhanced], score: Score, facts: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    clean = [_read_clean(enhanced.item) for enhanced in found]
+def _score_enhanced(
+    engine: Engine, setting: Setting, found: Sequence[Enhanced], score: Score
+) -> Iterator[dict[str, Any]]:
+    """The rows of files that were enhanced under one setting."""
+    clean = _read_clean([enhanced.item for enhanced in found])
     estimates = [
         audio.to_length(audio.resample(enhanced.waveform, engine.rate, metrics.SAMPLE_RATE), len(own)).mean(axis=0)
         for enhanced, own in zip(found, clean, strict=True)
     ]
-    rows = []
+    columns = {"protocol": setting.protocol, **setting.to_dict()}
     for enhanced, scores in zip(found, score(clean, estimates), strict=True):
-        item = enhanced.item
-        row: dict[str, Any] = {"checkpoint": engine.model.checkpoint_sha256, "setting": setting.key, "file": item.name}
-        row |= {"protocol": setting.protocol, **setting.to_dict(), **item.facts}
-        row |= {"audio_s": round(enhanced.noisy.shape[-1] / engine.rate, 4), "seconds": round(enhanced.seconds, 5)}
-        row |= {"nfe": enhanced.nfe, "passes": enhanced.passes, "is_null": enhanced.is_null}
-        rows.append({**row, **_columns(scores), **facts})
-    return rows
+        costs: dict[str, Any] = {"seconds": round(enhanced.seconds, 5), "nfe": enhanced.nfe}
+        costs |= {"passes": enhanced.passes, "is_null": enhanced.is_null}
+        audio_s, sha = enhanced.noisy.shape[-1] / engine.rate, engine.model.checkpoint_sha256
+        yield _row(sha, setting.key, columns, enhanced.item, audio_s, costs, scores)
 
 
-def _columns(scores: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: scores[name] for name in (*MAIN, "reason")}
+def _row(
+    checkpoint: str,
+    key: str,
+    setting: Mapping[str, Any],
+    item: Item,
+    audio_s: float,
+    costs: Mapping[str, Any],
+    scores: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The row of one file, as `enhance_and_score` describes it."""
+    row = {"checkpoint": checkpoint, "setting": key, "file": item.name, **setting, **item.facts}
+    return row | {"audio_s": round(audio_s, 4), **costs} | {name: scores[name] for name in (*MAIN, "reason")}
 
 
-def _read_clean(item: Item) -> np.ndarray:
-    assert item.clean is not None, "the set was opened to be scored"
-    return audio.read(item.clean, metrics.SAMPLE_RATE)
+def _read_clean(items: Sequence[Item]) -> list[np.ndarray]:
+    """The clean waveforms [N] of items of a set that was opened to be scored."""
+    return [audio.read(item.clean, metrics.SAMPLE_RATE) for item in items if item.clean is not None]

@@ -1,16 +1,21 @@
-"""Files in → enhanced files out; a pipe is a folder of one file."""
+"""Files in → enhanced files out; a pipe is a folder of one file.
+
+What is done in an output folder is a row per file in `Results`, and run.json, which is written from it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import math
 import resource
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -19,118 +24,25 @@ import torch
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import file_digest, write_json
+from sgmse.common.lock import locked_folder
 from sgmse.data import audio
-from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
-from sgmse.diffusion.samplers import sampler_name
-from sgmse.enhancement import disagreement, ledger
-from sgmse.enhancement.disagreement import Disagreement
-from sgmse.enhancement.engine import Engine, Enhanced
-from sgmse.enhancement.guidance import (
-    PICTURE,
-    adaptive_facts,
-    describe_guidance,
-    draw_adaptive,
-    guidance_facts,
-    load_weak,
-    needs_reference,
-)
-from sgmse.enhancement.ledger import input_digests, is_done, open_ledger, write_run
-from sgmse.enhancement.long_recordings import enhance_long
+from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.lookup import check_inputs
-from sgmse.enhancement.recordings import write_enhanced
-from sgmse.enhancement.request import check_request, choose_chunks, choose_sampler, find_files, parse_shard
-from sgmse.enhancement.settings import Setting
-from sgmse.enhancement.signals import compile_network
-from sgmse.enhancement.test_set import Item, TestSet
-from sgmse.evaluation.results import Results
-from sgmse.model.checkpoints import newest_checkpoint
-from sgmse.model.chunking import Chunks
-from sgmse.model.enhancer import Enhancer
+from sgmse.enhancement.recordings import Row, write_in_parts, write_whole
+from sgmse.enhancement.request import Request, describe_request, make_request
+from sgmse.enhancement.test_set import Item
+from sgmse.evaluation.results import Results, differing_facts, read_facts, read_rows
 from sgmse.settings.config import EnhanceConfig
 
 PIPE = "-"
+RUN = "run.json"  # in the output folder: the settings, and which files are done with them
+PICTURE = "adaptive_guidance.png"
+HIGH_DISAGREEMENT = 0.25  # files above it are warned of
 EXPORT_S = 20.0  # between two writings of run.json
-_RECORDED = ("batch_size", "chunk_s", "overlap_s", "channels", "keep_highband", "num_samples", "precision", "compile")
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run over the files of a folder."""
-
-    engine: Engine
-    test_set: TestSet
-    setting: Setting
-    chunks: Chunks
-    keep_highband: bool
-    out_dir: Path
-
-    def enhance(self, items: Sequence[Item], results: Results, inputs: dict[str, str]) -> list[Row]:
-        """Enhance and write files, and add a row for each group as soon as it is written. `inputs`: digests by name."""
-        rows: list[Row] = []
-        exported = start = time.monotonic()
-        with tqdm(total=len(items), unit="file") as progress:
-            for group in self._groups(items):
-                seconds, total = time.monotonic() - start, sum(row["audio_s"] for row in group)
-                for row in group:
-                    output = ledger.file_digest(self.out_dir / row["file"])
-                    row |= {"input": inputs[row["file"]], "output": output, "time": time.time()}
-                    row["seconds"] = seconds * row["audio_s"] / total
-                results.add(group)
-                rows += group
-                progress.update(len(group))
-                start = time.monotonic()
-                if start - exported > EXPORT_S:
-                    write_run(results)
-                    exported = start
-        return rows
-
-    def _groups(self, items: Sequence[Item]) -> Iterator[list[Row]]:
-        """Rows of files that were enhanced together: long ones alone, the others with those of equally many frames."""
-        size = self.chunks.size
-        long = {item.name for item in items if size and audio.info(item.noisy).seconds * self.engine.rate > size}
-        short = [item for item in items if item.name not in long]
-        for group in self.engine.encode_groups(self.test_set, self.setting, short):
-            yield [self._write(enhanced) for enhanced in self.engine.enhance_group(group, self.setting)]
-        for item in items:
-            if item.name in long:
-                yield [self._enhance_long(item)]
-
-    def _write(self, enhanced: Enhanced) -> Row:
-        item, rate = enhanced.item, self.engine.rate
-        output = self.out_dir / item.name
-        peak = write_enhanced(enhanced, output, rate, self.keep_highband, self.engine.mix)
-        spread = None
-        if self.engine.num_samples > 1:
-            found = Disagreement(self.engine.model.transform)
-            deviation = found.add(enhanced.samples.to(self.engine.model.device)).cpu().numpy()
-            picture = (self.out_dir / "disagreement" / item.name).with_suffix(".png")
-            disagreement.draw(deviation, enhanced.noisy.shape[-1] / rate, rate, picture)
-            spread = found.value
-        row = self._row(item, enhanced.noisy.shape[-1] / rate, peak, spread, enhanced.distance)
-        costs = {"nfe": enhanced.nfe, "passes": enhanced.passes}
-        return row | costs | {"reference": enhanced.source, "is_null": enhanced.is_null}
-
-    def _enhance_long(self, item: Item) -> Row:
-        output = self.out_dir / item.name
-        arguments = (self.engine, self.test_set, self.setting, item, output, self.chunks, self.keep_highband)
-        found = enhance_long(*arguments)
-        row = self._row(item, audio.info(item.noisy).seconds, found.peak, found.disagreement, found.distance)
-        costs = {"nfe": found.nfe, "passes": found.passes}
-        return row | costs | {"reference": found.source, "is_null": found.is_null}
-
-    def _row(self, item: Item, seconds: float, peak: float, spread: float | None, distance: float | None) -> Row:
-        guidance = self.setting.guidance
-        return {
-            "checkpoint": self.engine.model.checkpoint_sha256,
-            "setting": self.setting.key,
-            "file": item.name,
-            "audio_s": seconds,
-            "peak": peak,
-            "disagreement": None if spread is None else round(spread, 4),
-            "adaptive": None if distance is None else adaptive_facts(guidance, distance),
-        }
+# paths, of which the checkpoint's hash and the references themselves count; a batch changes results below hearing
+_MAY_DIFFER = ("checkpoint", "reference_dir", "batch_size")
+_PATIENCE_S = 20.0  # of shards that start at the same time
 
 
 def enhance_folder(
@@ -140,81 +52,35 @@ def enhance_folder(
 
     `is_pipe`: the folders serve a pipe, so that they are not worth a word.
     """
-    check_request(config, guidance)
-    shard = parse_shard(config.shard)
-    if is_pipe and shard is not None:
+    if is_pipe and config.shard is not None:
         raise UserError("--shard shares out the files of a folder, and a pipe is one file; leave it out")
-    ckpt = Path(config.ckpt) if config.ckpt else newest_checkpoint(Path("logs"))
-    model = Enhancer.from_checkpoint(ckpt, config.device, config.encoder_checkpoint)
-    if config.compile:
-        compile_network(model)
-    settings = choose_sampler(config, sampler, model)
-    out_dir = Path(config.enhanced_dir or Path("enhanced") / _run_name(ckpt))
-    test_set = find_files(config, ckpt, model, out_dir)
-    setting = Setting(settings, guidance, test_set.protocol, config.seed, config.t_eps)
-    weak = load_weak(setting, model, ckpt, test_set, config.encoder_checkpoint)
-    mix = config.channels == "mix"
-    engine = Engine(model, config.batch_size, config.precision, config.num_samples, mix, weak)
-    run = Run(engine, test_set, setting, choose_chunks(config, ckpt, model), config.keep_highband, out_dir)
-    _describe(config, ckpt, run)
+    request = make_request(config, guidance, sampler)
+    test_set, items, out_dir = request.test_set, request.items, request.out_dir
+    print("\n".join(describe_request(request)))
     if not is_pipe:
         print(f"noisy: {test_set.folder}" + ("" if config.test_dir else " (the embedded test set; see --test_dir)"))
         print(f"enhanced: {out_dir}" + ("" if config.enhanced_dir else " (choose with --enhanced_dir)"))
-    items = test_set.items if shard is None else shard.select(test_set.items)
-    if shard is not None:
+    if request.shard is not None:
         print(f"shard {config.shard}: {len(items)} of {len(test_set.items)} files")
-    ledger.check_foreign(out_dir, [out_dir / item.name for item in items])
-    facts = run_facts(config, ckpt, run)
-    inputs = input_digests(dataclasses.replace(test_set, items=items))
+    check_foreign(out_dir, [out_dir / item.name for item in items])
+    inputs = input_digests(request)
     # a broken file is refused before the folder is touched
-    left = _find_left(run, items, inputs, ledger.read_done(out_dir, facts))
-    check_inputs(test_set, left, test_set.protocol, model.settings["n_fft"], engine.rate)
-    with open_ledger(out_dir, facts, None if shard is None else shard.name) as results:
-        _enhance_left(run, items, inputs, results)
-
-
-def _find_left(run: Run, items: Sequence[Item], inputs: dict[str, str], done: dict[str, Row]) -> list[Item]:
-    """The files that are not done; `done`: the row of each file that has one."""
-    return [item for item in items if not is_done(done.get(item.name), run.out_dir / item.name, inputs[item.name])]
-
-
-def _enhance_left(run: Run, items: Sequence[Item], inputs: dict[str, str], results: Results) -> None:
-    """Enhance what is not done yet, and say how it went."""
-    left = _find_left(run, items, inputs, {row["file"]: row for row in results.rows()})
-    if results.changed:
-        print(f"all files are done again: {', '.join(results.changed)} changed since the last run")
-    elif len(left) < len(items):
-        print(f"{len(items) - len(left)} files are done already with these settings")
-    results.remove(item.name for item in left)
-    write_run(results)
-    rows = run.enhance(left, results, inputs)
-    missing = [item.name for item in items if not (run.out_dir / item.name).is_file()]
-    if missing:
-        raise UserError(f"{run.out_dir}: {len(missing)} results are gone, first {missing[0]}; run the command again")
-    _report(run, rows, results)
-
-
-def run_facts(config: EnhanceConfig, ckpt: Path, run: Run) -> dict[str, Any]:
-    """The settings of a run, for run.json: results count under these only."""
-    engine, setting, test_set = run.engine, run.setting, run.test_set
-    model = engine.model
-    return {
-        "checkpoint": str(ckpt),
-        "checkpoint_sha256": model.checkpoint_sha256,
-        "averaged_weights": model.averaged,
-        "encoder": model.settings["encoder"],
-        "encoder_weights": None if model.encoder is None else model.encoder.identity,
-        "reference": test_set.protocol,
-        "reference_dir": None if test_set.reference_dir is None else str(test_set.reference_dir.resolve()),
-        **guidance_facts(setting.guidance, engine.weak),
-        "sampler": sampler_name(setting.sampler, model.sde),
-        **{name: value for name, value in dataclasses.asdict(setting.sampler).items() if name != "sampler"},
-        "t_eps": model.t_eps if setting.t_eps is None else setting.t_eps,
-        "seed": setting.seed,
-        **{name: getattr(config, name) for name in _RECORDED},
-        "sample_rate": engine.rate,
-        "device": model.device.type,
-    }
+    is_other = differing_facts(out_dir, request.facts, _MAY_DIFFER)
+    left = _find_left(request, [] if is_other else read_rows(out_dir), inputs)
+    check_inputs(test_set, left, test_set.protocol, request.engine.model.settings["n_fft"], request.engine.rate)
+    with open_ledger(out_dir, request.facts, request.shard) as results:
+        left = _find_left(request, results.rows(), inputs)
+        if results.changed:
+            print(f"all files are done again: {', '.join(results.changed)} changed since the last run")
+        elif len(left) < len(items):
+            print(f"{len(items) - len(left)} files are done already with these settings")
+        results.remove(item.name for item in left)
+        write_run(results)
+        rows = _enhance_items(request, left, results, inputs)
+        missing = [item.name for item in items if not (out_dir / item.name).is_file()]
+        if missing:
+            raise UserError(f"{out_dir}: {len(missing)} results are gone, first {missing[0]}; run the command again")
+        _report(request, rows, results.rows())
 
 
 def enhance_pipe(
@@ -222,7 +88,7 @@ def enhance_pipe(
 ) -> None:
     """Enhance the audio file that `source` holds, of any format, into a WAV for `sink`. Both wait on the disk.
 
-    What is said goes to stderr.
+    What is printed goes to stderr.
     """
     if config.enhanced_dir is not None or config.noise_ref_dir is not None or config.oracle_noise:
         raise UserError(
@@ -254,71 +120,195 @@ def enhance_pipe(
                 raise UserError("stdout was closed before the result was written; check what reads it") from None
 
 
-def _run_name(ckpt: Path) -> str:
-    return ckpt.parent.parent.name if ckpt.parent.name == "checkpoints" else ckpt.stem
+def _enhance_items(request: Request, items: Sequence[Item], results: Results, inputs: Mapping[str, str]) -> list[Row]:
+    """Enhance and write files, and add a row for each group as soon as it is written. `inputs`: digests by name."""
+    rows: list[Row] = []
+    exported = start = time.monotonic()
+    with tqdm(total=len(items), unit="file") as progress:
+        for group in _write_groups(request, items):
+            seconds, total = time.monotonic() - start, sum(row["audio_s"] for row in group)
+            for row in group:
+                row["input"], row["output"] = inputs[row["file"]], file_digest(request.out_dir / row["file"])
+                row |= {"time": time.time(), "seconds": seconds * row["audio_s"] / total}
+            results.add(group)
+            rows += group
+            progress.update(len(group))
+            start = time.monotonic()
+            if start - exported > EXPORT_S:
+                write_run(results)
+                exported = start
+    return rows
 
 
-def _describe(config: EnhanceConfig, ckpt: Path, run: Run) -> None:
-    """Print what is going to be done."""
-    model, test_set, guidance = run.engine.model, run.test_set, run.setting.guidance
-    default = "" if config.reference else " (the default; choose with --reference)"
-    references = {
-        "none": "none, the null condition" if model.encoder is not None else "none, the model takes none",
-        "file": str(config.noise_ref),
-        "folder": str(test_set.reference_dir),
-        "disjoint": f"disjoint, {test_set.reference_dir}" + ("" if config.reference else " (found beside noisy/)"),
-        "own_noise": "the file's own noise, all of it (an upper bound that leaks)",
-        "estimated": f"estimated from each noisy file alone{default}",
-        "self": "self, what a first pass without reference takes away",
-    }
-    kind = "published checkpoint" if model.published else "checkpoint"
-    print(f"{kind}: {ckpt}" + ("" if config.ckpt else " (the newest; choose with --ckpt)"))
-    if not model.averaged:
-        print("warning: the checkpoint holds no averaged weights; the raw ones are used")
-    protocol = test_set.protocol
-    print(f"references: {references.get(protocol, f'{protocol}, {test_set.reference_dir}')}")
-    sampler = run.setting.sampler
-    print(f"sampler: {sampler_name(sampler, model.sde)}, N = {sampler.N}; {describe_guidance(guidance)}")
-    if protocol == "none" and needs_reference(guidance):
-        w = ADAPTIVE if guidance.is_adaptive else f"{guidance.scale:g}"
-        print(f"warning: there is no reference, so --guidance_scale {w} has no effect")
-    above = sum(audio.info(item.noisy).sample_rate > run.engine.rate for item in test_set.items)
-    if above:
-        fate = "is passed on unchanged" if config.keep_highband else "is removed (keep it with --keep_highband)"
-        print(f"{above} files are above {run.engine.rate} Hz: their sound above {run.engine.rate / 2000:g} kHz {fate}")
+def _write_groups(request: Request, items: Sequence[Item]) -> Iterator[list[Row]]:
+    """Rows of files that were enhanced together: long ones alone, the others with those of equally many frames."""
+    engine, setting, size = request.engine, request.setting, request.chunks.size
+    is_long = [size > 0 and audio.info(item.noisy).seconds * engine.rate > size for item in items]
+    short = [item for item, long in zip(items, is_long, strict=True) if not long]
+    for group in engine.encode_groups(request.test_set, setting, short):
+        found = engine.enhance_group(group, setting)
+        yield [_make_row(request, enhanced.item, write_whole(request, enhanced)) for enhanced in found]
+    for item, long in zip(items, is_long, strict=True):
+        if long:
+            yield [_make_row(request, item, write_in_parts(request, item))]
 
 
-def _report(run: Run, rows: Sequence[Row], results: Results) -> None:
-    """Print warnings and costs of the files of this run; draw the adaptive scale over all files."""
-    protocol, guidance, model = run.setting.protocol, run.setting.guidance, run.engine.model
+def _make_row(request: Request, item: Item, written: Row) -> Row:
+    """The row of a file that was written: `written` with what it belongs to, and what guidance made of its distance."""
+    spread, distance = written["disagreement"], written["distance"]
+    row: Row = {"checkpoint": request.engine.model.checkpoint_sha256, "setting": request.setting.key, "file": item.name}
+    row |= written | {"disagreement": None if spread is None else round(spread, 4), "adaptive": None}
+    if distance is not None:  # infinite: the reference says nothing
+        w = request.setting.guidance.scale_at(torch.tensor(distance)).item()
+        known = round(distance, 4) if math.isfinite(distance) else None
+        row["adaptive"] = {"distance": known, "guidance_scale": round(w, 4)}
+    del row["distance"]
+    return row
+
+
+def _report(request: Request, rows: Sequence[Row], done: Sequence[Row]) -> None:
+    """Print warnings and costs of the files of this run; draw the adaptive scale over all files that are `done`."""
+    protocol, guidance, model = request.setting.protocol, request.setting.guidance, request.engine.model
     for row in rows:
-        path = run.out_dir / row["file"]
+        path = request.out_dir / row["file"]
         if row["peak"] > 1:
             is_float = path.suffix.lower() == ".wav" and "FLOAT" in audio.info(path).subtype.upper()
             fate = "kept as it is" if is_float else "the whole file was attenuated to fit"
             print(f"warning: {path} reached {row['peak']:.2f}, beyond ±1; {fate}")
-        if row["disagreement"] is not None and row["disagreement"] > disagreement.HIGH:
-            print(
-                f"warning: {path}: its samples disagree by {row['disagreement']:.2f} of their level; the model invents "
-                "here"
-            )
+        if (row["disagreement"] or 0) > HIGH_DISAGREEMENT:
+            share = f"{row['disagreement']:.2f} of their level"
+            print(f"warning: {path}: its samples disagree by {share}; the model invents here")
     silent = [row["reference"] or row["file"] for row in rows if row["is_null"] and protocol != "none"]
     if silent:
         print(f"warning: {len(silent)} references are silent and became the null condition, first {silent[0]}")
-    done = results.rows()
     if protocol == "estimated":
         ways = Counter(row["reference"] for row in done)
         print(f"estimated from stretches without speech: {ways['gaps']} files, from minima: {ways['minimum']}")
     if rows and guidance.is_adaptive and model.familiarity is not None:
+        from sgmse.evaluation.figures import draw_adaptive_scale  # matplotlib takes a second to load
+
         known = [row["adaptive"] for row in done if row["adaptive"] and row["adaptive"]["distance"] is not None]
         files = [(entry["distance"], entry["guidance_scale"]) for entry in known]
-        draw_adaptive(guidance, model.familiarity, files, run.out_dir / PICTURE)
+        draw_adaptive_scale(guidance, model.familiarity, files, request.out_dir / PICTURE)
     if rows:
         seconds, audio_s = sum(row["seconds"] for row in rows), sum(row["audio_s"] for row in rows)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         if model.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(model.device) / 1e9
-        print(
-            f"{len(rows)} files, {audio_s:.0f} s of audio: real-time factor {seconds / audio_s:.3f}, nfe "
-            f"{rows[-1]['nfe']}, passes {rows[-1]['passes']}, peak memory {memory:.2f} GB"
-        )
+        costs = f"nfe {rows[-1]['nfe']}, passes {rows[-1]['passes']}, peak memory {memory:.2f} GB"
+        print(f"{len(rows)} files, {audio_s:.0f} s of audio: real-time factor {seconds / audio_s:.3f}, {costs}")
+
+
+# ---- what is done in the folder ----
+
+
+@contextmanager
+def open_ledger(folder: Path, facts: Mapping[str, Any], shard: str | None) -> Iterator[Results]:
+    """Hold an output folder and its table; rows of other facts are removed. run.json is up to date afterwards.
+
+    Args:
+        folder: is made.
+        facts: the settings of the run.
+        shard: "K-of-N"; shards of the same settings may hold the folder at the same time.
+
+    Raises:
+        UserError: another process fills the folder, or it cannot be written.
+    """
+    removed: list[str] = []
+    deadline = time.monotonic() + _PATIENCE_S
+    while shard is not None and differing_facts(folder, facts, _MAY_DIFFER):
+        try:  # alone in the folder: shards that are at work with other settings must not lose their tables
+            with locked_folder(folder, "filled with other settings"):
+                removed = Results(folder, facts, None, _MAY_DIFFER).changed
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)  # another shard of these settings may be doing the same
+    with locked_folder(folder, "filled", shared=shard is not None):
+        results = Results(folder, facts, shard, _MAY_DIFFER)
+        results.changed = results.changed or removed
+        write_run(results)
+        try:
+            yield results
+        finally:
+            write_run(results)
+
+
+def check_foreign(folder: Path, outputs: list[Path]) -> None:
+    """Raise `UserError` where files of somebody else would be overwritten."""
+    tables = read_facts(folder)
+    if any("checkpoint_sha256" not in facts or "sampler" not in facts for facts in tables):
+        raise UserError(f"{folder}: holds the results of another command; choose another --enhanced_dir")
+    if tables:
+        return
+    if (folder / RUN).exists():  # of an earlier version of the command
+        content = _read_json(folder / RUN)
+        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+            raise UserError(f"{folder / RUN}: is damaged or not of this command; remove it or change --enhanced_dir")
+        return
+    for output in outputs:
+        if output.exists():
+            raise UserError(f"{output}: exists and was not made by this command; choose another --enhanced_dir")
+
+
+def input_digests(request: Request) -> dict[str, str]:
+    """Identity of what each file is made from: the contents of noisy file and reference, and where the latter is."""
+    references = {item.name: request.test_set.path(item, request.setting.protocol) for item in request.items}
+    paths = {path for path in references.values() if path is not None} | {item.noisy for item in request.items}
+    try:
+        digests = {path: file_digest(path) for path in sorted(paths)}
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check the file and its rights") from None
+    found = {}
+    for item in request.items:
+        path = references[item.name]
+        contents = (digests[item.noisy], None if path is None else digests[path], str(path))
+        found[item.name] = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+    return found
+
+
+def _find_left(request: Request, rows: Sequence[Row], inputs: Mapping[str, str]) -> list[Item]:
+    """The files that are not done: no row says that they were made from this input, or the output is another now."""
+    made = {row["file"]: row["output"] for row in rows if row["input"] == inputs.get(row["file"])}
+    left = []
+    for item in request.items:
+        output = request.out_dir / item.name
+        if item.name not in made or not output.is_file() or file_digest(output) != made[item.name]:
+            left.append(item)
+    return left
+
+
+def write_run(results: Results) -> None:
+    """Write run.json: the settings, and for each finished file what it and its reference were made from.
+
+    Shards may do it at the same time: each looks again after it wrote, so the last one leaves all of it.
+    """
+    path = results.folder / RUN
+    while (content := describe_run(results)) != _read_json(path):
+        write_json(path, content)
+
+
+def describe_run(results: Results) -> dict[str, Any]:
+    """The content of run.json."""
+    rows = sorted(results.rows(), key=lambda row: str(row["file"]))
+    content = results.facts | {
+        "files": {row["file"]: row["input"] for row in rows},
+        "references": {row["file"]: row["reference"] for row in rows},
+    }
+    for name in ("disagreement", "adaptive"):
+        found = {row["file"]: row[name] for row in rows if row.get(name) is not None}
+        content |= {name: found} if found else {}
+    if results.facts.get("reference") == "estimated":
+        content["estimated_from"] = dict(Counter(row["reference"] for row in rows))
+    if rows:
+        last = max(rows, key=lambda row: float(row["time"]))
+        content |= {"nfe": last["nfe"], "passes": last["passes"]}
+        content["rtf"] = round(sum(row["seconds"] for row in rows) / sum(row["audio_s"] for row in rows), 4)
+    return content
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

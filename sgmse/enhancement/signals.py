@@ -65,11 +65,6 @@ def noise_key(seed: int, name: str, sample: int = 0, channel: int = 0) -> str:
     return f"{seed} {name} {sample} {channel}"
 
 
-def count_frames(model: Enhancer, length: int) -> int:
-    """Frames that the network sees of so many samples, after padding, in units of its multiple."""
-    return -(-(length // model.transform.hop_length + 1) // model.backbone.frame_multiple)
-
-
 def group_by_frames(
     model: Enhancer, lengths: Sequence[int], rows: Sequence[int] | None, batch_size: int
 ) -> list[list[int]]:
@@ -85,7 +80,8 @@ def group_by_frames(
     rows = [1] * len(lengths) if rows is None else rows
     alike: dict[int, list[list[int]]] = {}
     for place, length in enumerate(lengths):
-        groups = alike.setdefault(count_frames(model, length), [[]])
+        frames = -(-(length // model.transform.hop_length + 1) // model.backbone.frame_multiple)  # padded, in multiples
+        groups = alike.setdefault(frames, [[]])
         if groups[-1] and sum(rows[i] for i in groups[-1]) + rows[place] > batch_size:
             groups.append([])
         groups[-1].append(place)
@@ -97,8 +93,10 @@ def encode_batch(
 ) -> Batch:
     """Encode the references of signals that share network calls. weak: the model that guidance leads away from."""
     noisy, length = _pad([signal.noisy for signal in signals], model.device)
-    reference, reference_length = _pad_where([signal.reference for signal in signals], model.device)
-    other, other_length = _pad_where([signal.unrelated for signal in signals], model.device)
+    reference, reference_length = _pad([signal.reference for signal in signals], model.device)
+    other, other_length = _pad([signal.unrelated for signal in signals], model.device)
+    assert noisy is not None
+    assert length is not None
     peak = noisy.abs().amax(dim=-1)
     with autocast(model.device, precision):
         encoded = model.encode_reference(reference, peak, reference_length, other, other_length, weak)
@@ -120,22 +118,6 @@ def enhance_batch(model: Enhancer, batch: Batch, setting: Setting, precision: Pr
     ]
 
 
-def enhance_signals(
-    model: Enhancer,
-    signals: Sequence[Signal],
-    setting: Setting,
-    batch_size: int = 1,
-    precision: Precision = "32",
-    weak: Enhancer | None = None,
-) -> list[EnhancedSignal]:
-    """Enhance waveforms in memory, those of equally many frames together; the results keep their order."""
-    results: dict[int, EnhancedSignal] = {}
-    for places in group_by_frames(model, [len(signal.noisy) for signal in signals], None, batch_size):
-        batch = encode_batch(model, [signals[place] for place in places], precision, weak)
-        results |= zip(places, enhance_batch(model, batch, setting, precision), strict=True)
-    return [results[place] for place in range(len(signals))]
-
-
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """A context in which networks compute in bfloat16 where that is safe; spectrograms stay in 32 bit."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
@@ -148,14 +130,10 @@ def compile_network(model: Enhancer) -> None:
     model.backbone.compile()
 
 
-def _pad_where(waveforms: Sequence[Tensor | None], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """As `_pad`; an absent one has length 0. None where all are absent."""
+def _pad(waveforms: Sequence[Tensor | None], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """[B, N] with zeros behind the shorter ones, and their lengths [B]; absent ones have length 0. None: all absent."""
     if all(waveform is None for waveform in waveforms):
         return None, None
-    return _pad([torch.zeros(0) if waveform is None else waveform for waveform in waveforms], device)
-
-
-def _pad(waveforms: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """[B, N] with zeros behind the shorter ones, and their lengths [B]."""
-    lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
-    return pad_sequence(list(waveforms), batch_first=True).to(device), lengths
+    present = [torch.zeros(0) if waveform is None else waveform for waveform in waveforms]
+    lengths = torch.tensor([len(waveform) for waveform in present], device=device)
+    return pad_sequence(present, batch_first=True).to(device), lengths

@@ -6,7 +6,8 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from sgmse.common.errors import UserError
 from sgmse.common.workers import in_processes
 from sgmse.data import audio
-from sgmse.data.references import NO_REFERENCE, leak
+from sgmse.data.references import leak
 from sgmse.data.references.estimated import estimated
 from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
@@ -38,6 +39,11 @@ class Item:
     noisy: Path
     clean: Path | None = None
     row: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The name without suffix, by which partners are found."""
+        return PurePosixPath(self.name).with_suffix("").as_posix()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -107,29 +113,29 @@ class TestSet:
             seed: drives estimating, cutting and shuffling.
             mono: the average of the file's channels [N] at that rate, or its head, where it has been read.
         """
-        if protocol == "none":
-            return Reference(None)
         if protocol == "estimated":
             noisy = audio.read(item.noisy, rate) if mono is None else mono
             estimate = estimated(noisy, rate, seed_of(f"{seed} {item.name}"))
             return Reference(estimate.reference if len(estimate.reference) else None, estimate.way)
-        path = self.path(item, protocol)
-        source = None if path is None else str(path.resolve())
-        if protocol == "own_noise" and path is not None:
-            return Reference(_own_noise(item, path, rate, mono), source)
         rng = np.random.default_rng(seed_of(f"{seed} {item.name} {protocol}"))
         if protocol == "oracle" and "oracle" not in self.paths:
-            return Reference(cut_oracle(self.noise(item, rate), len(self._disjoint(item, rate)), rate, rng), "cut")
-        if path is None:
+            own = self.path(item, "disjoint")
+            length = 0 if own is None else len(audio.read(own, rate))
+            return Reference(cut_oracle(self.noise(item, rate), length, rate, rng), "cut")
+        path = self.path(item, protocol)
+        if path is None:  # `none`, or an item without partner
             return Reference(None)
+        if protocol == "own_noise":
+            return Reference(_own_noise(item, path, rate, mono), str(path.resolve()))
         waveform = audio.read(path, rate)
         if protocol in GAINS:
             waveform = waveform * GAINS[protocol]
         elif protocol == "shuffled":
             waveform = shuffle_segments(waveform, rate, rng)
         elif protocol in self.levelled:
-            waveform = match_level(waveform, self._disjoint(item, rate))
-        return Reference(waveform, source)
+            own = self.path(item, "disjoint")
+            waveform = waveform if own is None else match_level(waveform, audio.read(own, rate))
+        return Reference(waveform, str(path.resolve()))
 
     def noise(self, item: Item, rate: int) -> np.ndarray:
         """noisy − clean [N]."""
@@ -153,13 +159,9 @@ class TestSet:
         """The leak score of each item's reference by name; none where it holds the samples of the disjoint one."""
         if protocol not in _WITH_LEAK:
             return {}
-        tasks = [_LeakTask(self, item, protocol, rate, seed) for item in self.items]
-        found = in_processes(_score_leak, tasks, jobs, f"leak scores, {protocol}")
+        score = partial(_score_leak, self, protocol, rate, seed)
+        found = in_processes(score, self.items, jobs, f"leak scores, {protocol}")
         return {item.name: one for item, one in zip(self.items, found, strict=True) if one is not None}
-
-    def _disjoint(self, item: Item, rate: int) -> np.ndarray:
-        path = self.path(item, "disjoint")
-        return NO_REFERENCE if path is None else audio.read(path, rate)
 
 
 def _own_noise(item: Item, clean: Path, rate: int, mono: np.ndarray | None) -> np.ndarray:
@@ -171,18 +173,7 @@ def _own_noise(item: Item, clean: Path, rate: int, mono: np.ndarray | None) -> n
     return noisy - speech
 
 
-class _LeakTask(NamedTuple):
-    """The reference of one item, to be compared with the noise in its mixture in a worker process."""
-
-    test_set: TestSet
-    item: Item
-    protocol: Protocol
-    rate: int
-    seed: int
-
-
-def _score_leak(task: _LeakTask) -> Leak | None:
-    reference = task.test_set.reference(task.item, task.protocol, task.rate, task.seed).waveform
-    if reference is None:
-        return None
-    return leak.score(reference, task.test_set.noise(task.item, task.rate), task.rate)
+def _score_leak(test_set: TestSet, protocol: Protocol, rate: int, seed: int, item: Item) -> Leak | None:
+    """The leak score of one item; runs in a worker process."""
+    reference = test_set.reference(item, protocol, rate, seed).waveform
+    return None if reference is None else leak.score(reference, test_set.noise(item, rate), rate)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 import numpy as np
@@ -14,7 +14,11 @@ from matplotlib.figure import Figure
 
 from sgmse.common.files import save_figure
 from sgmse.evaluation.metrics import MAIN, METRICS
-from sgmse.evaluation.scores import NOISY
+from sgmse.evaluation.results import NOISY
+
+if TYPE_CHECKING:  # pictures of scores need no torch
+    from sgmse.diffusion.adaptive import Familiarity
+    from sgmse.diffusion.guidance import GuidanceSettings
 
 RANGE_DB = 80.0
 GREY, BETTER, WORSE, OPEN = "0.55", "#1b7f4b", "#b42318", "#3b5bdb"
@@ -98,6 +102,40 @@ def draw_forest(
         axes.set(title=name, xlabel=f"Δ{METRICS[metric].title}", ylim=(len(pairs) - 0.4, -0.6))
         axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in pairs])
         finish_axes(axes, "x")
+    save_figure(figure, path)
+
+
+def draw_disagreement(deviation: np.ndarray, seconds: float, rate: int, path: Path) -> None:
+    """Picture of the standard deviation between samples of a file [F, T], relative to its level, over s and kHz."""
+    figure = Figure(figsize=(6.0, 2.6), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    place: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (0, seconds, 0, rate / 2000)}
+    figure.colorbar(axes.imshow(deviation, cmap="magma", vmin=0, vmax=2, **place), ax=axes)
+    axes.set(xlabel="s", ylabel="kHz", title="disagreement between samples, relative to the file's level")
+    save_figure(figure, path)
+
+
+def draw_adaptive_scale(
+    guidance: GuidanceSettings, familiarity: Familiarity, files: Sequence[tuple[float, float]], path: Path
+) -> None:
+    """The curve of w over the distance, the training references below it, and files (distance, w) on it."""
+    training = familiarity.training()
+    furthest = max(1.2 * guidance.adaptive_far, *(1.05 * distance for distance, _ in files), 0.0)
+    grid = training.new_tensor(np.linspace(0, furthest, 400))
+    figure = Figure(figsize=(6, 4), dpi=110, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot(grid.tolist(), guidance.scale_at(grid).tolist(), color="C0", lw=2)
+    upper.plot([x for x, _ in files], [w for _, w in files], "o", color="C1", ms=5, label=f"{len(files)} files")
+    upper.set(ylabel="guidance scale w", ylim=(-0.05 * guidance.adaptive_full, 1.1 * guidance.adaptive_full + 0.01))
+    upper.legend(frameon=False)
+    lower.hist(training.clamp_max(furthest).tolist(), bins=60, range=(0, furthest), color="0.6")
+    lower.set(
+        xlabel="distance from the training references (1: their 95 % quantile)",
+        ylabel=f"{len(training)} training\nreferences",
+        xlim=(0, furthest),
+    )
+    finish_axes(upper, "x")
+    finish_axes(lower, "x")
     save_figure(figure, path)
 
 

@@ -42,7 +42,7 @@ def find_references(
     """
     clean = audio.by_name(clean_dir, "clean speech")
     noisy = evaluation.match(clean_dir, noisy_dir, "noisy speech")
-    beside = {} if ref_dir is None else _by_key(audio.find(ref_dir, "noise references"), clean, ref_dir)
+    beside = {} if ref_dir is None else audio.find_partners(clean, ref_dir, "noise references")
     if ref_dir is not None and not beside:
         raise UserError(f"{ref_dir}: none of its files is named as one in {clean_dir}; name the references of that set")
     tasks: dict[tuple[str, str], _Task] = {}
@@ -91,19 +91,11 @@ def _named_references(folder: Path, clean: Mapping[str, Path]) -> dict[str, Path
         return None
     if run.get("reference") in _BLIND:
         return {}
-    paths = {folder / name: Path(path) for name, path in run["references"].items() if isinstance(path, str)}
-    there = [name for name, path in paths.items() if path.is_file()]
-    if len(there) < len(paths):
-        print(f"{folder}: {len(paths) - len(there)} of its references are not there any more and get no leak score")
-    return {key: paths[name] for key, name in _by_key(there, clean, folder).items()}
-
-
-def _by_key(files: list[Path], clean: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """Those of `files` below `folder` that belong to a clean file, by its key: their path without suffix, or name."""
-    by_path = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-    by_stem = {path.stem: path for path in files}
-    found = {key: by_path.get(key) or by_stem.get(Path(key).name) for key in clean}
-    return {key: path for key, path in found.items() if path is not None}
+    named = {name: Path(path) for name, path in run["references"].items() if isinstance(path, str)}
+    there = {name: path for name, path in named.items() if path.is_file()}
+    if len(there) < len(named):
+        print(f"{folder}: {len(named) - len(there)} of its references are not there any more and get no leak score")
+    return audio.match_names(clean, there)
 
 
 def _score(task: _Task) -> Leak:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pesq as pesq_library
-import pystoi
-from scipy.signal import butter, sosfilt
+import scipy  # its parts load when they are used
 
 SAMPLE_RATE = 16000
 
@@ -138,6 +137,8 @@ def pesq_wb(clean: np.ndarray, estimate: np.ndarray) -> float:
 
 def estoi(clean: np.ndarray, estimate: np.ndarray) -> float:
     """Extended STOI (Jensen and Taal 2016). Raises `NotScored` for too little speech."""
+    import pystoi  # it loads scipy.signal, which takes a second
+
     if len(clean) < _SHORTEST_ESTOI_S * SAMPLE_RATE:
         raise NotScored(f"ESTOI: shorter than {_SHORTEST_ESTOI_S} s")
     with warnings.catch_warnings(record=True) as caught, _fixed_global_random_state():
@@ -161,7 +162,8 @@ def count_utterances(clean: np.ndarray) -> int:
     if len(clean) < 50 * 100 * window:
         return 0  # 200 ms of speech and 200 ms of pause each: fifty do not fit
     # PESQ pads both ends with 300 ms and more of silence, which its first threshold, the mean level, takes in.
-    telephone = sosfilt(butter(2, (300, 3300), "bandpass", fs=SAMPLE_RATE, output="sos"), clean - clean.mean())
+    band = scipy.signal.butter(2, (300, 3300), "bandpass", fs=SAMPLE_RATE, output="sos")
+    telephone = scipy.signal.sosfilt(band, clean - clean.mean())
     padded = np.pad(telephone, (75 * window, 155 * window))
     levels = (padded[: len(padded) // window * window].reshape(-1, window) ** 2).mean(axis=1)
     threshold, levels = levels.mean(), np.maximum(levels, 1e-4 * levels.max())

@@ -145,7 +145,7 @@ def read_facts(folder: Path) -> list[dict[str, Any]]:
 
 def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence[str] = ()) -> dict[Path, list[str]]:
     """The tables in a folder that belong to other facts, with the names of those that differ."""
-    found: dict[Path, list[str]] = {}
+    facts, found = json.loads(json.dumps(dict(facts))), dict[Path, list[str]]()
     for path in _paths(folder):
         stored = _read_facts(path)
         if stored is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,24 +67,26 @@ def evaluate(
 
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
-    """The file of `folder` for every clean file, keyed by the clean file's path below `clean_dir` without suffix."""
-    clean, found = audio.by_name(clean_dir, "clean speech"), audio.by_name(folder, what)
-    if clean.keys() != found.keys():  # a flat copy of a nested set still matches by name
-        by_name = {Path(key).name: key for key in clean}
-        if len(by_name) == len(clean) and len({Path(key).name for key in found}) == len(found):
-            found = {by_name.get(Path(key).name, key): path for key, path in found.items()}
-    missing, extra = sorted(clean.keys() - found.keys()), sorted(found.keys() - clean.keys())
+    """The file of `folder` for every clean file, keyed by the clean file's path below `clean_dir` without suffix.
+
+    A flat copy of a nested set matches by name.
+    """
+    clean, files = audio.by_name(clean_dir, "clean speech"), audio.find(folder, what)
+    found = audio.find_partners(clean, folder, what)
+    uses = Counter(found.values())
+    missing = [key for key in clean if key not in found or uses[found[key]] > 1]
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} of the {len(clean)} files in {clean_dir} have no counterpart here, the first is"
             f" {missing[0]}; name the clean files of the set that these files come from"
         )
+    extra = [path for path in files if path not in uses]
     if extra:
         raise UserError(
-            f"{folder}: {len(extra)} files have no counterpart in {clean_dir}, the first is {extra[0]};"
+            f"{folder}: {len(extra)} files have no counterpart in {clean_dir}, the first is {extra[0].name};"
             " remove them or name the clean files of the set that they come from"
         )
-    return {key: found[key] for key in clean}
+    return found
 
 
 def find_sources(folder: Path, names: pd.Series) -> pd.Series:
@@ -147,15 +150,21 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFrame:
-    """`frame` with one column per setting of each system's run.json (prefixed with run_ where the name is taken)."""
-    frame = frame.copy()
+    """`frame` with one column per setting of each system's run.json (prefixed with run_ where the name is taken).
+
+    The column disagreement holds what a run.json says of single files, where one does.
+    """
+    frame, disagreement = frame.copy(), pd.Series(np.nan, index=frame.index)
     for system, folder in systems.items():
+        own = frame["system"] == system
         for key, value in run_settings(folder).items():
             column = f"run_{key}" if key in COLUMNS else key
             if column not in frame:
                 frame[column] = pd.Series([None] * len(frame), dtype=object, index=frame.index)
-            frame.loc[frame["system"] == system, column] = value
-    return frame
+            frame.loc[own, column] = value
+        found = audio.match_names(frame.loc[own, "file"], read_run(folder).get("disagreement", {}))
+        disagreement[own] = frame.loc[own, "file"].map(found)
+    return frame if disagreement.isna().all() else frame.assign(disagreement=disagreement)
 
 
 def _check_settings_hold(folder: Path) -> None:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # quantiles of Student's t
-from scipy.stats import norm
+from scipy.special import ndtri, stdtrit  # quantiles of the normal distribution and of Student's t
 
 _SLICES = ("kind", "snr_db")  # what `paired` keeps of a file, so that its table can be split
 
@@ -160,12 +159,12 @@ def smallest_difference(
     levels = [(v, n - 1) for v, n in ((seeds, n_seeds), (units, n_sources if n_sources > 1 else n_files)) if n > 1]
     if not levels:
         return math.nan
-    return _half_width(1 - level, levels) + float(norm.ppf(power)) * math.sqrt(seeds + units)
+    return _half_width(1 - level, levels) + float(ndtri(power)) * math.sqrt(seeds + units)
 
 
 def detectable(difference: Difference, level: float = 0.95, power: float = 0.8) -> float:
     """The smallest true mean that data as those of `difference`, with their `level` interval, show with that power."""
-    return (difference.high - difference.low) / 2 * float(1 + norm.ppf(power) / norm.ppf((1 + level) / 2))
+    return (difference.high - difference.low) / 2 * float(1 + ndtri(power) / ndtri((1 + level) / 2))
 
 
 def _sum_by_seed_and_unit(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,8 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are used
 import torch
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import get_window
 
 from sgmse.data import audio
 from sgmse.data.mixing import crossfade, is_silent
@@ -108,13 +107,13 @@ def shaped(power: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarr
 def _minimum(waveform: np.ndarray, size: int) -> np.ndarray:
     """The minimum over windows of the smoothed periodogram of `waveform` [N], averaged over time. Returns [F]."""
     hop = size // 4
-    window = get_window("hann", size)
+    window = scipy.signal.get_window("hann", size)
     padded = np.pad(waveform, (0, max(0, size - len(waveform))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     periodogram = np.abs(np.fft.rfft(frames * window)) ** 2 / np.sum(window**2)
     frames_of = {seconds: max(1, round(seconds / _FRAME_S * size / hop)) for seconds in (_SMOOTHING_S, _WINDOW_S)}
-    smoothed = uniform_filter1d(periodogram, frames_of[_SMOOTHING_S], axis=0, mode="nearest")
-    return minimum_filter1d(smoothed, frames_of[_WINDOW_S], axis=0, mode="nearest").mean(axis=0)
+    smoothed = scipy.ndimage.uniform_filter1d(periodogram, frames_of[_SMOOTHING_S], axis=0, mode="nearest")
+    return scipy.ndimage.minimum_filter1d(smoothed, frames_of[_WINDOW_S], axis=0, mode="nearest").mean(axis=0)
 
 
 @lru_cache(maxsize=1)

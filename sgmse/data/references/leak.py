@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_toeplitz
-from scipy.signal import correlate, get_window, lfilter
+import scipy  # its parts load when they are used
 
 from sgmse.data import audio
 from sgmse.data.mixing import SILENCE_RMS, is_silent
@@ -78,7 +77,7 @@ def correlation_peak(reference: np.ndarray, noise: np.ndarray, min_overlap: int)
     energies = [_energy(noise, first, last), _energy(reference, first - lags, last - lags)]
     silence = (last - first) * SILENCE_RMS**2
     counts = (last - first >= min(min_overlap, len(reference), len(noise))) & (np.minimum(*energies) > silence)
-    cross = np.abs(correlate(noise, reference, method="fft"))
+    cross = np.abs(scipy.signal.correlate(noise, reference, method="fft"))
     coefficients = np.where(counts, cross / np.sqrt(np.maximum(energies[0] * energies[1], 1e-30)), 0.0)
     best = int(np.argmax(coefficients))
     return float(min(coefficients[best], 1.0)), int(lags[best])
@@ -91,7 +90,7 @@ def agreement(one: np.ndarray, other: np.ndarray, sample_rate: int) -> tuple[flo
     fades out of the mean as it nears the rounding of 16-bit files.
     """
     size = 2 * round(FRAME_S / 2 * sample_rate)
-    window = get_window("blackmanharris", size)  # side lobes at -92 dB: a tone stays in its bins
+    window = scipy.signal.get_window("blackmanharris", size)  # side lobes at -92 dB: a tone stays in its bins
     spectra = [np.fft.rfft(_frames(block, size, size // 4) * window) for block in (one, other)]
     cross = spectra[0] * np.conj(spectra[1])
     floor = _AUDIBLE * np.sum(window**2)
@@ -120,7 +119,7 @@ def _best_matches(reference: np.ndarray, noise: np.ndarray, block: int, hop: int
     Both are whitened by the filter that predicts the reference, so that its rumble does not decide alone.
     """
     whiten = _prediction_error_filter(reference)
-    white_reference, white_noise = lfilter(whiten, 1, reference), lfilter(whiten, 1, noise)
+    white_reference, white_noise = scipy.signal.lfilter(whiten, 1, reference), scipy.signal.lfilter(whiten, 1, noise)
     places = np.arange(len(noise) - block + 1)
     loudness = np.sqrt(np.maximum(_energy(white_noise, places, places + block), block * _ROUNDING))
     size = 1 << (len(noise) + block).bit_length()
@@ -142,7 +141,7 @@ def _prediction_error_filter(waveform: np.ndarray) -> np.ndarray:
     power = np.abs(np.fft.rfft(waveform, 2 * len(waveform))) ** 2
     correlation = np.fft.irfft(power)[: _ORDER + 1] / len(waveform)
     correlation[0] += _AUDIBLE
-    return np.concatenate([[1.0], -solve_toeplitz(correlation[:-1], correlation[1:])])
+    return np.concatenate([[1.0], -scipy.linalg.solve_toeplitz(correlation[:-1], correlation[1:])])
 
 
 def _energy(waveform: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
+import scipy  # its parts load when they are used
 
 from sgmse.data.mixing import FADE_S, SILENCE_RMS, crossfade, loop_crossfade, rms
 from sgmse.data.references import GUARD_S, MAX_SHARE, MIXTURE_FLOOR_DB, has_energy
@@ -57,8 +57,8 @@ def without_rumble(noise: np.ndarray, sample_rate: int) -> np.ndarray:
     """`noise` [K] without offset and infrasound (Butterworth high-pass at 30 Hz, zero phase); too short: as it is."""
     if len(noise) < round(1 / RUMBLE_HZ * sample_rate):
         return noise
-    sections = butter(2, RUMBLE_HZ, "highpass", fs=sample_rate, output="sos")
-    return sosfiltfilt(sections, noise.astype(np.float64)).astype(np.float32)
+    sections = scipy.signal.butter(2, RUMBLE_HZ, "highpass", fs=sample_rate, output="sos")
+    return scipy.signal.sosfiltfilt(sections, noise.astype(np.float64)).astype(np.float32)
 
 
 def cut(
