@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ import pandas as pd
 
 from sgmse.data import audio
 from sgmse.experiments.catalogue import Experiment
-from sgmse.experiments.cells import list_cells, list_shares
-from sgmse.experiments.ledger import write_record
 from sgmse.experiments.plan import Data, Plan, Training
+from sgmse.experiments.work import list_cells, list_shares, write_record
 
 RATE = 16000
 SETS = ("id", "esc50", "nonstationary")
@@ -27,6 +27,7 @@ GAINS: Mapping[str, float] = {  # PESQ over the noisy files
     "CLAP-01": 0.20,
 }
 _SHA = "a" * 64
+CHOICE = {"guidance_scale": 1.0, "N": 3, "checkpoint": "best_pesq"}
 
 
 def experiment(name: str, baseline: str | None = "BASE-00", versus: tuple[str, ...] = ()) -> Experiment:
@@ -52,9 +53,7 @@ def make_plan(names: tuple[str, ...], seeds: tuple[int, ...]) -> Plan:
         for name in names
     }
     training_of = {name: f"bridge_{name.lower()}" for name in names}
-    trainings = {
-        training: Training(training, experiments[name].train, [], [name]) for name, training in training_of.items()
-    }
+    trainings = {training: Training(training, experiments[name].train, []) for name, training in training_of.items()}
     items = dict.fromkeys((*SETS, "valid"), 6)
     steps = {name: [1, 3] for name in names}
     set_names = {name: name for name in SETS}
@@ -71,7 +70,7 @@ def make_run(
     """Write plan.json, results.csv, trainings.csv, validation.csv, sweeps, test sets and enhanced files."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = make_plan(names, seeds)
-    (folder / "plan.json").write_text(plan.to_json())
+    (folder / "plan.json").write_text(json.dumps(asdict(plan)))
     rng = np.random.default_rng(0)
     tables = []
     for name in plan.sets:
@@ -88,7 +87,8 @@ def make_run(
     pd.concat(tables, ignore_index=True).to_csv(folder / "results.csv", index=False)
     _write_trainings(folder, plan)
     for cell in list_cells(plan, list_shares(plan)):
-        write_record(folder, cell.key, {"status": "done", "product": {}})
+        product = CHOICE | {"pesq": 1.2 + GAINS[cell.name]} if cell.kind == "choose" else {}
+        write_record(folder, cell.key, {"status": "done", "product": product})
     return plan
 
 
@@ -182,14 +182,12 @@ def _write_choice(folder: Path, gain: float) -> None:
         for w in (1.0, 3.0)
     ]
     pd.DataFrame(rows).to_csv(folder / "sweep.csv", index=False)
-    choice = {"guidance_scale": 1.0, "N": 3, "checkpoint": "best_pesq", "pesq": 1.2 + gain, "candidates": []}
-    (folder / "choice.json").write_text(json.dumps(choice))
 
 
 def _write_trainings(folder: Path, plan: Plan) -> None:
     rows = []
-    for name, training in plan.trainings.items():
-        experiment_id = training.experiments[0]
+    for name in plan.trainings:
+        (experiment_id,) = plan.experiments_of(name)
         for seed in plan.seeds:
             run = folder / "trainings" / name / f"seed{seed}"
             run.mkdir(parents=True)
@@ -209,7 +207,7 @@ def _write_trainings(folder: Path, plan: Plan) -> None:
                 {
                     "training": name,
                     "seed": seed,
-                    "experiments": " ".join(training.experiments),
+                    "experiments": experiment_id,
                     "run_folder": f"trainings/{name}/seed{seed}",
                     "steps": 500,
                     "minutes": 4.2,

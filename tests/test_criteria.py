@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from sgmse.common.errors import UserError
-from sgmse.experiments import catalogue, costs, criteria
+from sgmse.experiments import catalogue, criteria
 from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.comparisons import WHOLE, compare_experiments
 from sgmse.experiments.criteria import MET, NO_DATA, NOT_MET, UNDECIDED, UNFAIR, Rule, read_rules
+from sgmse.experiments.page.tables import find_convergence
 from sgmse.experiments.plan import Data, Plan, Training
 
 FILES = 40
@@ -33,7 +34,7 @@ def make_plan(seeds: Sequence[int] = (0, 1)) -> Plan:
         for name, (baseline, versus) in needs.items()
     }
     training_of = {"BASE-00": "none", "CFG-01": "cnn", "CFG-02": "cnn"}
-    trainings = {name: Training(name, {"cond_dim": len(name)}, [], []) for name in ("none", "cnn")}
+    trainings = {name: Training(name, {"cond_dim": len(name)}, []) for name in ("none", "cnn")}
     names = {"id": "id", "esc50": "ood"}
     steps = {name: [1] for name in experiments}
     return Plan("mini", list(seeds), experiments, trainings, training_of, Data(), names, {}, steps)
@@ -197,9 +198,8 @@ def test_scores_of_other_settings_or_sets_are_refused(column: str, value: str, c
 
 def test_every_planned_pair_is_compared_on_every_set_class_and_snr() -> None:
     plan = make_plan()
-    table = compare_experiments(
-        make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.5, "CFG-02": 0.4}), EQUAL, plan, ("pesq",)
-    )
+    table = compare_experiments(make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.5, "CFG-02": 0.4}), EQUAL, plan)
+    table = table[table["metric"] == "pesq"]
     whole = table[table["by"] == WHOLE]
     pairs = [("CFG-01", "BASE-00"), ("CFG-02", "BASE-00"), ("CFG-02", "CFG-01")]
     assert list(zip(whole["experiment"], whole["against"], whole["set"], strict=True)) == [
@@ -230,8 +230,8 @@ def test_the_printed_table_names_the_verdict_and_the_reason(capsys: pytest.Captu
     results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.3})
     criteria.print_criteria(criteria.judge_criteria(results, EQUAL, plan, rules))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[:6] == ["unseen", "CFG-01", "-", "BASE-00", "ood", "PESQ"]
-    assert lines[1].split()[-6:] == [">", "0.3", "0.009", "40/10/2", "not", "met"]
+    assert lines[1].split()[:6] == ["unseen", "CFG-01", "−", "BASE-00", "ood", "PESQ"]
+    assert lines[1].split()[-6:] == [">", "+0.3", "0.009", "40/10/2", "not", "met"]
     assert lines[3] == "other: this plan does not ask it (it takes COMB-03 on esc50)"
 
 
@@ -269,64 +269,27 @@ def test_criteria_that_cannot_be_understood_are_refused(tmp_path: Path, text: st
         read_rules(tmp_path / "criteria.yaml")
 
 
-def write_validation(folder: Path, pesq: Sequence[float], seconds: Sequence[float]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+def validation(pesq: Sequence[float], seconds: Sequence[float]) -> pd.DataFrame:
     steps = [100 * (i + 1) for i in range(len(pesq))]
-    table = pd.DataFrame({"step": steps, "seconds": seconds, "pesq": pesq, "noisy/pesq": 1.0})
-    table.to_csv(folder / "validation.csv", index=False)
-    return folder / "validation.csv"
+    return pd.DataFrame({"step": steps, "seconds": seconds, "pesq": pesq, "noisy/pesq": 1.0})
 
 
-def test_convergence_is_the_first_validation_with_95_percent_of_the_best_gain(tmp_path: Path) -> None:
-    found = costs.find_convergence(write_validation(tmp_path, [1.2, 1.94, 1.95, 2.0, 1.9], [60, 120, 180, 240, 300]))
-    assert (found["step"], found["minutes"]) == (300, 3)  # a gain of 0.95 of 1.0
-    assert (found["best_step"], found["best_pesq"], found["noisy_pesq"], found["reason"]) == (400, 2.0, 1.0, "")
+def test_convergence_is_the_first_validation_with_95_percent_of_the_best_gain() -> None:
+    found = find_convergence(validation([1.2, 1.94, 1.95, 2.0, 1.9], [60, 120, 180, 240, 300]))
+    assert found == {"step": 300, "minutes": 3, "best_step": 400, "best_gain": 1.0, "reason": ""}  # 0.95 of 1.0
 
 
-def test_a_run_whose_last_validation_is_the_best_may_not_have_finished(tmp_path: Path) -> None:
-    found = costs.find_convergence(write_validation(tmp_path, [1.1, 1.2, 1.3, 2.0], [60, 120, 150, 210]))
-    assert found["minutes"] == pytest.approx(210 / 60)
-    assert "may still have been learning" in found["reason"]
-
-
-def test_a_run_that_gains_nothing_or_was_not_scored_says_so(tmp_path: Path) -> None:
-    worse = costs.find_convergence(write_validation(tmp_path, [0.9, 0.95], [1, 2]))
-    assert math.isnan(worse["step"])
-    assert worse["reason"] == "no validation was better than the noisy files"
-    assert "no validation yet" in costs.find_convergence(tmp_path / "absent.csv")["reason"]
-    assert "no validation has a PESQ" in costs.find_convergence(write_validation(tmp_path, [math.nan], [1]))["reason"]
-    (tmp_path / "validation.csv").write_text("step,seconds,valid_loss\n1,1,1\n")
-    assert "no PESQ was measured" in costs.find_convergence(tmp_path / "validation.csv")["reason"]
-    (tmp_path / "validation.csv").write_text("nonsense\n")
-    with pytest.raises(UserError, match="cannot be read"):
-        costs.find_convergence(tmp_path / "validation.csv")
-
-
-def test_hours_of_a_gpu_are_counted_where_it_trained_on_one(tmp_path: Path) -> None:
-    trainings = make_trainings({"none": 100, "cnn": 100}, [0])
-    trainings.loc[1, "device"] = "cuda"
-    for folder in trainings["run_folder"]:
-        write_validation(tmp_path / folder, [2.0, 1.5], [1800, 3600])
-    table = costs.find_convergences(tmp_path, trainings)
-    assert table["gpu_hours"].fillna(0).tolist() == [0, 0.5]
-    assert table["step"].tolist() == [100, 100]
-
-
-def test_latency_is_computing_per_audio_over_all_files() -> None:
-    plan = make_plan(seeds=[0])
-    results = make_results(plan, {"CFG-01": 0.2})
-    mine = results["experiment"] == "CFG-01"
-    results.loc[mine & (results["set"] == "ood"), ["rtf", "seconds"]] = 1.0, 6.0
-    row = costs.measure_latency(results).iloc[0]
-    assert row["rtf"] == pytest.approx((0.5 * 2 + 1.0 * 6) / 8)
-    assert (row["nfe"], row["passes"], row["n_files"], len(costs.measure_latency(results))) == (3, 6, 2 * FILES, 1)
-
-
-def test_the_size_of_a_training_is_listed_once() -> None:
-    table = costs.list_sizes(EQUAL)
-    assert table.to_dict("list") == {
-        "training": ["none", "cnn"],
-        "experiments": ["none", "cnn"],
-        "trained": [10, 10],
-        "frozen": [5, 5],
-    }
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (validation([1.1, 1.2, 1.3, 2.0], [60, 120, 150, 210]), "may still have been learning"),
+        (validation([0.9, 0.95], [1, 2]), "no validation was better than the noisy files"),
+        (validation([math.nan], [1]), "no validation has a PESQ"),
+        (pd.DataFrame({"step": [1], "seconds": [1], "valid_loss": [1]}), "no PESQ was measured"),
+        (None, "no validation yet"),
+    ],
+)
+def test_what_is_to_know_of_a_convergence_is_said(table: pd.DataFrame | None, reason: str) -> None:
+    found = find_convergence(table)
+    assert reason in found["reason"]
+    assert math.isnan(found["step"]) == reason.startswith("no ")

@@ -6,7 +6,7 @@ import pytest
 
 from sgmse.common.errors import UserError
 from sgmse.experiments.catalogue import load_experiments, select_experiments
-from sgmse.experiments.resolve import check_baselines, resolve_settings, with_defaults
+from sgmse.experiments.scales import check_baselines, resolve_settings, with_defaults
 
 CATALOGUE = load_experiments()
 PLANNED = """CFG-00 CFG-01 CFG-02 CFG-03 CFG-04 CFG-05 CFG-06 CLAP-01 CLAP-02 CLAP-03 PANNs-01

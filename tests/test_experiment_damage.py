@@ -12,14 +12,12 @@ from tiny_experiments import StandIn, plan, work
 
 from sgmse.common.errors import UserError
 from sgmse.experiments import results
-from sgmse.experiments.cells import Cell
-from sgmse.experiments.ledger import Ledger, read_record
 from sgmse.experiments.page.write import write
+from sgmse.experiments.plan import join_plan
 from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.work import join_plan
+from sgmse.experiments.work import Cell, Work, read_record
 
 NO_PRODUCT = '{"cell": "c", "status": "done", "hash": "h", "started": "s", "product": [1]}'
-CHOICE = "choices/CFG-01/seed0/choice.json"
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +35,8 @@ def whole(tmp_path_factory):
         ("results.csv", lambda text: text.replace(",0.7,", ",high,"), "results.csv: cannot be read as a table"),
         ("results.csv", lambda text: text + text.splitlines()[-1] + "\n", "results.csv: has two rows of CFG-01 for"),
         ("trainings.csv", lambda text: text.replace(",500,", ",many,"), "trainings.csv: cannot be read as a table"),
-        (CHOICE, lambda text: text[:9], "choice.json: is not valid JSON"),
-        (CHOICE, lambda text: "[]", "choice.json: lacks one of guidance_scale, N, checkpoint, pesq"),
-        (CHOICE, lambda text: text.replace("1.0", '"strong"'), "choice.json: lacks one of"),
+        ("choices/CFG-01/seed0/sweep.csv", lambda text: text[:9], "sweep.csv: has no column"),
+        ("trainings/bridge_cfg-01/seed0/validation.csv", lambda text: "nonsense", "validation.csv: has no column"),
     ],
 )
 def test_the_page_names_the_file_that_is_damaged(tmp_path, whole, file: str, damage: Callable[[str], str], told: str):
@@ -74,14 +71,14 @@ def test_a_cell_whose_record_is_damaged_was_never_begun(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("column", "value", "told"),
-    [("pesq", "high", "cannot be read as a table of scores"), ("leak", None, "column leak")],
+    [("pesq", "high", "cannot be read as a table"), ("leak", None, "column leak")],
 )
 def test_scores_that_are_no_table_of_the_runner_are_refused(tmp_path, monkeypatch, column, value, told):
     done = work(tmp_path / "run", join_plan(tmp_path / "run", plan(tmp_path)), StandIn())
     noisy = Cell("noisy", "id")
     frame = pd.DataFrame([dict.fromkeys(COLUMNS, "0")]).assign(**{column: value})
-    done.scores(noisy).parent.mkdir(parents=True)
-    frame.dropna(axis="columns").to_csv(done.scores(noisy), index=False)
-    monkeypatch.setattr(Ledger, "is_done", lambda self, cell: cell.key == noisy.key)
+    done.place(noisy).parent.mkdir(parents=True)
+    frame.dropna(axis="columns").to_csv(done.place(noisy), index=False)
+    monkeypatch.setattr(Work, "is_done", lambda self, cell: cell.key == noisy.key)
     with pytest.raises(UserError, match=told):
         results.collect(done)

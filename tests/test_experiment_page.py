@@ -20,11 +20,11 @@ from sgmse.data import audio
 from sgmse.evaluation.figures import spectrum_db
 from sgmse.evaluation.tables import Table, escape_latex, latex, markdown, number, score_interval
 from sgmse.experiments import comparisons
-from sgmse.experiments.ledger import write_record
-from sgmse.experiments.page import figures, listening
+from sgmse.experiments.page import listening
 from sgmse.experiments.page import write as writer
-from sgmse.experiments.page.run import read
+from sgmse.experiments.page.run import read_run
 from sgmse.experiments.page.write import write
+from sgmse.experiments.work import write_record
 
 CLAIM = re.compile(r"https?://|//[a-z]+\.", re.IGNORECASE)
 
@@ -57,8 +57,7 @@ def page(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time of a small page; those of the complete run are drawn."""
-    for module, name in ((writer, "draw_forest"), (figures, "curves"), (figures, "sweeps")):
-        monkeypatch.setattr(module, name, lambda *arguments: arguments[-1].touch())
+    monkeypatch.setattr(writer, "draw_figures", lambda *arguments: {})
 
 
 def items(page: Path) -> dict:
@@ -96,7 +95,7 @@ def test_the_criteria_come_first_and_carry_their_verdicts(page):
 
 def test_unprocessed_scores_and_differences_are_those_of_the_table(run_dir, page):
     results = pd.read_csv(run_dir / "results.csv")
-    run = read(run_dir)
+    run = read_run(run_dir)
     found = comparisons.compare_experiments(run.results, run.trainings, run.plan)
     row = found.query("experiment == 'CFG-01' and `set` == 'esc50' and metric == 'pesq' and by == 'all'").iloc[0]
     by_file = results.query("`set` == 'esc50'").set_index(["experiment", "file", "seed"])["pesq"]

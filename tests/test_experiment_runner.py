@@ -18,14 +18,11 @@ from sgmse.common.lease import hold
 from sgmse.data import audio
 from sgmse.enhancement.folder import enhance_folder
 from sgmse.evaluation.metrics import si_sdr
-from sgmse.experiments import choice, results, scoring
-from sgmse.experiments.cells import list_cells, list_shares
-from sgmse.experiments.choice import rank_candidates
-from sgmse.experiments.ledger import Ledger, read_record
-from sgmse.experiments.plan import Plan
+from sgmse.experiments import results, scoring
+from sgmse.experiments.plan import Plan, join_plan
 from sgmse.experiments.runner import Runner
-from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.work import join_plan
+from sgmse.experiments.scoring import COLUMNS, rank_candidates
+from sgmse.experiments.work import list_cells, list_shares, read_record
 from sgmse.training.interruption import Preempted
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +57,7 @@ def test_experiments_that_share_a_training_train_once(whole):
 def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_all(whole):
     folder, made, _ = whole
     frame = pd.read_csv(folder / "results.csv", dtype={"file": str})
-    assert tuple(frame.columns) == COLUMNS
+    assert list(frame.columns) == COLUMNS
     files = frame.groupby("experiment")["file"].apply(tuple)
     assert files.to_dict() == dict.fromkeys(["BASE", "ONE", "THREE", "noisy"], ("000", "001"))
     assert frame.loc[frame["experiment"] == "noisy", "seed"].isna().all()
@@ -94,7 +91,7 @@ def test_the_choice_is_the_best_of_validation_and_the_tests_are_enhanced_with_it
 def test_trainings_are_told_with_their_size_and_their_minutes(whole):
     folder, made, _ = whole
     table = pd.read_csv(folder / "trainings.csv").set_index("training")
-    assert tuple(table.reset_index().columns) == results.OF_TRAININGS
+    assert list(table.reset_index().columns) == results.OF_TRAININGS
     row = table.loc[made.training_of["ONE"]]
     assert row["experiments"] == "ONE THREE"
     assert (row["steps"], row["minutes"], row["parameters_frozen"]) == (4, 1.5, 0)
@@ -153,7 +150,7 @@ def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys, monk
     run(tmp_path / "run", made, StandIn())
     before = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
     (tmp_path / "run/choices/THREE/seed0/choice.json").unlink()
-    monkeypatch.setattr(choice, "rank_candidates", lambda rows: rank_candidates(rows)[::-1])  # the worst
+    monkeypatch.setattr(scoring, "rank_candidates", lambda rows: rank_candidates(rows)[::-1])  # the worst
     run(tmp_path / "run", made, StandIn())
     assert "enhance THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
     after = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
@@ -165,9 +162,9 @@ def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys, monk
 
 def test_what_was_done_with_other_settings_is_not_done(whole):
     folder, made, _ = whole
-    ledger = Ledger(work(folder, replace(made, steps=made.steps | {"ONE": [2]}), StandIn()))
-    planned = list_cells(ledger.work.plan, list_shares(made))
-    assert {cell.name for cell in planned if not ledger.is_done(cell)} == {"ONE"}
+    other = work(folder, replace(made, steps=made.steps | {"ONE": [2]}), StandIn())
+    planned = list_cells(other.plan, list_shares(made))
+    assert {cell.name for cell in planned if not other.is_done(cell)} == {"ONE"}
 
 
 def test_stages_divide_the_work_and_evaluation_waits_for_training(tmp_path):

@@ -11,8 +11,8 @@ from tiny_experiments import StandIn, plan, work
 
 from sgmse.common.errors import UserError
 from sgmse.experiments import results, training
-from sgmse.experiments.choice import rank_candidates
-from sgmse.experiments.work import join_plan, read_plan
+from sgmse.experiments.plan import join_plan, read_plan
+from sgmse.experiments.scoring import rank_candidates
 
 
 def rows(N: int, pesq: dict[str, float], checkpoint: str = "last") -> list[dict[str, object]]:
@@ -46,11 +46,11 @@ def test_a_folder_of_experiments_grows_but_takes_no_other_settings(tmp_path):
     join_plan(folder, small)
     whole = join_plan(folder, plan(tmp_path, seeds=(1,), conditioned=("THREE",)))
     assert (set(whole.experiments), whole.seeds) == ({"BASE", "ONE", "THREE"}, [0, 1])
-    assert whole.trainings[whole.training_of["ONE"]].experiments == ["ONE", "THREE"]
+    assert whole.experiments_of(whole.training_of["ONE"]) == ["ONE", "THREE"]
     assert read_plan(folder) == whole
     with pytest.raises(UserError, match="holds results with another scale"):
         join_plan(folder, dataclasses.replace(small, scale="paper"))
-    with pytest.raises(UserError, match="holds ONE with other settings than it has now"):
+    with pytest.raises(UserError, match="another config hash of the settings of ONE"):
         join_plan(folder, dataclasses.replace(small, steps=small.steps | {"ONE": [7]}))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()

@@ -13,7 +13,7 @@ from small_corpora import save
 from tiny_experiments import StandIn, ready_sets, scale_file
 
 from sgmse.commands import experiments as run_experiments
-from sgmse.experiments.processes import Failed, Launcher
+from sgmse.experiments.training import Failed, Launcher
 from sgmse.training.interruption import Preempted
 
 
@@ -114,7 +114,7 @@ def test_empty_folders_and_a_full_disk_are_refused_before_any_work(tmp_path, tin
     assert "no speech for the split 'valid'" in said
     usage = os.statvfs(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000, "total": usage.f_blocks})())
-    assert "its disk has 1.0 kB free" in refusal(run_experiments.main, capsys, "CFG-00", *flags)
+    assert "its disk has 1.00kB free" in refusal(run_experiments.main, capsys, "CFG-00", *flags)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def script(tmp_path):
 
 
 def test_a_process_leaves_its_lines_but_not_its_progress_in_the_log(tmp_path, script):
-    log = tmp_path / "logs" / "cell.log"
+    log = tmp_path / "cell.log"
     command = script(r"print('one'); print('10%\r20%\r', end=''); print('two')")
     Launcher()(command, log)
     lines = log.read_text().splitlines()

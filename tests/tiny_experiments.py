@@ -12,8 +12,8 @@ from short_set import short_set
 
 from sgmse.experiments.catalogue import Experiment
 from sgmse.experiments.plan import Data, Plan, make_plan
-from sgmse.experiments.processes import Failed
 from sgmse.experiments.scales import load_scale
+from sgmse.experiments.training import Failed
 from sgmse.experiments.work import Work
 
 SCALE = """

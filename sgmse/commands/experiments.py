@@ -32,16 +32,14 @@ from sgmse.common import machine
 from sgmse.common.errors import UserError, run
 from sgmse.experiments import results
 from sgmse.experiments.catalogue import load_experiments, select_experiments
-from sgmse.experiments.cells import Stage, list_cells, list_shares
 from sgmse.experiments.criteria import judge_criteria, print_criteria
-from sgmse.experiments.forecast import check_plan
-from sgmse.experiments.overview import describe_plan, list_hypotheses
-from sgmse.experiments.plan import make_data, make_plan
-from sgmse.experiments.processes import Launcher
+from sgmse.experiments.forecast import check_plan, describe_plan, list_hypotheses
+from sgmse.experiments.plan import join_plan, make_data, make_plan
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scales import load_scale
 from sgmse.experiments.scoring import ENHANCED
-from sgmse.experiments.work import Work, join_plan
+from sgmse.experiments.training import Launcher
+from sgmse.experiments.work import Stage, Work, list_cells, list_shares
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
 from sgmse.training import loggers

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar
 
 from sgmse.common.errors import UserError
-from sgmse.experiments.records import require
 from sgmse.settings import cli
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, EnhanceConfig
 
@@ -25,6 +26,7 @@ NOISE_OF_SET = {"esc50": "esc50", "urbansound8k": "urbansound8k", "stationary": 
 """The corpus that each set takes its noise from, where corpora are prepared; `id` is VoiceBank-DEMAND's own test."""
 _SET_BY_RUNNER = ("seed", "base_dir", "speech_dir", "noise_dir", "ckpt", "run_dir", "log_dir")
 _Reference = typing.get_type_hints(EnhanceConfig)["reference"]
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,25 +135,22 @@ def _read_file(path: Path) -> dict[str, Any]:
     return cli.checked(content, _file_parser(), path) | {"train": train, "hypothesis": hypothesis}
 
 
-def _find_ancestors(name: str, path: Path, contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """`name`, what it is like, what that is like, …"""
-    found: list[str] = []
-    current: str | None = name
-    while current is not None:
-        require([current], contents, f"{path}: ", "experiment")
-        if current in found:
-            raise UserError(f"{path}: is like itself ({' → '.join([*found, current])}); change one `like`")
-        found.append(current)
-        current = contents[current].get("like")
-    return found
+def _lay_over_ancestors(
+    name: str, path: Path, contents: Mapping[str, dict[str, Any]], seen: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The content of the file `name`, laid over that of the file that it is like."""
+    require([name], contents, f"{path}: ", "experiment")
+    if name in seen:
+        raise UserError(f"{path}: is like itself ({' → '.join([*seen, name])}); change one `like`")
+    own = contents[name]
+    if own.get("like") is None:
+        return own
+    below = _lay_over_ancestors(own["like"], path, contents, (*seen, name))
+    return below | own | {"train": below["train"] | own["train"]}
 
 
-def _make_experiment(name: str, path: Path, contents: Mapping[str, Mapping[str, Any]]) -> Experiment:
-    values: dict[str, Any] = dataclasses.asdict(ExperimentFile())
-    train: dict[str, Any] = {}
-    for ancestor in reversed(_find_ancestors(name, path, contents)):
-        values |= contents[ancestor]
-        train |= contents[ancestor]["train"]
+def _make_experiment(name: str, path: Path, contents: Mapping[str, dict[str, Any]]) -> Experiment:
+    values = dataclasses.asdict(ExperimentFile()) | _lay_over_ancestors(name, path, contents)
     require(values["sets"], SETS, f"{path}: ", "test set")
     require(values["corpora"], CORPORA, f"{path}: ", "corpus")
     if VOICEBANK not in values["corpora"]:
@@ -159,4 +158,52 @@ def _make_experiment(name: str, path: Path, contents: Mapping[str, Mapping[str, 
     for key in ("sets", "guidance_scale"):
         if not values[key]:
             raise UserError(f"{path}: {key} is empty; name one or leave it out")
-    return Experiment(**values | {"id": name, "train": train})
+    return Experiment(**values | {"id": name})
+
+
+def require(names: Iterable[str], known: Iterable[str], where: str, kind: str, hint: str = "") -> None:
+    """Raise `UserError` for the first of `names` that is not in `known`, with the nearest that is, in any case."""
+    lower = {str(other).lower(): str(other) for other in known}
+    for name in names:
+        if name not in lower.values():
+            close = difflib.get_close_matches(str(name).lower(), lower, n=1)
+            near = f"; did you mean {lower[close[0]]}?" if close else ""
+            raise UserError(f"{where}{name}: no such {kind}{near}{hint}")
+
+
+def make_record(cls: type[Record], content: Any, path: Path, where: str = "") -> Record:
+    """A dataclass from what a YAML file holds, unchanged.
+
+    Raises `UserError`, naming the setting, for one that does not exist, is missing, or has another type.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {where}{content}: lines such as `NAME: VALUE` are needed")
+    hints = typing.get_type_hints(cls)
+    require(content, hints, f"{path}: {where}", "setting")
+    for f in fields(cls):  # type: ignore[arg-type]
+        hint = hints[f.name]
+        if f.name not in content:
+            if f.default is MISSING and f.default_factory is MISSING:
+                raise UserError(f"{path}: {where}{f.name}: is missing; add it")
+        elif not _fits(content[f.name], hint):
+            needed = str(hint).replace("typing.", "") if typing.get_args(hint) else hint.__name__
+            raise UserError(f"{path}: {where}{f.name} {content[f.name]}: a value of type {needed} is needed")
+    return cls(**content)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value that YAML holds is of a type that a dataclass declares. A whole number is a float, too."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in parts
+    if origin in (UnionType, typing.Union):
+        return any(_fits(value, part) for part in parts)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

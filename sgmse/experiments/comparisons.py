@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.evaluation import statistics
-from sgmse.evaluation.metrics import MAIN
+from sgmse.evaluation.metrics import FIRST, MAIN
 from sgmse.experiments.plan import Plan
 
 COLUMNS = ["experiment", "against", "set", "metric", "by", "group", "mean", "low", "high", "p", "p_holm"]
@@ -63,28 +63,34 @@ def check_results(results: pd.DataFrame, plan: Plan) -> None:
             )
 
 
-def compare_experiments(
-    results: pd.DataFrame,
-    trainings: pd.DataFrame,
-    plan: Plan,
-    metrics: Sequence[str] = MAIN,
-    by: Sequence[str] = SLICES,
-) -> pd.DataFrame:
+def compare_experiments(results: pd.DataFrame, trainings: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """All planned paired differences, experiment - against, with 95 % intervals (`statistics.hierarchical`).
 
-    For each pair, set and metric a row of the whole set (by "all", group ""), and one per class and SNR; a pair without
-    scores has a row that says what is missing. p_holm: Holm's correction over all pairs and sets of a metric, `smoke`
-    ones left out; the slices are descriptive and have none. Returns `COLUMNS`. Raises what `check_results` raises.
+    For each pair, set and metric a row of the whole set (by "all", group ""), and for the first metric one per class
+    and SNR; a pair without scores has a row that says what is missing. p_holm: Holm's correction over all pairs and
+    sets of a metric, `smoke` ones left out; the slices are descriptive and have none. Returns `COLUMNS`. Raises what
+    `check_results` raises.
     """
     check_results(results, plan)
     scores, rows = group_scores(results), []
-    for name in plan.experiments:
-        for against in plan.opponents(name):
-            for test_set in (shared for shared in plan.sets_of(name) if shared in plan.sets_of(against)):
-                for metric in metrics:
-                    found = compare(scores, trainings, plan, (name, against), test_set, metric)
-                    place = {"experiment": name, "against": against, "set": test_set, "metric": metric}
-                    rows += [place | row for row in _rows(found, by)]
+    asked = [
+        (name, against, test_set, metric)
+        for name in plan.experiments
+        for against in plan.opponents(name)
+        for test_set in plan.sets_of(name)
+        for metric in MAIN
+        if test_set in plan.sets_of(against)
+    ]
+    for name, against, test_set, metric in asked:
+        found = compare(scores, trainings, plan, (name, against), test_set, metric)
+        slices = [(WHOLE, "", found.differences, found.reason)]
+        for column in SLICES if metric == FIRST and len(found.differences) else ():
+            for group, own in found.differences.groupby(column) if column in found.differences else ():
+                slices.append((column, f"{group:g}" if isinstance(group, int | float) else str(group), own, ""))
+        for by, group, own, reason in slices:
+            difference = asdict(statistics.hierarchical(own))
+            place = {"experiment": name, "against": against, "set": test_set, "metric": metric, "by": by}
+            rows.append(place | {"group": group, **difference, "smoke": found.smoke, "reason": reason})
     frame = pd.DataFrame(rows, columns=COLUMNS)
     counted = (frame["by"] == WHOLE) & ~frame["smoke"].astype(bool)
     for _, family in frame[counted].groupby("metric"):
@@ -139,13 +145,3 @@ def _compare_budgets(trainings: pd.DataFrame, plan: Plan, names: tuple[str, str]
         if steps[0] != steps[1]:
             return f"unequal budgets: {names[0]} was trained for {steps[0]} steps, {names[1]} for {steps[1]}"
     return ""
-
-
-def _rows(found: Comparison, by: Sequence[str]) -> Iterator[dict[str, object]]:
-    whole = asdict(statistics.hierarchical(found.differences))
-    yield {"by": WHOLE, "group": "", **whole, "smoke": found.smoke, "reason": found.reason}
-    for column in by:
-        for group, rows in found.differences.groupby(column) if column in found.differences else ():
-            name = f"{group:g}" if isinstance(group, int | float) else str(group)
-            difference = asdict(statistics.hierarchical(rows))
-            yield {"by": column, "group": name, **difference, "smoke": found.smoke, "reason": ""}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sgmse.evaluation import statistics, tables
+from sgmse.evaluation import statistics
 from sgmse.evaluation.metrics import MAIN, METRICS
-from sgmse.experiments.catalogue import EXPERIMENTS
+from sgmse.evaluation.tables import NOTHING, Table, print_table, probability, score_interval
+from sgmse.experiments.catalogue import EXPERIMENTS, make_record, require
 from sgmse.experiments.comparisons import Comparison, check_results, compare, group_scores
 from sgmse.experiments.plan import Plan
-from sgmse.experiments.records import make_record, require
 from sgmse.settings import cli
 
 MET, NOT_MET, NO_DATA = "met", "not met", "no data"
@@ -81,23 +81,38 @@ def judge_criteria(
     return table.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
 
 
-def print_criteria(table: pd.DataFrame) -> None:
-    """Print the result of `judge_criteria`, and below it the reasons."""
-    header = ["criterion", "difference", "set", "metric", "mean [95 % interval]", "wanted", "p (Holm)"]
-    header += ["files/sources/seeds", "verdict"]
-    rows, notes = [], []
-    for _, row in table.iterrows():
-        names = f"{row['experiment']} - {row['against']}" if row["experiment"] else "–"
-        known = not math.isnan(row["mean"])
-        interval = f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if known else "–"
-        p = "–" if math.isnan(row["p_holm"]) else "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
-        counts = f"{row['n_files']}/{row['n_sources']}/{row['n_seeds']}"
-        question = [row["criterion"], names, row["set"] or "–", METRICS[row["metric"]].title]
-        rows.append([*question, interval, f"> {row['threshold']:g}", p, counts, row["verdict"]])
-        if row["reason"]:
-            place = f"{row['criterion']}, {names} on {row['set']}" if row["experiment"] else row["criterion"]
-            notes.append(f"{place}: {row['reason']}")
-    tables.print_table(tables.Table("criteria", "Criteria", header, rows, list(dict.fromkeys(notes))))
+def make_table(judged: pd.DataFrame) -> Table:
+    """The result of `judge_criteria` to read, a row for each experiment and set."""
+    rows = [
+        (
+            row["criterion"].replace("_", " "),
+            f"{row['experiment']} − {row['against']}" if row["experiment"] else NOTHING,
+            row["set"] or NOTHING,
+            METRICS[row["metric"]].title,
+            score_interval(row, row["metric"], signed=True),
+            f"> {row['threshold']:+g}".replace("-", "−"),
+            probability(row["p_holm"]),
+            f"{row['n_files']}/{row['n_sources']}/{row['n_seeds']}",
+            ": ".join(filter(None, (row["verdict"], row["reason"]))),
+        )
+        for _, row in judged.iterrows()
+    ]
+    header = ("criterion", "difference", "set", "metric", "mean [95 % interval]", "wanted", "p (Holm)")
+    tones = [find_tone(verdict) for verdict in judged["verdict"]]
+    return Table("criteria", "Criteria", (*header, "files/sources/seeds", "verdict"), rows, tones=tones)
+
+
+def print_criteria(judged: pd.DataFrame) -> None:
+    """Print the result of `judge_criteria`, and below it the reasons, which are too long for a column."""
+    rows = [row for _, row in judged.iterrows() if row["reason"]]
+    places = [f", {row['experiment']} − {row['against']} on {row['set']}" if row["experiment"] else "" for row in rows]
+    notes = [f"{row['criterion']}{place}: {row['reason']}" for row, place in zip(rows, places, strict=True)]
+    print_table(replace(make_table(judged.assign(reason="")), notes=notes))
+
+
+def find_tone(verdict: str) -> str:
+    """The CSS class of a verdict."""
+    return "not-decidable" if verdict.startswith("not decidable") else verdict.replace(" ", "-")
 
 
 def _find_questions(rule: Rule, plan: Plan) -> Iterator[tuple[str, str, str]]:

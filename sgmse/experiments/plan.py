@@ -1,23 +1,37 @@
-"""What is to be done: which trainings, which of them serve which experiments, where the audio lies."""
+"""What is to be done: which trainings, which of them serve which experiments, where the audio lies; RUN_DIR/plan.json.
+
+The plan of a RUN_DIR may gain experiments and seeds, and nothing else.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import write_text
+from sgmse.common.lease import hold
 from sgmse.experiments.catalogue import VOICEBANK, Experiment
-from sgmse.experiments.resolve import check_baselines, default_settings, resolve_settings, with_defaults
-from sgmse.experiments.scales import VALID, Scale, pretrained_encoders
+from sgmse.experiments.scales import (
+    PRETRAINED,
+    VALID,
+    Scale,
+    check_baselines,
+    default_settings,
+    resolve_settings,
+    with_defaults,
+)
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig
 
+PLAN = "plan.json"
 RANDOM = "random"  # --encoder_checkpoint of untrained weights
+_BEFORE_PLAN = ("state", "logs", "slurm")  # what may be in the folder before the plan is
 _DECIDE_NOTHING = frozenset(
     """seed num_workers compile device log_dir logger wandb_name wandb_group wandb_tags nolog ckpt run_dir
     save_every_n_steps base_dir speech_dir noise_dir""".split()
@@ -55,7 +69,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Training:
-    """One training, whatever the seed; `experiments` with equal settings share it.
+    """One training, whatever the seed; experiments with equal settings share it.
 
     Attributes:
         settings: of train.py, to be laid over its defaults, without seed and folders. corpora: empty unless prepared
@@ -65,7 +79,6 @@ class Training:
     name: str
     settings: Mapping[str, Any]
     corpora: list[str]
-    experiments: list[str]
 
     @property
     def values(self) -> dict[str, Any]:
@@ -73,9 +86,14 @@ class Training:
         return with_defaults(self.settings)
 
     @property
+    def is_conditioned(self) -> bool:
+        """Whether the model takes a reference."""
+        return bool(self.values["encoder"] != "none")
+
+    @property
     def smoke(self) -> bool:
         """Whether the encoder has random weights instead of its published ones, so that results say nothing."""
-        return self.values["encoder_checkpoint"] == RANDOM
+        return bool(self.values["encoder_checkpoint"] == RANDOM)
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,14 @@ class Plan:
     items: dict[str, int]
     steps: dict[str, list[int]]
 
+    def training(self, experiment_id: str) -> Training:
+        """The training of an experiment."""
+        return self.trainings[self.training_of[experiment_id]]
+
+    def experiments_of(self, training: str) -> list[str]:
+        """The experiments that share a training."""
+        return [id for id, name in self.training_of.items() if name == training]
+
     def sets_of(self, experiment_id: str) -> list[str]:
         """The test sets of an experiment at this scale, each once."""
         return list(dict.fromkeys(self.set_names[name] for name in self.experiments[experiment_id].sets))
@@ -113,30 +139,9 @@ class Plan:
 
     def config_hash(self, experiment_id: str) -> str:
         """Of everything that decides the numbers of an experiment on a set, without the seed."""
-        experiment, training = self.experiments[experiment_id], self.trainings[self.training_of[experiment_id]]
+        experiment, training = self.experiments[experiment_id], self.training(experiment_id)
         choice = [experiment.guidance_scale, self.steps[experiment_id], experiment.reference]
         return _digest([_decisive_settings(training.settings, self.data.identity(training.corpora)), choice])
-
-    def to_json(self) -> str:
-        """For RUN_DIR/plan.json."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote. Raises `ValueError` for another text."""
-        try:
-            content = json.loads(text)
-            content["experiments"] = {name: Experiment(**e) for name, e in content["experiments"].items()}
-            content["trainings"] = {name: Training(**t) for name, t in content["trainings"].items()}
-            content |= {"data": Data(**content["data"]), "seeds": [int(seed) for seed in content["seeds"]]}
-            plan = cls(**content)
-            for name in plan.experiments:  # raises for one of which something is missing
-                plan.config_hash(name)
-            if not set(plan.sets) <= plan.items.keys():
-                raise KeyError("items")
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
-        return plan
 
 
 def make_plan(
@@ -156,7 +161,7 @@ def make_plan(
     training_of, steps = {}, {}
     for id, experiment in experiments.items():
         settings = resolve_settings(experiment, scale)
-        if encoder_checkpoint is not None and with_defaults(settings)["encoder"] in pretrained_encoders():
+        if encoder_checkpoint is not None and with_defaults(settings)["encoder"] in PRETRAINED:
             settings["encoder_checkpoint"] = encoder_checkpoint
         corpora = sorted(experiment.corpora, key=lambda c: (c != VOICEBANK, c)) if data.data_dir else []
         values = with_defaults(settings) | data.settings(corpora, Path("speech"))
@@ -164,9 +169,8 @@ def make_plan(
             check_data(cli.take(DataConfig, values), cli.take(ModelConfig, values))
         except UserError as error:
             raise UserError(f"{id}: {error}") from None
-        name = _training_name(experiment.base, settings, data.identity(corpora))
-        trainings.setdefault(name, Training(name, settings, corpora, [])).experiments.append(id)
-        training_of[id] = name
+        training_of[id] = _training_name(experiment.base, settings, data.identity(corpora))
+        trainings.setdefault(training_of[id], Training(training_of[id], settings, corpora))
         steps[id] = [1] if values["objective"] == "predictive" else list(scale.steps[experiment.base])
     sets = {name: scale.sets[name] for experiment in experiments.values() for name in experiment.sets}
     return Plan(
@@ -195,6 +199,66 @@ def make_data(
     if not speech_dir and data_dir is None:
         data_dir = scale.data_dir
     return Data(data_dir, list(speech_dir), list(noise_dir), ood_noise_dir, test_sets)
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan of a RUN_DIR, if there is one. Raises `UserError` where it cannot be understood."""
+    path = folder / PLAN
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for training in content["trainings"].values():
+            training.pop("experiments", None)  # older plans list them here, too
+        content["experiments"] = {name: Experiment(**e) for name, e in content["experiments"].items()}
+        content["trainings"] = {name: Training(**t) for name, t in content["trainings"].items()}
+        plan = Plan(**content | {"data": Data(**content["data"]), "seeds": [int(seed) for seed in content["seeds"]]})
+        for name in plan.experiments:  # raises for one of which something is missing
+            plan.config_hash(name)
+        if not set(plan.sets) <= plan.items.keys():
+            raise KeyError("items")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged or of another version ({error!r}); use another --out") from None
+    return plan
+
+
+def join_plan(folder: Path, plan: Plan) -> Plan:
+    """Merge `plan` into that of the folder, write the whole and return it.
+
+    Raises `UserError` where the two would give one experiment different numbers. Array tasks may call it at once.
+    """
+    merge_plans(folder, plan)  # refuses before anything is written
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+    with hold(folder / "state" / "plan.lease"):
+        whole = merge_plans(folder, plan)
+        if whole != read_plan(folder):
+            write_text(folder / PLAN, json.dumps(asdict(whole), indent=1, ensure_ascii=False))
+    return whole
+
+
+def merge_plans(folder: Path, plan: Plan) -> Plan:
+    """What `join_plan` would write."""
+    before = read_plan(folder)
+    if before is None:
+        strangers = [path for path in folder.glob("*") if path.name not in _BEFORE_PLAN] if folder.is_dir() else []
+        if strangers:
+            raise UserError(
+                f"{folder}: holds {strangers[0].name} and is no folder of experiments; choose another --out"
+            )
+        return plan
+    facts: dict[str, tuple[object, object]] = {"scale": (before.scale, plan.scale)}
+    facts |= {name: (old, vars(plan.data)[name]) for name, old in vars(before.data).items()}
+    facts |= {f"size of {name}": (before.items[name], plan.items[name]) for name in before.items.keys() & plan.items}
+    for name in before.experiments.keys() & plan.experiments:
+        facts[f"config hash of the settings of {name}"] = (before.config_hash(name), plan.config_hash(name))
+    for name, (old, new) in facts.items():
+        if old != new:
+            raise UserError(f"{folder}: holds results with another {name} ({old}, not {new}); choose another --out")
+    grown = {name: old | getattr(plan, name) for name, old in vars(before).items() if isinstance(old, dict)}
+    return replace(plan, seeds=sorted({*before.seeds, *plan.seeds}), **grown)
 
 
 def _training_name(base: str, settings: Mapping[str, Any], data: list[str]) -> str:

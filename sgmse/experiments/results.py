@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -12,19 +14,24 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
 from sgmse.common.lease import hold
 from sgmse.evaluation.metrics import MAIN
-from sgmse.experiments.cells import Cell, list_cells, list_shares
-from sgmse.experiments.ledger import Ledger
+from sgmse.experiments.plan import read_plan
 from sgmse.experiments.scoring import COLUMNS
-from sgmse.experiments.work import Work, read_plan
+from sgmse.experiments.work import Cell, Work, list_cells, list_shares
 from sgmse.training.loggers import PROJECT
 
 RESULTS, TRAININGS = "results.csv", "trainings.csv"
-_TYPES = {"seed": "Int64", "file": "str", "source": "str"}  # numbers in some names of files
-_TYPES |= dict.fromkeys(MAIN, "float")
-OF_TRAININGS = (
+OF_TRAININGS = [
     *("training", "seed", "experiments", "run_folder", "steps", "minutes", "device"),
     *("parameters_trained", "parameters_frozen", "smoke", "config_hash"),
-)
+]
+TYPES: Mapping[str, type | str] = {
+    # names and hashes may look like numbers
+    **dict.fromkeys("file kind source set experiment scale reason reference".split(), "str"),
+    **dict.fromkeys("checkpoint_sha256 config_hash set_sha256".split(), "str"),
+    "seed": "Int64",  # the noisy files have none
+    **dict.fromkeys((*MAIN, "seconds", "rtf", "minutes"), "float"),
+    **dict.fromkeys(("steps", "parameters_trained", "parameters_frozen"), "int"),
+}
 
 
 def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -34,32 +41,36 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
     not stand in one table. Array tasks may call it at the same time, and plan.json may have grown since they began.
     """
     with hold(work.lock("results")):
-        work = replace(work, plan=read_plan(work.folder) or work.plan)
-        ledger = Ledger(work)
-        planned = list_cells(work.plan, list_shares(work.plan))
-        done = [cell for cell in planned if ledger.is_done(cell)]
-        tables = [_scores(ledger, cell) for cell in done if cell.kind in ("noisy", "score")]
-        frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+        work = replace(work, plan=read_plan(work.folder) or work.plan, products={})
+        done = [cell for cell in list_cells(work.plan, list_shares(work.plan)) if work.is_done(cell)]
+        tables = [_read_scores(work, cell) for cell in done if cell.kind in ("noisy", "score")]
+        frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
         write_csv(frame, work.folder / RESULTS)
-        rows = [_training(ledger, cell) for cell in done if cell.kind == "train"]
-        trainings = pd.DataFrame(rows, columns=list(OF_TRAININGS))
+        rows = [_describe_training(work, cell) for cell in done if cell.kind == "train"]
+        trainings = pd.DataFrame(rows, columns=OF_TRAININGS)
         write_csv(trainings, work.folder / TRAININGS)
     return frame, trainings
 
 
-def _scores(ledger: Ledger, cell: Cell) -> pd.DataFrame:
-    path, plan = ledger.work.scores(cell), ledger.work.plan
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table with at least these columns. Raises `UserError` for a file that is none."""
     try:
-        frame = pd.read_csv(path, dtype=_TYPES)
-    except (OSError, ValueError):
-        raise UserError(f"{path}: cannot be read as a table of scores; remove it and run again") from None
-    absent = [column for column in COLUMNS if column not in frame]
+        frame = pd.read_csv(path, dtype=TYPES)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error}); remove it and run again") from None
+    absent = [column for column in columns if column not in frame]
     if absent:
         raise UserError(f"{path}: has no column {absent[0]}; remove it and run again")
-    name = cell.test_set or cell.name
-    expected = {"scale": plan.scale, "set_sha256": ledger.products[Cell("set", name).key]["sha256"]}
+    return frame
+
+
+def _read_scores(work: Work, cell: Cell) -> pd.DataFrame:
+    path = work.place(cell)
+    frame = read_table(path, COLUMNS)
+    built = work.products[Cell("set", cell.test_set or cell.name).key]
+    expected = {"scale": work.plan.scale, "set_sha256": built["sha256"]}
     if cell.kind == "score":
-        expected["config_hash"] = plan.config_hash(cell.name)
+        expected["config_hash"] = work.plan.config_hash(cell.name)
     for column, value in expected.items():
         other = sorted(set(frame[column].astype(str)) - {value})
         if other:
@@ -67,14 +78,13 @@ def _scores(ledger: Ledger, cell: Cell) -> pd.DataFrame:
     return frame
 
 
-def _training(ledger: Ledger, cell: Cell) -> dict[str, object]:
-    work, product = ledger.work, ledger.products[cell.key]
+def _describe_training(work: Work, cell: Cell) -> dict[str, object]:
     return {
         "training": cell.name,
         "seed": cell.seed,
-        "experiments": " ".join(work.plan.trainings[cell.name].experiments),
-        "run_folder": os.path.relpath(work.run(cell), work.folder),
-        **{name: value for name, value in product.items() if name in OF_TRAININGS},
+        "experiments": " ".join(work.plan.experiments_of(cell.name)),
+        "run_folder": os.path.relpath(work.place(cell), work.folder),
+        **work.products[cell.key],
         "config_hash": cell.name.rpartition("_")[2],
     }
 

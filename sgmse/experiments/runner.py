@@ -5,35 +5,32 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Literal
 
 from sgmse.common.errors import UserError
 from sgmse.common.lease import Held, hold
 from sgmse.evaluation.metrics import MAIN, METRICS
-from sgmse.experiments import choice, results, scoring, sets, training
-from sgmse.experiments.cells import Cell, Kind
-from sgmse.experiments.ledger import Ledger, read_record, write_record
-from sgmse.experiments.processes import Failed
-from sgmse.experiments.work import Product, Products, Work
+from sgmse.experiments import results, scoring, sets, training
+from sgmse.experiments.training import Failed
+from sgmse.experiments.work import Cell, Kind, Product, Record, Work, read_record, write_record
 
 Outcome = Literal["done", "there", "failed", "skipped", "elsewhere"]
 
 
-def provide_set(work: Work, cell: Cell, products: Products) -> Product:
+def provide_set(work: Work, cell: Cell) -> Product:
     """The cell `set`; compared: the training data that are known not to be in it."""
     data = training.data_read(work)
     trained = [training.write_settings(work, name) for name in data.values()]
-    plan, out = work.plan, work.test_set(cell.name)
-    built = sets.provide(cell.name, plan.data, plan.items[cell.name], out, trained, work.jobs or 1)
+    plan = work.plan
+    built = sets.provide(cell.name, plan.data, plan.items[cell.name], work.place(cell), trained, work.jobs or 1)
     return built | {"compared": sorted(data)}
 
 
-WORK: Mapping[Kind, Callable[[Work, Cell, Products], Product]] = {
+WORK: Mapping[Kind, Callable[[Work, Cell], Product]] = {
     "set": provide_set,
     "noisy": scoring.score_noisy,
     "train": training.train,
-    "choose": choice.choose,
+    "choose": scoring.choose,
     "enhance": scoring.enhance,
     "score": scoring.score,
 }
@@ -48,7 +45,7 @@ class Runner:
     """
 
     def __init__(self, work: Work, patient: bool) -> None:
-        self.work, self.patient, self.ledger = work, patient, Ledger(work)
+        self.work, self.patient = work, patient
         self.outcomes: dict[str, Outcome] = {}
         self.failures: list[str] = []
 
@@ -56,9 +53,9 @@ class Runner:
         """Do all that is not done yet. Raises `UserError` when a test set is not the one that was scored."""
         for cell in cells:
             if cell.kind == "set":
-                self.ledger.check_set(cell)
+                self.work.check_set(cell)
         training.prepare_speech(self.work)
-        there = sum(self.ledger.is_done(cell) for cell in cells)
+        there = sum(self.work.is_done(cell) for cell in cells)
         print(f"{len(cells)} cells, {there} done already; logs in {self.work.folder / 'logs'}")
         for number, cell in enumerate(cells, 1):
             self.outcomes[cell.key] = self._visit(cell, f"[{number}/{len(cells)}] {cell}")
@@ -66,7 +63,7 @@ class Runner:
 
     def _visit(self, cell: Cell, title: str) -> Outcome:
         """Do a cell unless it is done, cannot be done yet, or another process is at it."""
-        absent = [need for need in cell.needs if not self.ledger.is_done(need)]
+        absent = [need for need in cell.needs if not self.work.is_done(need)]
         if absent:
             if self.outcomes.get(absent[0].key) != "skipped":  # else it was printed there
                 print(f"{title}: skipped, as is what rests on it, since this is not done: {absent[0]}", flush=True)
@@ -85,35 +82,39 @@ class Runner:
             return "elsewhere"
 
     def _is_there(self, cell: Cell) -> bool:
-        return self.ledger.is_done(cell) and (cell.kind != "set" or self.ledger.is_compared(cell))
+        """Whether a cell is done; of a set also, whether it was compared with what every training of the plan reads."""
+        if not self.work.is_done(cell) or cell.kind != "set":
+            return self.work.is_done(cell)
+        return set(training.data_read(self.work)) <= set(self.work.products[cell.key]["compared"])
 
     def _do(self, cell: Cell, title: str) -> Outcome:
-        before, digest = read_record(self.work.folder, cell.key), self.ledger.digest(cell)
+        folder, digest = self.work.folder, self.work.digest(cell)
+        before = read_record(folder, cell.key)
         stale = before is not None and before["status"] == "done" and before["hash"] != digest
         print(title + (": what it rests on has changed, so it is done anew" if stale else ""), flush=True)
         spent, start = 0.0 if before is None or stale else before["seconds"], time.monotonic()
-        record = {"hash": digest, "started": f"{datetime.now():%Y-%m-%dT%H:%M:%S}", "product": {}}
-        write_record(self.work.folder, cell.key, record | {"status": "running", "seconds": spent})
+        record: Record = {"hash": digest, "status": "running", "seconds": spent, "product": {}}
+        write_record(folder, cell.key, record)
         try:
-            product, reason = WORK[cell.kind](self.work, cell, self.ledger.products), ""
+            product = WORK[cell.kind](self.work, cell)
+            ended: Record = {"status": "done", "product": product}
         except Exception as error:  # one cell must not take the others down
-            product, reason = {}, self._failure(cell, error)
+            ended = {"status": "failed", "error": self._report_failure(cell, error)}
         seconds = round(spent + time.monotonic() - start, 1)
-        if reason:
-            write_record(self.work.folder, cell.key, record | {"status": "failed", "seconds": seconds, "error": reason})
+        write_record(folder, cell.key, record | ended | {"seconds": seconds})
+        if ended["status"] == "failed":
             return "failed"
-        self.ledger.write_done(cell, record | {"status": "done", "seconds": seconds, "product": product})
+        self.work.products[cell.key] = product
         if cell.kind in ("train", "noisy", "score"):
             results.collect(self.work)
         duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
         print(f"    {describe(cell, product)} ({duration})", flush=True)
         return "done"
 
-    def _failure(self, cell: Cell, error: Exception) -> str:
+    def _report_failure(self, cell: Cell, error: Exception) -> str:
         """Log and print why a cell failed, and return it as a sentence."""
         log = self.work.log(cell)
         if not isinstance(error, Failed):  # a process has logged its own words
-            log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("a", encoding="utf-8") as file:
                 file.write("".join(traceback.format_exception(error)))
         reason = str(error) if isinstance(error, Failed | UserError) else f"{type(error).__name__}: {error}"

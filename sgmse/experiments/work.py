@@ -1,27 +1,121 @@
-"""RUN_DIR: where each thing lies in it, and its plan, which may gain experiments and seeds and nothing else."""
+"""The work at a plan in its RUN_DIR: cells, the pieces that are done, fail and are found done again each on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_text
-from sgmse.common.lease import hold
-from sgmse.experiments.cells import Cell
-from sgmse.experiments.plan import Plan
+from sgmse.common.files import write_json
+from sgmse.data.testsets import build
+from sgmse.experiments.plan import Plan, Training
+from sgmse.experiments.scales import VALID
 
-PLAN = "plan.json"
-_BEFORE_PLAN = ("state", "logs", "slurm")  # what may be in the folder before the plan is
-
+Kind = Literal["set", "noisy", "train", "choose", "enhance", "score"]
+Stage = Literal["train", "evaluate", "all"]
 Product = dict[str, Any]
 """What a cell found that later cells and tables need, e.g. the hash of a set, the guidance scale that was chosen."""
-Products = Mapping[str, Product]
-"""Those of the cells that a cell needs, by their keys."""
+Record = dict[str, Any]
+"""What RUN_DIR/state/KEY.json says of a cell: status (running, done, failed), hash of what its result depends on,
+seconds (all its starts counted that ended by themselves), error, product."""
 Launch = Callable[[Sequence[str], Path], None]
-"""Runs a command (what follows `python`) and appends what it prints to a log; see `processes.Launcher`."""
+"""Runs a command (what follows `python`) and appends what it prints to a log; see `training.Launcher`."""
+
+_WORDS = {"set": "test set", "noisy": "unprocessed files of", "train": "training"}
+_PLACES: Mapping[Kind, str] = {  # of what a cell makes, in RUN_DIR
+    "set": "sets/{}",
+    "noisy": "scores/noisy/{}.csv",
+    "train": "trainings/{}",
+    "choose": "choices/{}/choice.json",
+    "enhance": "enhanced/{}",
+    "score": "scores/{}.csv",
+}
+_DECIDES_NOTHING = ("rtf", "minutes", "device", "compared")  # of a product: what may differ without other results
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work.
+
+    set: build a test set. noisy: score its unprocessed files. train: a training. choose: guidance scale, steps and
+    checkpoint on the validation set. enhance, score: a test set with what was chosen.
+
+    Attributes:
+        name: of the experiment; for `train` of the training; for `set` and `noisy` of the set.
+        test_set: for `enhance` and `score`. needs: the cells whose products this one takes.
+    """
+
+    kind: Kind
+    name: str
+    seed: int | None = None
+    test_set: str = ""
+    needs: tuple[Cell, ...] = ()
+
+    @property
+    def parts(self) -> list[str]:
+        """What tells the cell from others of its kind: `["CFG-01", "seed0", "esc50"]`."""
+        return [part for part in (self.name, "" if self.seed is None else f"seed{self.seed}", self.test_set) if part]
+
+    @property
+    def key(self) -> str:
+        """The name of its record and its log."""
+        return "_".join([self.kind, *self.parts])
+
+    def __str__(self) -> str:
+        return f"{_WORDS.get(self.kind, self.kind)} {', '.join(self.parts).replace('seed', 'seed ')}"
+
+
+def list_shares(plan: Plan) -> list[tuple[str, int]]:
+    """Every training of a plan with every seed, seed by seed."""
+    return [(name, seed) for seed in plan.seeds for name in plan.trainings]
+
+
+def list_cells(
+    plan: Plan, shares: Sequence[tuple[str, int]], stage: Stage = "all", left_out: Collection[str] = ()
+) -> list[Cell]:
+    """The cells of the trainings in `shares` (name, seed) and of the experiments of `plan` that rest on them.
+
+    Test sets come first. Then each cell follows those that it needs, share by share, so that a table exists early.
+    `left_out`: test sets that these data do not allow.
+    """
+    found: dict[str, Cell] = {}
+
+    def add(cells: Iterable[Cell]) -> None:
+        for cell in cells:
+            add(cell.needs)
+            found.setdefault(cell.key, cell)
+
+    for name, seed in shares:
+        training = Cell("train", name, seed)
+        add([training])
+        for id in plan.experiments_of(name) if stage != "train" else ():
+            choice = Cell("choose", id, seed, needs=(training, Cell("set", VALID)))
+            for test_set in (one for one in plan.sets_of(id) if one not in left_out):
+                built = Cell("set", test_set)
+                enhanced = Cell("enhance", id, seed, test_set, needs=(choice, built))
+                add([Cell("noisy", test_set, needs=(built,)), Cell("score", id, seed, test_set, needs=(enhanced,))])
+    listed = [cell for cell in found.values() if stage != "evaluate" or cell.kind != "train"]
+    return sorted(listed, key=lambda cell: cell.kind != "set")
+
+
+def read_record(folder: Path, key: str) -> Record | None:
+    """The record of a cell; None where it was never begun, or its file is damaged."""
+    try:
+        record = json.loads((folder / "state" / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("product"), dict):
+        return None
+    return {"status": "", "hash": "", "seconds": 0.0, "error": ""} | record
+
+
+def write_record(folder: Path, key: str, record: Record) -> None:
+    """The file appears whole, since array tasks read and write at the same time."""
+    write_json(folder / "state" / f"{key}.json", {"cell": key} | record)
 
 
 @dataclass(frozen=True)
@@ -30,7 +124,7 @@ class Work:
 
     Attributes:
         launch: starts trainings. device, logger: flags of train.py, of which none changes a result.
-        jobs: scoring processes; None: one per core.
+        jobs: scoring processes; None: one per core. products: of the cells that are known to be done, by their keys.
     """
 
     plan: Plan
@@ -39,111 +133,59 @@ class Work:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     logger: str = "csv"
     jobs: int | None = None
+    products: dict[str, Product] = field(default_factory=dict)
 
-    def training(self, name: str) -> Path:
-        """The folder of a training, which holds its settings and a run folder per seed."""
-        return self.folder / "trainings" / name
-
-    def run(self, cell: Cell) -> Path:
-        """The run folder of a training, or of the training that an experiment's cell rests on."""
-        name = cell.name if cell.kind == "train" else self.plan.training_of[cell.name]
-        return self.training(name) / f"seed{cell.seed}"
-
-    def test_set(self, name: str) -> Path:
-        return self.folder / "sets" / name
-
-    def choice(self, cell: Cell) -> Path:
-        return self.folder / "choices" / cell.name / f"seed{cell.seed}"
-
-    def enhanced(self, cell: Cell) -> Path:
-        return self.folder / "enhanced" / cell.name / f"seed{cell.seed}" / cell.test_set
-
-    def scores(self, cell: Cell) -> Path:
-        """The table of a `score` or `noisy` cell."""
-        if cell.kind == "noisy":
-            return self.folder / "scores" / "noisy" / f"{cell.name}.csv"
-        return self.folder / "scores" / cell.name / f"seed{cell.seed}" / f"{cell.test_set}.csv"
+    def place(self, cell: Cell) -> Path:
+        """The file or folder that a cell makes."""
+        return self.folder / _PLACES[cell.kind].format("/".join(cell.parts))
 
     def log(self, cell: Cell) -> Path:
-        return self.folder / "logs" / f"{cell.key}.log"
+        """The log of a cell, whose folder is made."""
+        path = self.folder / "logs" / f"{cell.key}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def lock(self, name: str) -> Path:
         """The lock of a cell, by its key, or of a table of the folder."""
         return self.folder / "state" / f"{name}.lease"
 
-    def is_conditioned(self, experiment_id: str) -> bool:
-        """Whether the model of an experiment takes a reference."""
-        return bool(self.plan.trainings[self.plan.training_of[experiment_id]].values["encoder"] != "none")
+    def training(self, cell: Cell) -> Training:
+        """The training itself, or that which the experiment of the cell rests on."""
+        return self.plan.trainings[cell.name] if cell.kind == "train" else self.plan.training(cell.name)
 
+    def is_done(self, cell: Cell) -> bool:
+        """Whether a cell and all that it rests on are done with the settings of the plan; if so, keeps its product."""
+        if cell.key in self.products:
+            return True
+        if not all(self.is_done(need) for need in cell.needs):
+            return False
+        record = read_record(self.folder, cell.key)
+        if record is None or record["status"] != "done" or record["hash"] != self.digest(cell):
+            return False
+        if self.place(cell).exists():
+            self.products[cell.key] = record["product"]
+        return cell.key in self.products
 
-def read_plan(folder: Path) -> Plan | None:
-    """The plan of a folder, if there is one. Raises `UserError` where it cannot be understood."""
-    path = folder / PLAN
-    if not path.is_file():
-        return None
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is damaged or of another version ({error}); use another --out") from None
+    def digest(self, cell: Cell) -> str:
+        """Of what the result of a cell depends on: the plan, and the products of the cells it needs (all done)."""
+        own: list[Any] = []
+        if cell.kind == "set":
+            own = [self.plan.items[cell.name], vars(self.plan.data)]
+        elif cell.kind in ("choose", "enhance"):
+            own = [self.plan.config_hash(cell.name)]
+        needed = [self.products[need.key] for need in cell.needs]
+        decisive = [{k: v for k, v in product.items() if k not in _DECIDES_NOTHING} for product in needed]
+        text = json.dumps([cell.key, own, decisive], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-
-def join_plan(folder: Path, plan: Plan) -> Plan:
-    """Merge `plan` into that of the folder, write the whole and return it.
-
-    Raises `UserError` where the two would give one experiment different numbers. Array tasks may call it at once.
-    """
-    merged_plan(folder, plan)  # refuses before anything is written
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-    with hold(folder / "state" / "plan.lease"):
-        whole = merged_plan(folder, plan)
-        if whole != read_plan(folder):
-            write_text(folder / PLAN, whole.to_json())
-    return whole
-
-
-def merged_plan(folder: Path, plan: Plan) -> Plan:
-    """What `join_plan` would write."""
-    before = read_plan(folder)
-    if before is not None:
-        _check_same_numbers(folder, before, plan)
-        return _merge(before, plan)
-    strangers = [path for path in folder.glob("*") if path.name not in _BEFORE_PLAN] if folder.is_dir() else []
-    if strangers:
-        raise UserError(f"{folder}: holds {strangers[0].name} and is no folder of experiments; choose another --out")
-    return plan
-
-
-def _check_same_numbers(folder: Path, before: Plan, plan: Plan) -> None:
-    facts: list[tuple[str, object, object]] = [("scale", before.scale, plan.scale)]
-    facts += [(name, old, vars(plan.data)[name]) for name, old in vars(before.data).items()]
-    facts += [(f"size of {name}", before.items[name], plan.items[name]) for name in before.items.keys() & plan.items]
-    for name, old, new in facts:
-        if old != new:
-            raise UserError(f"{folder}: holds results with another {name} ({old}, not {new}); choose another --out")
-    for name in before.experiments.keys() & plan.experiments.keys():
-        old, new = before.config_hash(name), plan.config_hash(name)
-        if old != new:
+    def check_set(self, cell: Cell) -> None:
+        """Raise `UserError` when the files of a set are no longer those that scores were made with."""
+        record, folder = read_record(self.folder, cell.key), self.place(cell)
+        if record is None or record["status"] != "done" or not folder.exists():
+            return
+        now, then = build.set_digest(folder), record["product"]["sha256"]
+        if now != then:
             raise UserError(
-                f"{folder}: holds {name} with other settings than it has now (config hash {old}, not {new}); choose "
-                "another --out"
+                f"{folder}: is another test set than the one that was built or scored here (sha256 {now[:12]}, then "
+                f"{then[:12]}); bring that one back, or choose another --out"
             )
-
-
-def _merge(before: Plan, plan: Plan) -> Plan:
-    trainings = {**before.trainings, **plan.trainings}
-    for name in before.trainings.keys() & plan.trainings.keys():
-        both = [*before.trainings[name].experiments, *plan.trainings[name].experiments]
-        trainings[name] = replace(trainings[name], experiments=list(dict.fromkeys(both)))
-    return replace(
-        plan,
-        seeds=sorted({*before.seeds, *plan.seeds}),
-        experiments={**before.experiments, **plan.experiments},
-        trainings=trainings,
-        training_of={**before.training_of, **plan.training_of},
-        set_names={**before.set_names, **plan.set_names},
-        items={**before.items, **plan.items},
-        steps={**before.steps, **plan.steps},
-    )
