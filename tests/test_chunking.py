@@ -9,7 +9,7 @@ from commands import saved_run
 from small_corpora import save
 from tiny import tiny
 
-from sgmse.data import audio, streams
+from sgmse.data import audio
 from sgmse.diffusion.noise import BLOCK, FrameNoise
 from sgmse.model.chunking import Chunks, cut_parts, join_parts
 from sgmse.model.enhancer import Enhancer
@@ -77,11 +77,11 @@ def test_noise_is_complex_standard_normal():
 @pytest.mark.parametrize("rates", [(16000, 16000), (44100, 16000), (8000, 16000)])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
 def test_a_stream_is_the_file_as_it_is_read_whole(tmp_path, monkeypatch, rates, suffix):
-    monkeypatch.setattr(streams, "BLOCK", 4096)
+    monkeypatch.setattr(audio, "_BLOCK", 4096)
     path = tmp_path / f"a.{suffix}"
     audio.write(path, noise(30001, 2), rates[0])
     for mix in (False, True):
-        streamed = np.concatenate(list(streams.read(path, rates[1], mix)), axis=1)
+        streamed = np.concatenate(list(audio.read_blocks(path, rates[1], mix)), axis=1)
         assert np.allclose(streamed, np.atleast_2d(audio.read(path, rates[1], mono=mix)), atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_a_file_written_in_blocks_is_the_file_written_at_once(tmp_path, suffix):
     signal = 30 * noise(30001, 2)  # beyond 1
     at_once, in_blocks = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
     peak = audio.write(at_once, signal, 16000)
-    assert streams.write(in_blocks, np.array_split(signal, 7, axis=1), 16000, 2) == peak > 1
+    assert audio.write_blocks(in_blocks, np.array_split(signal, 7, axis=1), 16000, 2) == peak > 1
     assert at_once.read_bytes() == in_blocks.read_bytes() or np.array_equal(
         audio.read(at_once, None, mono=False), audio.read(in_blocks, None, mono=False)
     )
@@ -103,7 +103,7 @@ def test_a_write_that_fails_in_the_middle_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        streams.write(tmp_path / "a.wav", blocks(), 16000, 1)
+        audio.write_blocks(tmp_path / "a.wav", blocks(), 16000, 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +129,7 @@ def test_a_long_file_is_read_and_enhanced_part_by_part(tmp_path, monkeypatch):
 
     ckpt = saved_run(tmp_path / "logs" / "run")
     save(tmp_path / "noisy" / "long.wav", 12.0, 16000)
-    monkeypatch.setattr(streams, "BLOCK", 8192)
+    monkeypatch.setattr(audio, "_BLOCK", 8192)
     longest = []
     work = Enhancer.enhance_batch
 
@@ -145,7 +145,7 @@ def test_a_long_file_is_read_and_enhanced_part_by_part(tmp_path, monkeypatch):
     enhancement.main()
     assert len(longest) > 4
     assert max(longest) < 3 * 16000
-    assert streams.check(out / "long.wav") > 0
+    assert audio.measure_peak(out / "long.wav") > 0
     assert audio.info(out / "long.wav").num_frames == 12 * 16000
 
 

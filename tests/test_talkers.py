@@ -9,9 +9,9 @@ import pytest
 from small_corpora import RATE, save
 
 from sgmse.common.errors import UserError
-from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.corpora import split_files
 from sgmse.data.mixing import rms
+from sgmse.data.noise.sources import Cut, Wanted
 from sgmse.data.noise.talkers import Talkers, talker
 
 WANTED = Wanted(2 * RATE, 0.25, 1.0)
@@ -27,7 +27,7 @@ def save_tones(folder: Path, talkers: int, utterances: int, seconds: float = 3.0
 
 
 def source(folder: Path) -> Talkers:
-    return Talkers(split_files([folder], "train", "speech"), Clips(RATE))
+    return Talkers(split_files([folder], "train", "speech"), RATE)
 
 
 def heard(waveform: np.ndarray) -> set[tuple[int, int]]:

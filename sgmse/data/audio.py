@@ -1,4 +1,8 @@
-"""Audio files in and out: the only file I/O on audio. Waveforms are float32, mono [N] or multi-channel [C, N]."""
+"""Audio files in and out: the only file I/O on audio. Waveforms are float32, mono [N] or multi-channel [C, N].
+
+Recordings of any length come and go in blocks [C, n] that need little memory: joined, they are what the functions for
+whole waveforms give.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +21,7 @@ import soundfile
 import soxr
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import failure_of, whole_file
+from sgmse.common.files import failure_of, temporary_file, whole_file
 
 Entry = TypeVar("Entry")
 
@@ -27,7 +32,7 @@ _DEFAULT_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 _MARGIN_S = 0.1  # longer than the impulse response of the resampling filter for every rate from 8 kHz
 _PEAK_WHEN_ATTENUATED = 0.999
-_WRITE_BLOCK = 65536  # libsndfile's Vorbis encoder keeps a whole block on the stack and crashes on long ones
+_BLOCK = 65536  # samples; libsndfile's Vorbis encoder keeps a whole block on the stack and crashes on long ones
 _MP3_SLACK_S = 0.1  # an MP3 header's length may count the encoder's padding
 _UNKNOWN_LENGTH = 2**40  # streamed FLAC files hold no length: libsndfile then reports a huge one
 _STREAMED_WAV_BYTES = 2**31 - 4096  # a WAV written to a pipe claims the largest size that fits; it is not truncated
@@ -47,11 +52,23 @@ class AudioInfo:
     def seconds(self) -> float:
         return self.num_frames / self.sample_rate
 
+    def length_at(self, sample_rate: int) -> int:
+        """The number of samples once resampled, rounded down."""
+        return self.num_frames * sample_rate // self.sample_rate
+
+    def draw_window(self, length: int, sample_rate: int, rng: np.random.Generator) -> tuple[float, float]:
+        """Start and duration in seconds of a random window of `length` samples at `sample_rate`.
+
+        Of a file that is not longer it begins at 0.
+        """
+        spare = max(0, self.length_at(sample_rate) - length)
+        return int(rng.integers(spare + 1)) / sample_rate, length / sample_rate
+
 
 def info(path: str | Path) -> AudioInfo:
     """Read the header only. Raises `UserError` for a file that is missing, empty or no audio."""
     path = Path(path)
-    with opened(path) as file:
+    with _opened(path) as file:
         return AudioInfo(path, file.samplerate, file.frames, file.channels, file.subtype)
 
 
@@ -129,7 +146,7 @@ def read(
     Returns the channels' average [N], or with `mono=False` the channels [C, N].
     """
     path = Path(path)
-    with opened(path) as file:
+    with _opened(path) as file:
         from_rate, to_rate = file.samplerate, sample_rate or file.samplerate
         total = file.frames
         if not 0 <= start_s * from_rate < total:
@@ -150,6 +167,30 @@ def read(
     return np.ascontiguousarray(part)
 
 
+def read_blocks(path: str | Path, sample_rate: int | None, mono: bool = False) -> Iterator[np.ndarray]:
+    """`read` in blocks [C, n], of one channel with `mono`; MP3 is decoded once."""
+    header = info(path)
+    blocks, channels = _decode_blocks(header.path), header.channels
+    if mono:
+        blocks, channels = (block.mean(axis=0, keepdims=True, dtype=np.float32) for block in blocks), 1
+    return resample_blocks(blocks, channels, header.sample_rate, sample_rate or header.sample_rate)
+
+
+def measure_peak(path: str | Path) -> float:
+    """Read a whole file and return its peak. Raises `UserError` where it is damaged, truncated, or holds NaN."""
+    return max(float(np.abs(block).max(initial=0.0)) for block in _decode_blocks(Path(path)))
+
+
+@lru_cache(maxsize=2**17)
+def measure_rms(path: Path, sample_rate: int) -> float:
+    """RMS of a whole file at `sample_rate`, channels averaged. Kept, so that a file is decoded for it once."""
+    energy, length = 0.0, 0
+    for block in read_blocks(path, sample_rate, mono=True):
+        energy += float(np.sum(np.square(block, dtype=np.float64)))
+        length += block.shape[-1]
+    return math.sqrt(energy / max(length, 1))
+
+
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resample `waveform` [..., N] along its last axis (soxr, high quality, linear phase, no delay)."""
     waveform = np.asarray(waveform, dtype=np.float32)
@@ -158,6 +199,21 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     rows = waveform.reshape(-1, waveform.shape[-1])
     resampled = np.stack([soxr.resample(row, from_rate, to_rate, quality="HQ") for row in rows])
     return resampled.reshape(*waveform.shape[:-1], -1).astype(np.float32, copy=False)
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], channels: int, from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """`resample` of consecutive blocks [C, n]."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="HQ")
+    blocks = iter(blocks)
+    block = next(blocks, None)
+    while block is not None:
+        following = next(blocks, None)  # the stream has to know which block is the last
+        frames = np.ascontiguousarray(block.T, dtype=np.float32)
+        yield stream.resample_chunk(frames, last=following is None).reshape(-1, channels).T
+        block = following
 
 
 def to_length(waveform: np.ndarray, length: int) -> np.ndarray:
@@ -173,12 +229,33 @@ def write(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str
     the returned peak is above 1, such a file was attenuated as a whole to a peak of 0.999, which the caller reports.
     """
     path, waveform = Path(path), np.asarray(waveform, dtype=np.float32)
-    peak = checked_peak(path, waveform)
-    save(path, [np.atleast_2d(waveform)], sample_rate, 1 if waveform.ndim == 1 else len(waveform), peak, subtype)
+    peak = _checked_peak(path, waveform)
+    _save(path, [np.atleast_2d(waveform)], sample_rate, 1 if waveform.ndim == 1 else len(waveform), peak, subtype)
     return peak
 
 
-def checked_peak(path: Path, waveform: np.ndarray) -> float:
+def write_blocks(
+    path: str | Path, blocks: Iterable[np.ndarray], sample_rate: int, channels: int, subtype: str | None = None
+) -> float:
+    """`write` of consecutive blocks [C, n]. They wait on the disk until the peak of the whole is known."""
+    path = Path(path)
+    peak = 0.0
+    with temporary_file(path) as raw:
+        with raw.open("wb") as file:
+            for block in blocks:
+                peak = max(peak, _checked_peak(path, block))
+                np.ascontiguousarray(block.T, dtype=np.float32).tofile(file)
+        _save(path, _read_raw(raw, channels), sample_rate, channels, peak, subtype)
+    return peak
+
+
+def _read_raw(path: Path, channels: int) -> Iterator[np.ndarray]:
+    with path.open("rb") as file:
+        while len(values := np.fromfile(file, np.float32, _BLOCK * channels)):
+            yield values.reshape(-1, channels).T
+
+
+def _checked_peak(path: Path, waveform: np.ndarray) -> float:
     """The peak of a waveform that is to be written. Raises `UserError` for another suffix than ours, NaN and Inf."""
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{path}: cannot write this format; use one of {', '.join(AUDIO_SUFFIXES)}")
@@ -187,7 +264,7 @@ def checked_peak(path: Path, waveform: np.ndarray) -> float:
     return float(np.abs(waveform).max(initial=0.0))
 
 
-def save(
+def _save(
     path: Path, blocks: Iterable[np.ndarray], sample_rate: int, channels: int, peak: float, subtype: str | None
 ) -> None:
     """Write consecutive blocks [C, n] whose common `peak` is known, as `write` does."""
@@ -200,12 +277,12 @@ def save(
         soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file,
     ):
         for block in blocks:
-            for begin in range(0, block.shape[-1], _WRITE_BLOCK):
-                file.write(gain * block[:, begin : begin + _WRITE_BLOCK].T)
+            for begin in range(0, block.shape[-1], _BLOCK):
+                file.write(gain * block[:, begin : begin + _BLOCK].T)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Open an audio file; what makes it unreadable becomes one sentence."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
@@ -231,12 +308,24 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
 def _decode(file: soundfile.SoundFile, path: Path, first: int, last: int) -> np.ndarray:
     """Frames [first, last) as float32 [N, C], checked for truncation and for NaN or Inf."""
     begin = 0 if file.format == "MP3" else first  # MP3 frames depend on those before: after a seek they differ
-    frames = next_frames(file, path, last - begin, begin)[first - begin :]
-    check_complete(file, path, last - first - len(frames))
+    frames = _next_frames(file, path, last - begin, begin)[first - begin :]
+    _check_complete(file, path, last - first - len(frames))
     return frames
 
 
-def next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int | None = None) -> np.ndarray:
+def _decode_blocks(path: Path) -> Iterator[np.ndarray]:
+    with _opened(path) as file:
+        left = file.frames
+        while left > 0:
+            frames = _next_frames(file, path, min(_BLOCK, left))
+            if not len(frames):
+                break
+            left -= len(frames)
+            yield frames.T
+        _check_complete(file, path, left)
+
+
+def _next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int | None = None) -> np.ndarray:
     """The next `count` frames as float32 [N, C], or those from `begin` on, checked for NaN or Inf."""
     try:
         if begin is not None:
@@ -249,7 +338,7 @@ def next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int | 
     return frames
 
 
-def check_complete(file: soundfile.SoundFile, path: Path, missing: int) -> None:
+def _check_complete(file: soundfile.SoundFile, path: Path, missing: int) -> None:
     """Raise `UserError` where fewer frames came than the header promised."""
     if missing / file.samplerate > (_MP3_SLACK_S if file.format == "MP3" else 0):
         raise UserError(

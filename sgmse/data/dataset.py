@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from sgmse.common.errors import UserError
 from sgmse.data import audio, references
 from sgmse.data.audio import AudioInfo
-from sgmse.data.clips import num_samples, window
 from sgmse.data.corpora import Pair
 from sgmse.data.mixing import is_silent, place
 
@@ -77,7 +76,7 @@ class KeyedDataset(Dataset[TensorDict]):
     def utterance(self, key: int, max_s: float) -> Item:
         """The file of `key` as a whole (up to `max_s`) instead of a crop of fixed length."""
         rng = np.random.default_rng((self.settings.seed, _ITEM_STREAM, key))
-        length = min(num_samples(self._info(self._file_index(key)), self.sample_rate), round(max_s * self.sample_rate))
+        length = min(self._info(self._file_index(key)).length_at(self.sample_rate), round(max_s * self.sample_rate))
         return self._draw(key, length, rng)
 
     @abstractmethod
@@ -118,7 +117,7 @@ class Paired(KeyedDataset):
     def _cut(self, pair: Pair, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Clean [n], noisy [n] and reference [M], n <= `length`."""
         room = self._room_for_reference() if self.settings.with_reference else 0
-        start_s, duration_s = window(pair.noisy, length + room, self.sample_rate, rng)
+        start_s, duration_s = pair.noisy.draw_window(length + room, self.sample_rate, rng)
         clean = audio.read(pair.clean.path, self.sample_rate, start_s, duration_s)
         noisy = audio.read(pair.noisy.path, self.sample_rate, start_s, duration_s)
         if not self.settings.with_reference:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, clips, references, streams
+from sgmse.data import audio, references
 from sgmse.data.audio import AudioInfo
-from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, shuffled
 from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
 from sgmse.data.noise import augment
-from sgmse.data.noise import files as noises
 from sgmse.data.noise.augment import Augmentation, Transform
-from sgmse.data.noise.files import NoiseFiles
+from sgmse.data.noise.sources import Cut, NoiseFiles, Wanted, draw_synthetic, match_level
 from sgmse.data.noise.talkers import Talkers, talker
 
 _TRIES = 20
@@ -62,9 +60,8 @@ class DynamicMixing(KeyedDataset):
         self.speech, self.noise = list(speech), list(noise)
         self.snr_db = (snr_db_low, snr_db_high)
         self.variation = variation or Variation()
-        source = Clips(settings.sample_rate)
-        self._files = NoiseFiles(self.noise, source)
-        self._talkers = Talkers(self.speech, source)
+        self._files = NoiseFiles(self.noise, settings.sample_rate)
+        self._talkers = Talkers(self.speech, settings.sample_rate)
         self._check()
 
     def _check(self) -> None:
@@ -87,7 +84,7 @@ class DynamicMixing(KeyedDataset):
             clean = self._in_a_room(key, clean)
             cut = self._varied_reference(key, self._varied_noise(key, cut, wanted, talker(info.path)), wanted)
         # The ratio holds for the whole file, as in test sets: a crop of a pause is noisier, one of a loud word cleaner.
-        level = max(streams.level(info.path, self.sample_rate), SILENCE_RMS)
+        level = max(audio.measure_rms(info.path, self.sample_rate), SILENCE_RMS)
         gain = np.float32(snr_gain(level, rms(cut.noise), snr_db))
         reference = gain * cut.reference if self.settings.with_reference else references.NO_REFERENCE
         return Item(clean, clean + gain * cut.noise, reference, info.path.stem, cut.looped)
@@ -97,7 +94,7 @@ class DynamicMixing(KeyedDataset):
         index = self._file_index(key)
         for attempt in range(_TRIES):
             info = self.speech[index]
-            start_s, duration_s = clips.window(info, length, self.sample_rate, rng)
+            start_s, duration_s = info.draw_window(length, self.sample_rate, rng)
             clean = crop_or_pad(audio.read(info.path, self.sample_rate, start_s, duration_s), length, rng)
             if not is_silent(clean):
                 return info, clean
@@ -116,7 +113,7 @@ class DynamicMixing(KeyedDataset):
         cut = self._source(key, transform, plain if source == wanted else None, source, target, rng)
         if transform.alpha is not None and len(cut.reference):
             seconds = len(cut.reference) / self.sample_rate
-            other = self._files.another(self._noise_index(key), Wanted(source.length, seconds, seconds), rng)
+            other = self._files.cut_other(self._noise_index(key), Wanted(source.length, seconds, seconds), rng)
             if len(other.reference) == len(cut.reference):
                 cut = augment.blended(cut, other, transform.alpha)
         return transform(cut, wanted.length, self.sample_rate)
@@ -127,13 +124,13 @@ class DynamicMixing(KeyedDataset):
         """A cut of the source drawn; `plain`, where it fits, is what the noise files give."""
         v, drawn = self.variation, rng.random()
         if drawn < v.synthetic_share:
-            return noises.synthetic(wanted, self.sample_rate, rng)
+            return draw_synthetic(wanted, self.sample_rate, rng)
         if drawn < v.synthetic_share + v.babble_share:
             return self._talkers.babble(target, wanted, rng)
         if drawn < v.synthetic_share + v.babble_share + v.talker_share:
             return self._talkers.competing(target, wanted, rng)
         if transform.shares:
-            return self._files.joined(self._noise_index(key), transform.shares, wanted, rng)
+            return self._files.cut_several(self._noise_index(key), transform.shares, wanted, rng)
         return plain or self._files.cut(self._noise_index(key), wanted, rng)
 
     def _varied_reference(self, key: int, cut: Cut, wanted: Wanted) -> Cut:
@@ -142,8 +139,8 @@ class DynamicMixing(KeyedDataset):
         gain_db, mismatched = rng.uniform(-1, 1) * v.reference_gain_db, rng.random() < v.mismatched_share
         reference = cut.reference
         if mismatched and len(reference):
-            other = self._files.another(self._noise_index(key), wanted, rng).reference
-            reference = noises.same_level(other, reference)
+            other = self._files.cut_other(self._noise_index(key), wanted, rng).reference
+            reference = match_level(other, reference)
         return Cut(reference * np.float32(10 ** (gain_db / 20)), cut.noise, cut.looped)
 
     def _in_a_room(self, key: int, speech: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, references, streams
+from sgmse.data import audio, references
 from sgmse.data.references import BorrowProtocol
 from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.enhancement.protocols import CHANGED, Protocol
@@ -99,7 +99,7 @@ def check_inputs(test_set: TestSet, items: Sequence[Item], protocol: Protocol, n
         noisy = audio.info(item.noisy)
         if noisy.num_frames * rate // noisy.sample_rate <= n_fft // 2:
             raise UserError(f"{item.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
-        streams.check(item.noisy)
+        audio.measure_peak(item.noisy)
         if protocol == "own_noise" and path is not None:
             clean = audio.info(path)
             if (clean.num_frames, clean.sample_rate) != (noisy.num_frames, noisy.sample_rate):
@@ -111,7 +111,7 @@ def check_inputs(test_set: TestSet, items: Sequence[Item], protocol: Protocol, n
         info = audio.info(path)
         if info.num_frames * rate // info.sample_rate < n_fft:
             raise UserError(f"{path}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); use a longer recording")
-        if streams.check(path) == 0 and protocol == "file":
+        if audio.measure_peak(path) == 0 and protocol == "file":
             raise UserError(f"{path}: is silent, so it tells nothing of the noise; use another --noise_ref")
 
 

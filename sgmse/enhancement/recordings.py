@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse.data import audio, streams
+from sgmse.data import audio
 from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.transform import SpectrogramTransform
@@ -83,7 +83,7 @@ def write_in_parts(request: Request, item: Item) -> Row:
     It has one normalisation and one encoded reference for all of it; nfe and passes are those of one part.
     """
     engine, model, info = request.engine, request.engine.model, audio.info(item.noisy)
-    peaks, length = _scan(streams.read(item.noisy, engine.rate, engine.mix))
+    peaks, length = _scan(audio.read_blocks(item.noisy, engine.rate, engine.mix))
     peak, spans = peaks.to(model.device), request.chunks.spans(length)
     keeps = request.config.keep_highband and info.sample_rate > engine.rate
     with autocast(model.device, engine.precision):
@@ -93,16 +93,16 @@ def write_in_parts(request: Request, item: Item) -> Row:
             for rows in (reference, engine.unrelated(request.test_set, request.setting, item))
         )
         encoded = model.encode_reference(waveform, peak, unrelated=other, weak=engine.weak)
-        noisy = cut_parts(streams.read(item.noisy, engine.rate, engine.mix), spans)
+        noisy = cut_parts(audio.read_blocks(item.noisy, engine.rate, engine.mix), spans)
         parts = _enhance_parts(request, item, zip(noisy, spans, strict=True), encoded, keeps, row)
         enhanced = join_parts(
             tqdm(parts, total=len(spans), desc=item.noisy.name, leave=False), spans, request.chunks.overlap
         )
-        blocks = _cut_or_pad(streams.resampled(enhanced, len(peak), engine.rate, info.sample_rate), info.num_frames)
+        blocks = _cut_or_pad(audio.resample_blocks(enhanced, len(peak), engine.rate, info.sample_rate), info.num_frames)
         if keeps:
-            blocks = _add_streams(streams.read(item.noisy, None, engine.mix), blocks)
+            blocks = _add_streams(audio.read_blocks(item.noisy, None, engine.mix), blocks)
         output = request.out_dir / item.name
-        written = streams.write(output, blocks, info.sample_rate, len(peak), _subtype(info))
+        written = audio.write_blocks(output, blocks, info.sample_rate, len(peak), _subtype(info))
     return row | {"audio_s": info.seconds, "peak": written, "is_null": bool(encoded.is_null.any())}
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data import clips, references
+from sgmse.data import references
 from sgmse.data.audio import AudioInfo
-from sgmse.data.clips import Clips, Cut, Wanted
 from sgmse.data.mixing import crossfade, is_silent, rms
-from sgmse.data.noise.files import same_level
+from sgmse.data.noise.sources import Cut, Wanted, cut_clip, match_level, read_clip
 from sgmse.data.noise.synthetic import with_rms
 
 FEWEST_VOICES, MOST_VOICES = 3, 8
@@ -39,11 +38,11 @@ def talker(path: Path) -> str:
 class Talkers:
     """The speech files by talker, as a source of noise. Raises `UserError` where there are too few for it."""
 
-    def __init__(self, speech: Sequence[AudioInfo], source: Clips) -> None:
+    def __init__(self, speech: Sequence[AudioInfo], sample_rate: int) -> None:
         self.files: dict[str, list[AudioInfo]] = {}
         for info in speech:
             self.files.setdefault(talker(info.path), []).append(info)
-        self._clips = source
+        self.sample_rate = sample_rate
 
     def check(self, babble: bool, competing: bool) -> None:
         """Raise `UserError` unless every clean speech finds enough other talkers for the kinds asked for."""
@@ -56,7 +55,7 @@ class Talkers:
 
     def babble(self, target: str, wanted: Wanted, rng: np.random.Generator) -> Cut:
         """Three to eight talkers other than `target` at once; the reference is another stretch of the same voices."""
-        rate = self._clips.sample_rate
+        rate = self.sample_rate
         others = [name for name in self.files if name != target]
         for _ in range(_TRIES):
             number = int(rng.integers(FEWEST_VOICES, min(MOST_VOICES, len(others)) + 1))
@@ -66,9 +65,9 @@ class Talkers:
             if longest_s < wanted.min_s:
                 continue
             reference_s = rng.uniform(wanted.min_s, longest_s)
-            cuts = [clips.cut(v, Wanted(wanted.length, reference_s, reference_s), rate, rng) for v in voices]
+            cuts = [cut_clip(v, Wanted(wanted.length, reference_s, reference_s), rate, rng) for v in voices]
             if all(len(cut.reference) and not is_silent(cut.noise) for cut in cuts):
-                return _together(cuts, rng)
+                return _sum_voices(cuts, rng)
         raise UserError(
             f"--babble_share: the talkers drawn have too little speech for a reference of {wanted.min_s:.2f} s; "
             "give longer speech files or a smaller --reference_s"
@@ -76,12 +75,12 @@ class Talkers:
 
     def competing(self, target: str, wanted: Wanted, rng: np.random.Generator) -> Cut:
         """One talker other than `target`; the reference is from a file that the noise has no part in."""
-        rate = self._clips.sample_rate
+        rate = self.sample_rate
         names = [name for name, files in self.files.items() if name != target and len(files) > 1]
         for _ in range(_TRIES):
             files = self.files[names[rng.integers(len(names))]]
             first, *rest = (files[i] for i in rng.permutation(len(files)))
-            utterance = self._clips.read(first, round(wanted.max_s * rate), rng)
+            utterance = read_clip(first, round(wanted.max_s * rate), rate, rng)
             speech = self._speech(rest, wanted.length, rng)
             shortest, longest = round(wanted.min_s * rate), min(round(wanted.max_s * rate), len(utterance))
             if longest < shortest or is_silent(speech) or is_silent(utterance):
@@ -90,7 +89,7 @@ class Talkers:
             length = int(rng.integers(shortest, longest + 1))
             reference = references.sounding_segment(utterance, length, rate, rng)
             if not (is_silent(noise) or is_silent(reference)):
-                return Cut(same_level(reference, noise), noise, len(speech) < wanted.length)
+                return Cut(match_level(reference, noise), noise, len(speech) < wanted.length)
         raise UserError(
             f"--talker_share: the talkers drawn have no file of {wanted.min_s:.2f} s; give longer speech files or a "
             "smaller --reference_s"
@@ -100,13 +99,13 @@ class Talkers:
         """Utterances of one talker [K], in random order over cross-fades, K >= `length` if the files last so long."""
         joined = np.zeros(0, dtype=np.float32)
         for i in rng.permutation(len(files)):
-            joined = crossfade(joined, self._clips.read(files[i], length, rng), self._clips.sample_rate)
+            joined = crossfade(joined, read_clip(files[i], length, self.sample_rate, rng), self.sample_rate)
             if len(joined) >= length:
                 break
         return joined
 
 
-def _together(cuts: Sequence[Cut], rng: np.random.Generator) -> Cut:
+def _sum_voices(cuts: Sequence[Cut], rng: np.random.Generator) -> Cut:
     """Voices summed at about one level, references by the same gains; the sum has the level of synthetic noise."""
     gains = [np.float32(10 ** (rng.uniform(-VOICE_DB, VOICE_DB) / 20) / rms(cut.noise)) for cut in cuts]
     noise = np.sum([gain * cut.noise for gain, cut in zip(gains, cuts, strict=True)], axis=0)
