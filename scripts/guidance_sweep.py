@@ -30,8 +30,7 @@ from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
 from sgmse.enhancement.lookup import check_inputs, open_test_set
 from sgmse.enhancement.settings import sweep_settings
 from sgmse.enhancement.test_set import TestSet
-from sgmse.evaluation import sweep_plots as plots
-from sgmse.evaluation import sweep_table as table
+from sgmse.evaluation import sweep
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
 from sgmse.model.enhancer import Enhancer
@@ -103,19 +102,19 @@ def main() -> None:
             score_noisy(test_set, results, score, engine)
             enhance_and_score(engine, test_set, planned, results, score)
         finally:
-            results.write_csv(settings.out / "sweep.csv", table.COLUMNS)
+            results.write_csv(settings.out / "sweep.csv", sweep.COLUMNS)
     report(results, settings.out)
 
 
 def report(results: Results, out_dir: Path) -> None:
     """Print the table and write it with its pictures."""
-    frame = results.frame([*table.COLUMNS, "source"])
-    lines = table.per_cell(frame)
-    text = table.markdown(lines)
+    frame = results.frame([*sweep.COLUMNS, "source"])
+    lines = sweep.summarise_cells(frame)
+    text = sweep.markdown(lines)
     print(f"\n{text}")
     write_text(out_dir / "table.md", text)
-    plots.write_curves(lines, out_dir / "curves.png")
-    plots.write_pareto(lines, out_dir / "pareto.png")
+    sweep.draw_curves(lines, out_dir / "curves.png")
+    sweep.draw_pareto(lines, out_dir / "pareto.png")
     missing = int(frame["pesq"].isna().sum())
     if missing:
         print(f"{missing} rows have no PESQ; the column reason of sweep.csv says why")

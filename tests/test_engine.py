@@ -92,11 +92,10 @@ def test_results_hold_a_row_per_file_and_are_not_made_again(folder, tmp_path):
     for wanted in (settings[:1], settings):
         results = Results(tmp_path, {"test_set": test_set.fingerprint()})
         score_noisy(test_set, results, counted)
-        enhance_and_score(Engine(MODEL), test_set, wanted, results, counted, {"seed": 0})
+        enhance_and_score(Engine(MODEL), test_set, wanted, results, counted)
     assert [count for count in calls if count] == [4, 4, 4], "noisy, w = 1, w = 3"
     frame = results.frame()
     assert frame.groupby("setting").size().to_dict() == {NOISY: 4, settings[0].key: 4, settings[1].key: 4}
-    assert set(frame.loc[frame["setting"] != NOISY, "seed"]) == {0}
     assert Results(tmp_path, {"test_set": "other"}).changed == ["test_set"]
     assert Results(tmp_path, {"test_set": "other"}).rows() == []
 

@@ -15,11 +15,10 @@ from sgmse.common.errors import UserError
 from sgmse.enhancement.engine import Engine, enhance_and_score
 from sgmse.enhancement.lookup import open_test_set
 from sgmse.enhancement.settings import parse_interval, sweep_settings
-from sgmse.evaluation import sweep_table as table
+from sgmse.evaluation import sweep
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
-from sgmse.evaluation.sweep_plots import front
-from sgmse.evaluation.sweep_table import COLUMNS
+from sgmse.evaluation.sweep import COLUMNS, front
 
 BRIDGE, OUVE = tiny().eval(), tiny(sde="ouve").eval()
 
@@ -100,14 +99,14 @@ def test_the_table_compares_each_cell_with_w_1_file_by_file():
     rows = [row(NOISY, f, 1.0, nfe=0) for f in "abc"]
     rows += [row(W1, f, pesq, seconds=0.1) for f, pesq in zip("abc", (1.0, 2.0, 3.0), strict=True)]
     rows += [row(W3, f, pesq, passes=2) for f, pesq in zip("abc", (1.5, 2.5, 3.5), strict=True)]
-    lines = table.per_cell(pd.DataFrame(rows, columns=COLUMNS))
+    lines = sweep.summarise_cells(pd.DataFrame(rows, columns=COLUMNS))
     noisy, plain, guided = (line for _, line in lines.iterrows())
     assert plain["pesq"] == pytest.approx(2)
     assert plain["rtf"] == pytest.approx(0.1 / 0.5)
     assert (guided["d_pesq"], guided["d_pesq_low"], guided["d_pesq_high"]) == pytest.approx((0.5, 0.5, 0.5))
     assert np.isnan(plain["d_pesq"])
     assert np.isnan(noisy["d_pesq"])
-    text = table.markdown(lines).splitlines()
+    text = sweep.markdown(lines).splitlines()
     assert len({len(line) for line in text}) == 1, "columns are aligned"
     assert "0.500 [0.500, 0.500]" in text[-1]
 
@@ -123,7 +122,7 @@ def ckpt(tmp_path_factory):
 
 
 @pytest.fixture
-def sweep(ckpt, test_set, capsys):
+def run_sweep(ckpt, test_set, capsys):
     """Run the sweep into a folder; returns what was said."""
 
     def swept(out, *more):
@@ -133,8 +132,8 @@ def sweep(ckpt, test_set, capsys):
     return swept
 
 
-def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(sweep, tmp_path):
-    said = sweep(tmp_path)
+def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(run_sweep, tmp_path):
+    said = run_sweep(tmp_path)
     assert "4 cells of 2 files, 0 done already; references: disjoint" in said
     frame = pd.read_csv(tmp_path / "sweep.csv")
     assert list(frame.columns) == COLUMNS
@@ -147,17 +146,17 @@ def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(sweep,
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "sweep.json").read_text())["files"]) == 2
     (tmp_path / "sweep.csv").unlink()  # it is an export
-    said = sweep(tmp_path, "--intervals", "none", "0.4:0.6")
+    said = run_sweep(tmp_path, "--intervals", "none", "0.4:0.6")
     assert "6 cells of 2 files, 4 done already" in said
     again = pd.read_csv(tmp_path / "sweep.csv")
     pd.testing.assert_frame_equal(again[: len(frame)], frame)
     assert list(again["interval"][len(frame) :]) == ["0.4:0.6"] * 4
-    assert "all cells are done again: seed changed" in sweep(tmp_path, "--seed", 1)
+    assert "all cells are done again: seed changed" in run_sweep(tmp_path, "--seed", 1)
 
 
-def test_half_precision_changes_scores_a_little(sweep, tmp_path):
-    sweep(tmp_path / "a")
-    sweep(tmp_path / "b", "--precision", "bf16-mixed")
+def test_half_precision_changes_scores_a_little(run_sweep, tmp_path):
+    run_sweep(tmp_path / "a")
+    run_sweep(tmp_path / "b", "--precision", "bf16-mixed")
     a, b = (pd.read_csv(tmp_path / name / "sweep.csv")["si_sdr"] for name in "ab")
     assert 0 < np.abs(a - b).max() < 6, "the tiny network is far from any sensible weights"
 
@@ -193,4 +192,4 @@ def test_a_cell_whose_interval_holds_no_evaluation_has_no_line():
         return [{**cell, "file": name, **cost, "pesq": 1.0, "estoi": 0.5, "si_sdr": 3.0} for name in ("a", "b")]
 
     frame = pd.DataFrame([*rows(1.0, "none", 1), *rows(3.0, "none", 2), *rows(3.0, "0.2:0.4", 1)])
-    assert list(table.per_cell(frame)["interval"]) == ["none", "none"]
+    assert list(sweep.summarise_cells(frame)["interval"]) == ["none", "none"]

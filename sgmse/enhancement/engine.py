@@ -235,12 +235,11 @@ def enhance_and_score(
     settings: Sequence[Setting],
     results: Results,
     score: Score,
-    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Enhance a scored set under each of `settings` and score it; what is in `results` already is not done again.
 
     Every file is a row: checkpoint (the hash), setting (`Setting.key`), file, protocol, sampler, N, guidance_scale,
-    interval, kind, source, snr_db, audio_s, seconds, nfe, passes, is_null, the main metrics, reason, and `facts`. The
+    interval, kind, source, snr_db, audio_s, seconds, nfe, passes, is_null, the main metrics and reason. The
     files of a setting appear in `results` together. References are encoded once for consecutive settings that agree in
     what they need, so keep settings of one protocol together.
     """
@@ -258,7 +257,7 @@ def enhance_and_score(
             # what the first call costs (memory, kernels, compiling) must not be charged to a setting
             engine.enhance_group(groups[0], setting)
         found = [enhanced for group in groups for enhanced in engine.enhance_group(group, setting)]
-        results.add({**row, **(facts or {})} for row in _score_enhanced(engine, setting, found, score))
+        results.add(_score_enhanced(engine, setting, found, score))
 
 
 def _score_enhanced(

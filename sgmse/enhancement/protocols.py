@@ -28,7 +28,6 @@ Protocol = Literal[
 ]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 CHANGED: tuple[Protocol, ...] = ("louder", "softer", "shuffled")  # made of the disjoint reference
-BLIND: tuple[Protocol, ...] = ("none", "estimated", "self")  # made from the noisy file alone: nothing can leak
 SHIFT_DB = 6.0
 GAINS: dict[str, np.float32] = {
     "louder": np.float32(10 ** (SHIFT_DB / 20)),

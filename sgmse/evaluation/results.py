@@ -95,10 +95,6 @@ class Results:
                 if _is_made(table):
                     table.executemany("DELETE FROM results WHERE file = ?", names)
 
-    def has(self, checkpoint: str, setting: str, file: str) -> bool:
-        """Whether there is a row of this file."""
-        return file in self.files(checkpoint, setting)
-
     def files(self, checkpoint: str, setting: str) -> set[str]:
         """The files that have a row under a checkpoint (its hash) and a setting (`Setting.key`)."""
         query = "SELECT file FROM results WHERE checkpoint = ? AND setting = ?"

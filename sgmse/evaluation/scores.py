@@ -6,9 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,7 @@ Row = dict[str, float | str]
 Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], list[Row]]  # clean and estimated waveforms [N]
 
 
-@dataclass(frozen=True)
-class _Task:
+class _Task(NamedTuple):
     """One file of one system, to be scored in a worker process."""
 
     system: str
@@ -61,8 +59,12 @@ def evaluate(
     noisy = matched.get(NOISY, {})
     tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
     _check_headers(tasks)
-    rows = in_processes(_score, tasks, jobs, "scoring", _crashed)
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS[:-1]))
+    scored = in_processes(_score, tasks, jobs, "scoring", _make_crashed_row)
+    rows = [
+        {"system": task.system, "file": task.file, **row, "seconds": round(audio.info(task.clean).seconds, 4)}
+        for task, row in zip(tasks, scored, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
     return frame.assign(source=find_sources(clean_dir, frame["file"]))
 
 
@@ -110,7 +112,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         for metric in metrics.METRICS:
             value = own[metric].astype(float) if metric in own else np.nan
             table = own[["file"]].assign(source=source, seed=None, value=value)
-            rows.append({"system": system, "metric": metric, **_mean_and_interval(table)})
+            scored = table[table["value"].notna()]
+            found = statistics.hierarchical(scored)
+            counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored)}
+            ends = {"mean": found.mean, "low": found.low, "high": found.high}
+            rows.append({"system": system, "metric": metric, **ends, **counts})
     return pd.DataFrame(rows)
 
 
@@ -200,28 +206,16 @@ def _check_headers(tasks: list[_Task]) -> None:
         print(f"Files at {', '.join(map(str, rates))} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
 
 
-def _score(task: _Task) -> dict[str, object]:
-    """The row of one task; runs in a worker process."""
+def _score(task: _Task) -> Row:
+    """The scores of one task; runs in a worker process."""
     clean, estimate = audio.read(task.clean, metrics.SAMPLE_RATE), audio.read(task.estimate, metrics.SAMPLE_RATE)
     try:
         noise = None
         if task.noisy is not None:  # float64, because noisy minus noise must give back clean exactly
             noise = audio.read(task.noisy, metrics.SAMPLE_RATE).astype(np.float64) - clean
-        scores = metrics.score(clean, estimate, metrics.SAMPLE_RATE, noise)
+        return metrics.score(clean, estimate, metrics.SAMPLE_RATE, noise)
     except ValueError as error:
         raise UserError(f"{task.estimate}: cannot be scored against {task.clean} ({error})") from error
-    return {
-        "system": task.system,
-        "file": task.file,
-        **scores,
-        "seconds": round(len(clean) / metrics.SAMPLE_RATE, 4),
-    }
-
-
-def _crashed(task: _Task) -> dict[str, object]:
-    """The row of a file that ends the process which scores it."""
-    seconds = round(audio.info(task.clean).seconds, 4)
-    return {"system": task.system, "file": task.file, **crashed_row(task), "seconds": seconds}
 
 
 @contextmanager
@@ -229,7 +223,7 @@ def scorer(processes: int) -> Iterator[Score]:
     """A function from clean and estimated waveforms [N] to their scores, in processes that end with the block."""
     with Workers(processes) as workers:
         yield lambda clean, estimates: list(
-            workers.map(_score_pair, list(zip(clean, estimates, strict=True)), crashed_row)
+            workers.map(_score_pair, list(zip(clean, estimates, strict=True)), _make_crashed_row)
         )
 
 
@@ -238,14 +232,6 @@ def _score_pair(pair: tuple[np.ndarray, np.ndarray]) -> Row:
     return metrics.score(*pair, metrics.SAMPLE_RATE)
 
 
-def crashed_row(_: object) -> Row:
+def _make_crashed_row(_: object) -> Row:
     """The scores of a file that ends the process which scores it."""
     return metrics.unscored("the scoring process died with this file, maybe for lack of memory")
-
-
-def _mean_and_interval(table: pd.DataFrame) -> dict[str, float]:
-    """Of the column value, which is NaN where a file could not be scored."""
-    scored = table[table["value"].notna()]
-    found = statistics.hierarchical(scored)
-    counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored)}
-    return {"mean": found.mean, "low": found.low, "high": found.high, **counts}

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit  # quantiles of the normal distribution and of Student's t
 
+LEVEL, POWER = 0.95, 0.8  # of intervals, and of the smallest differences that they show
 _SLICES = ("kind", "snr_db")  # what `paired` keeps of a file, so that its table can be split
 
 
@@ -85,8 +86,8 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.loc[table["value"].notna(), columns].reset_index(drop=True)
 
 
-def hierarchical(table: pd.DataFrame, level: float = 0.95) -> Difference:
-    """The mean of `table`["value"] over files (columns seed, source, file), with its interval over seeds and sources.
+def hierarchical(table: pd.DataFrame) -> Difference:
+    """The mean of `table`["value"] over files, and its 95 % interval. Columns: value, seed, source, file.
 
     - Seeds and sources are crossed: the variance of the mean is that of the seeds' means plus that of the sources'
       means (Owen 2007, The pigeonhole bootstrap, Ann. Appl. Stat. 1:386, gives the same by drawing both). A seed's or
@@ -112,7 +113,7 @@ def hierarchical(table: pd.DataFrame, level: float = 0.95) -> Difference:
     levels = _variances(sums, sizes)
     if not levels:
         return Difference(mean, math.nan, math.nan, math.nan, **counts)
-    half = _half_width(1 - level, levels)
+    half = _half_width(1 - LEVEL, levels)
     if half < 1e-12:
         return Difference(mean, mean, mean, float(abs(mean) < 1e-12), **counts)
     return Difference(mean, mean - half, mean + half, _p_value(mean, levels), **counts)
@@ -146,10 +147,8 @@ def spread(table: pd.DataFrame) -> Spread:
     return Spread(*(math.sqrt(max(0.0, float(variance))) for variance in (seed, source, file)))
 
 
-def smallest_difference(
-    spread: Spread, n_files: int, n_sources: int, n_seeds: int, level: float = 0.95, power: float = 0.8
-) -> float:
-    """The smallest true mean difference whose `level` interval excludes 0 with probability `power`.
+def smallest_difference(spread: Spread, n_files: int, n_sources: int, n_seeds: int) -> float:
+    """The smallest true mean difference whose 95 % interval excludes 0 with a probability of 80 %.
 
     (t' + z_power) · √(σ²_seed/seeds + σ²_source/sources + σ²_file/files): Cohen 1988, Statistical Power Analysis, with
     the t' of `hierarchical`. As there, one seed or one source leaves its spread out.
@@ -159,12 +158,12 @@ def smallest_difference(
     levels = [(v, n - 1) for v, n in ((seeds, n_seeds), (units, n_sources if n_sources > 1 else n_files)) if n > 1]
     if not levels:
         return math.nan
-    return _half_width(1 - level, levels) + float(ndtri(power)) * math.sqrt(seeds + units)
+    return _half_width(1 - LEVEL, levels) + float(ndtri(POWER)) * math.sqrt(seeds + units)
 
 
-def detectable(difference: Difference, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest true mean that data as those of `difference`, with their `level` interval, show with that power."""
-    return (difference.high - difference.low) / 2 * float(1 + ndtri(power) / ndtri((1 + level) / 2))
+def detectable(difference: Difference) -> float:
+    """The smallest true mean that data as those of `difference` show with a probability of 80 %."""
+    return (difference.high - difference.low) / 2 * float(1 + ndtri(POWER) / ndtri((1 + LEVEL) / 2))
 
 
 def _sum_by_seed_and_unit(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
