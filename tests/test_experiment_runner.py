@@ -14,7 +14,7 @@ import pytest
 from tiny_experiments import StandIn, plan, ready_sets, scale_file, work
 
 from sgmse.common.errors import UserError
-from sgmse.common.lease import hold
+from sgmse.common.lock import hold
 from sgmse.data import audio
 from sgmse.enhancement.folder import enhance_folder
 from sgmse.evaluation.metrics import si_sdr

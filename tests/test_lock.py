@@ -1,4 +1,4 @@
-"""A folder that is worked on belongs to one process, or to several that share it."""
+"""A folder that is worked on belongs to one process, or to several that share it; a lock of several hosts to one."""
 
 import os
 import subprocess
@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from sgmse.common import lock
 from sgmse.common.errors import UserError
-from sgmse.common.lock import LOCK, locked_folder
+from sgmse.common.lock import Held, hold, locked_folder
 
 
 def test_another_process_is_refused_with_the_number_of_the_holder(tmp_path):
@@ -16,16 +17,13 @@ def test_another_process_is_refused_with_the_number_of_the_holder(tmp_path):
             locked_folder(tmp_path, "trained").__enter__()
         with pytest.raises(UserError, match="already being filled"):
             locked_folder(tmp_path, "filled", shared=True).__enter__()
-
-
-def test_afterwards_the_folder_is_free_and_holds_no_lock(tmp_path):
-    for _ in range(2):
-        with locked_folder(tmp_path, "trained"):
-            assert (tmp_path / LOCK).is_file()
-        assert not list(tmp_path.iterdir())
+    with locked_folder(tmp_path, "trained"):
+        pass
 
 
 def test_shards_share_a_folder_and_hold_off_others(tmp_path):
+    with locked_folder(tmp_path, "trained"):
+        pass  # leaves its name
     share, other = (locked_folder(tmp_path, "filled", shared=True) for _ in range(2))
     with share, other, pytest.raises(UserError, match="processes that share it"):
         locked_folder(tmp_path, "filled").__enter__()
@@ -34,12 +32,40 @@ def test_shards_share_a_folder_and_hold_off_others(tmp_path):
 
 
 def test_a_killed_process_holds_nothing(tmp_path):
-    code = f"""
-import os, pathlib
-from sgmse.common.lock import locked_folder
-with locked_folder(pathlib.Path({str(tmp_path)!r}), "trained"):
-    os.kill(os.getpid(), 9)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with locked_folder(tmp_path, "trained"):
+    script = "import os, sys; from pathlib import Path; from sgmse.common.lock import hold, locked_folder\n"
+    script += "with locked_folder(Path(sys.argv[1]), 'trained'), hold(Path(sys.argv[1]) / 'a'):\n"
+    script += "    print('held', flush=True); sys.stdin.read()"
+    command, pipe = [sys.executable, "-c", script, tmp_path], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=f"process {holder.pid} on"), locked_folder(tmp_path, "trained"):
+            pass
+        with pytest.raises(Held, match=f"process {holder.pid} on"), hold(tmp_path / "a", wait=False):
+            pass
+        holder.kill()
+    with locked_folder(tmp_path, "trained"), hold(tmp_path / "a", wait=False):
         pass
+
+
+def test_a_lock_that_is_held_names_its_holder_and_is_free_afterwards(tmp_path):
+    path = tmp_path / "deep" / "train.lease"
+    with hold(path), pytest.raises(Held, match=f"process {os.getpid()} on"), hold(path, wait=False):
+        pass
+    with hold(path, wait=False):
+        pass
+
+
+def test_a_lock_of_another_host_is_taken_over_when_it_is_not_renewed(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE_S", 0.5)
+    path = tmp_path / "a"
+    path.write_text("filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken=x\nduration=0.5\n")
+    holders = []
+    with hold(path, wait=False, announce=holders.append):
+        assert holders == ["process 1 on elsewhere"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for lock_of in (hold, lambda path: locked_folder(path, "filled")):
+        with pytest.raises(UserError, match="file"), lock_of(tmp_path / "file" / "a"):
+            pass

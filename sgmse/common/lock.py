@@ -1,21 +1,26 @@
-"""One process at a time in a folder that is worked on, or several that share it."""
+"""Locks: of a folder that is worked on, and of work that processes of several hosts wait for."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
-import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from filelock import SoftFileLease, Timeout
 
 from sgmse.common.errors import UserError
 
 LOCK = ".lock"  # in the folder; it holds the host and the process
+LEASE_S = 60.0  # a holder on another host that has not renewed its lock for so long is dead, or cut off from the disk
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # some network disks
+
+
+class Held(UserError):
+    """Another process holds the lock."""
 
 
 @contextmanager
@@ -32,50 +37,59 @@ def locked_folder(folder: Path, work: str, shared: bool = False) -> Iterator[Non
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
-    with _open_lock(folder / LOCK, folder, work, shared) as file:
-        if not shared:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-        try:
-            yield
-        finally:
-            if not shared:  # others may share it still
-                with suppress(OSError):
-                    (folder / LOCK).unlink()
-
-
-def _read_holder(file: TextIO) -> str:
-    """Who holds a lock; those that share it leave no name, but a killed process may have left its own."""
-    file.seek(0)
-    text = file.read()
-    found = re.fullmatch(r"process (\d+) on (.*)", text)
-    is_dead = found is not None and found[2] == socket.gethostname() and not Path("/proc", found[1]).exists()
-    return "processes that share it" if not text or is_dead else text
-
-
-def _open_lock(path: Path, folder: Path, work: str, shared: bool) -> TextIO:
-    """The lock file, open and locked."""
-    while True:
-        try:
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+    with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _read_holder(file)
-            file.close()
+            file.seek(0)
+            holder = file.read() or "processes that share it"
             raise UserError(
                 f"{folder}: is already being {work} by {holder}; wait for its end, or choose another folder"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS_HERE:
                 raise
-        # Whoever held it before may have removed the file after this one was opened: that lock would hold nobody off.
-        with suppress(FileNotFoundError):
-            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-                return file
-        file.close()
+        # The file stays: a process that opened it before it was removed would hold a lock that nobody else sees.
+        file.truncate(0)
+        file.write("" if shared else f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+@contextmanager
+def hold(path: Path, wait: bool = True, announce: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
+    """Inside, no other process of any host holds the lock file `path`, such as the tasks of an array on a cluster.
+
+    It needs no locks of the file system: the file names the process and the host that hold it, and is renewed while
+    they live. A lock is free as soon as its holder has ended, whatever ended it, or, where the holder ran on another
+    host, when it has not been renewed for `LEASE_S`: the wait for that is bounded and is done without `wait`, too.
+
+    Args:
+        wait: wait for a holder that lives. announce: called with the holder ("process 12 on node3") before any wait.
+
+    Raises:
+        Held: another process holds the lock. UserError: the lock file cannot be written.
+    """
+    lock = SoftFileLease(path, lease_duration=LEASE_S)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            owner = lock.owner
+            holder = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
+            announce(holder)
+            here = owner is not None and owner.hostname == socket.gethostname()
+            try:
+                lock.acquire(timeout=-1 if wait else 0 if here else 1.5 * LEASE_S)
+            except Timeout:
+                raise Held(f"{path.with_suffix('')}: {holder} is at work there; wait for it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and its rights") from None
+    try:
+        yield
+    finally:
+        lock.release()

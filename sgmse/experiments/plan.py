@@ -14,7 +14,7 @@ from typing import Any
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
-from sgmse.common.lease import hold
+from sgmse.common.lock import hold
 from sgmse.experiments.catalogue import VOICEBANK, Experiment
 from sgmse.experiments.scales import (
     PRETRAINED,

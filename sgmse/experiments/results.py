@@ -12,7 +12,7 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
-from sgmse.common.lease import hold
+from sgmse.common.lock import hold
 from sgmse.evaluation.metrics import MAIN
 from sgmse.experiments.plan import read_plan
 from sgmse.experiments.scoring import COLUMNS

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from sgmse.common.errors import UserError
-from sgmse.common.lease import Held, hold
+from sgmse.common.lock import Held, hold
 from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.experiments import results, scoring, sets, training
 from sgmse.experiments.training import Failed

@@ -25,7 +25,7 @@ import yaml
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
-from sgmse.common.lease import hold
+from sgmse.common.lock import hold
 from sgmse.data import corpora
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
