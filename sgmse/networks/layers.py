@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgmse.diffusion.conditioning import Condition
+from sgmse.networks.norm import NormSiLU
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 LOUD = 0.3  # magnitude of loud speech in a compressed spectrogram
@@ -40,6 +41,10 @@ def num_groups(channels: int) -> int:
 
 def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(num_groups(channels), channels, eps=1e-6)
+
+
+def norm_silu(channels: int) -> NormSiLU:
+    return NormSiLU(num_groups(channels), channels, eps=1e-6)
 
 
 def check_nf(nf: int, ch_mult: tuple[int, ...], joins_skips: bool = True) -> None:
@@ -153,11 +158,6 @@ def fir_upsample(x: Tensor) -> Tensor:
     return F.interpolate(padded, scale_factor=2, mode="bilinear", align_corners=False)[..., 2:-2, 2:-2]
 
 
-def silu(x: Tensor) -> Tensor:
-    """SiLU; in place where no gradient is recorded, since large fresh tensors cost more than the arithmetic."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
-
-
 class TimeEmbedding(nn.Module):
     """log t → random Fourier features (Tancik et al. 2020) → two linear layers: [B] → [B, 4 nf]."""
 
@@ -191,7 +191,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample = {"up": fir_upsample, "down": fir_downsample, None: None}[resample]
-        self.norm_in, self.norm_out = group_norm(in_channels), group_norm(out_channels)
+        self.norm_in, self.norm_out = norm_silu(in_channels), norm_silu(out_channels)
         self.conv_in = conv(in_channels, out_channels)
         self.conv_out = conv(out_channels, out_channels, init_scale=0)
         self.time_proj = linear(embedding_dim, out_channels)
@@ -205,14 +205,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, condition: Condition | None) -> Tensor:
         """x [B, C, H, W], embedding [B, E], condition of vector [B, D] or None → [B, C', H', W']."""
-        h = silu(self.norm_in(x))
+        h = self.norm_in(x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         shift = self.time_proj(embedding)
         if condition is not None and self.condition_proj is not None:
             shift = shift + self.condition_proj(condition.vector)
         h = self.conv_in(h).add_(shift[:, :, None, None])  # in place: no backward pass needs a convolution's output
-        h = self.conv_out(silu(self.norm_out(h)))
+        h = self.conv_out(self.norm_out(h))
         if self.shortcut is not None:
             x = self.shortcut(x)
         return h.add_(x).mul_(RESCALE)
@@ -258,4 +258,5 @@ class ToPyramid(nn.Sequential):
     """norm → SiLU → 3×3 convolution to the few channels of the output pyramid, zero at the start."""
 
     def __init__(self, channels: int, pyramid_channels: int) -> None:
-        super().__init__(group_norm(channels), nn.SiLU(), conv(channels, pyramid_channels, init_scale=0))
+        # stored weights know the convolution as the third of its parts
+        super().__init__(norm_silu(channels), nn.Identity(), conv(channels, pyramid_channels, init_scale=0))

@@ -20,16 +20,15 @@ from sgmse.networks.layers import (
     TimeEmbedding,
     check_nf,
     fold_frequency,
-    group_norm,
+    norm_silu,
     side_stream,
-    silu,
     to_spectrogram,
     zeroed,
 )
 
 
 class Modulation(nn.Module):
-    """Scale and shift of C channels by the diffusion time and by the condition; the identity at the start.
+    """Scale and shift of C channels by the diffusion time and by the condition; both are zero at the start.
 
     Args:
         channels: C.
@@ -45,8 +44,8 @@ class Modulation(nn.Module):
             with side_stream():
                 self.condition_proj = zeroed(nn.Linear(condition_dim, 2 * channels, bias=False))
 
-    def forward(self, h: Tensor, embedding: Tensor | None, condition: Condition | None) -> Tensor:
-        """h [B, C, H, W], embedding [B, E], condition of vector [B, D] → (1 + scale) h + shift [B, C, H, W]."""
+    def forward(self, embedding: Tensor | None, condition: Condition | None) -> tuple[Tensor | None, Tensor | None]:
+        """embedding [B, E], condition of vector [B, D] → scale and shift [B, C], or None where there is neither."""
         factors: Tensor | None = None
         if self.time_proj is not None and embedding is not None:
             factors = self.time_proj(embedding)
@@ -54,9 +53,9 @@ class Modulation(nn.Module):
             conditioned = self.condition_proj(condition.vector)
             factors = conditioned if factors is None else factors + conditioned
         if factors is None:
-            return h
-        scale, shift = factors[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(h + shift, h, scale)
+            return None, None
+        scale, shift = factors.chunk(2, dim=1)
+        return scale, shift
 
 
 class LightBlock(nn.Module):
@@ -67,15 +66,15 @@ class LightBlock(nn.Module):
 
     def __init__(self, channels: int, time_dim: int | None, condition_dim: int | None) -> None:
         super().__init__()
-        self.norm_in, self.norm_out = group_norm(channels), group_norm(channels)
+        self.norm_in, self.norm_out = norm_silu(channels), norm_silu(channels)
         self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_out = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
         self.modulation = Modulation(channels, time_dim, condition_dim)
 
     def forward(self, x: Tensor, embedding: Tensor | None, condition: Condition | None) -> Tensor:
         """x [B, C, H, W], embedding [B, E] or None, condition of vector [B, D] or None → [B, C, H, W]."""
-        h = self.conv_in(silu(self.norm_in(x)))
-        h = silu(self.modulation(self.norm_out(h), embedding, condition))
+        h = self.conv_in(self.norm_in(x))
+        h = self.norm_out(h, *self.modulation(embedding, condition))
         return x + self.conv_out(h)
 
 
@@ -203,4 +202,4 @@ class LightUNet(Network):
         h = self.recurrence(self.down[-1](h, embedding, condition))
         for level, upsample in zip(self.up, self.upsample, strict=True):
             h = level(upsample(h) + skips.pop(), embedding, condition)
-        return to_spectrogram(self.output_conv(silu(h)).float()[..., :frames], y)
+        return to_spectrogram(self.output_conv(F.silu(h)).float()[..., :frames], y)
