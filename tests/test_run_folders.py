@@ -12,9 +12,10 @@ from test_training import load
 from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.settings.config import TrainConfig
-from sgmse.training import clusters
+from sgmse.training import interruption
 from sgmse.training.loggers import loggers
-from sgmse.training.saving import RunFiles, is_missed, read_validations
+from sgmse.training.resumption import is_missed, read_validations
+from sgmse.training.saving import RunFiles
 
 QUICK = [*TINY, "--num_eval_files", "0", "--encoder", "none"]
 
@@ -224,7 +225,7 @@ def test_processes_that_are_not_those_of_the_settings_are_refused(monkeypatch, e
         if value:
             monkeypatch.setenv(name, value)
     with pytest.raises(UserError) as refused:
-        clusters.check_launch(TrainConfig(device="cpu", **settings))
+        interruption.check_launch(TrainConfig(device="cpu", **settings))
     assert sentence in str(refused.value)
     assert ";" in str(refused.value) or ":" in str(refused.value)
 
@@ -244,6 +245,6 @@ def test_fitting_processes_are_taken_and_slurm_requeues_nothing_itself(monkeypat
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    clusters.check_launch(TrainConfig(device="cpu", **settings))
-    assert all(not plugin.auto_requeue for plugin in clusters.environment())
-    assert bool(clusters.environment()) == (environment.get("SLURM_JOB_NAME") == "train")
+    interruption.check_launch(TrainConfig(device="cpu", **settings))
+    assert all(not plugin.auto_requeue for plugin in interruption.slurm_plugins())
+    assert bool(interruption.slurm_plugins()) == (environment.get("SLURM_JOB_NAME") == "train")

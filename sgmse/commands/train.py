@@ -44,9 +44,8 @@ def main() -> None:
     check_model(model, sampler)
     check_data(data, model)
     _check_folders(data)
-    from sgmse.training.fit import (
-        train_model,
-    )  # Lightning takes seconds to load, which --help and refusals need not wait
+    # Lightning takes seconds to load, which --help and refusals need not wait
+    from sgmse.training.run import train_model
 
     train_model(model, sampler, data, train)
 
@@ -55,7 +54,12 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     """Flags over YAML files over the preset (when resuming: over the settings of that run)."""
     parser = cli.make_parser(TRAIN_GROUPS, description=f"{__doc__}\n{encoder_table()}")
     layers = cli.parse(parser, argv)
-    stopped = _find_stopped(layers[-1].values["ckpt"], layers[-1].values["run_dir"])
+    ckpt, run_dir = (layers[-1].values[name] for name in ("ckpt", "run_dir"))
+    stopped = None
+    if ckpt is not None:
+        stopped = resumption.stopped_run(Path(ckpt))
+    elif run_dir is not None:
+        stopped = resumption.stopped_in(Path(run_dir))
     if stopped is not None:
         layers = cli.parse(parser, argv, stopped.settings)
     elif len(layers) == 1:  # no --config
@@ -81,20 +85,17 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     return values
 
 
-def _find_stopped(ckpt: str | None, run_dir: str | None) -> Stopped | None:
-    """The run that --ckpt or --run_dir goes on with, if there is one."""
-    if ckpt is not None:
-        return resumption.stopped_run(Path(ckpt))
-    return None if run_dir is None else resumption.stopped_in(Path(run_dir))
-
-
 def _check_resumption(stopped: Stopped, model: ModelConfig, train: TrainConfig) -> None:
-    """Raise `UserError` where the run cannot go on; with --run_dir, end here where it is complete."""
-    resumption.check_resumable(stopped, model, train)
-    done = resumption.completed(stopped, train)
-    if done:
-        _say(f"{train.run_dir}: is complete, {done[1]}; a larger --{done[0]} would go on")
-        sys.exit(0)
+    """Raise `UserError` where the run cannot go on, or is complete; with --run_dir a complete one ends here."""
+    resumption.check_same_model(stopped, model)
+    reached = resumption.find_reached_limit(stopped, train)
+    if reached is None:
+        return
+    limit, done = reached
+    if train.run_dir is None:
+        raise UserError(f"{stopped.ckpt}: has done {done}; give a larger --{limit} to go on")
+    _say(f"{train.run_dir}: is complete, {done}; a larger --{limit} would go on")
+    sys.exit(0)
 
 
 def _check_folders(data: DataConfig) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import yaml
 
+from sgmse.common import machine
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
 from sgmse.common.lock import hold
@@ -34,9 +35,8 @@ from sgmse.experiments.catalogue import VOICEBANK
 from sgmse.experiments.work import Cell, Product, Work
 from sgmse.model import checkpoints
 from sgmse.model.enhancer import Enhancer
-from sgmse.training import run as runs
 from sgmse.training.interruption import EXIT_CODE, SIGNALS, Preempted
-from sgmse.training.saving import read_validations
+from sgmse.training.resumption import read_validations
 
 CHECKPOINTS = ("best_pesq", "last")  # those to choose from, the preferred one first
 _GRACE_S = 60.0  # after Ctrl-C, which the command has had too
@@ -111,7 +111,7 @@ def train(work: Work, cell: Cell) -> Product:
         "steps": int(checkpoints.read(folder / "checkpoints" / "last.ckpt")["global_step"]),
         # up to the last validation, those before a resumption included
         "minutes": round(float(rows[-1]["seconds"]) / 60, 2) if rows else 0.0,
-        "device": runs.device(work.device),
+        "device": machine.device(work.device),
         "parameters_trained": trained,
         "parameters_frozen": total - trained,
         "smoke": model.encoder is not None and model.encoder.identity == weights.RANDOM,

@@ -16,6 +16,7 @@ from sgmse.model import checkpoints
 from sgmse.settings.config import ModelConfig, TrainConfig
 
 SETTINGS, CURVES = "config.yaml", "validation.csv"  # in the folder of a run
+_OF_A_START = ("ckpt", "run_dir", "log_dir", "num_workers", "device")  # settings that change no result
 _OF_JOBS = (".log", ".out", ".err", ".lock")  # what a job may have put into a folder before its run starts
 
 
@@ -62,24 +63,16 @@ def stopped_in(folder: Path) -> Stopped | None:
         return stopped_run(found[-1])
     for path in (path for path in saved.glob("*.ckpt") if path.name[0] != "."):
         raise UserError(f"{folder}: holds {path.name} but no last.ckpt to go on from; choose another --run_dir")
-    _check_free(folder)
+    # further processes may see what the first one has begun
+    is_of_a_run = not is_first_process() or not folder.is_dir() or (folder / SETTINGS).is_file()
+    for path in () if is_of_a_run else folder.iterdir():
+        if path.name[0] != "." and path.suffix not in _OF_JOBS and path.name != "checkpoints":
+            raise UserError(f"{folder}: holds {path.name} and is no folder of a run; choose another --run_dir")
     return None
 
 
-def _check_free(folder: Path) -> None:
-    """Raise `UserError` for a folder of something else; further processes may see what the first one has begun."""
-    if not is_first_process() or not folder.is_dir() or (folder / SETTINGS).is_file():
-        return
-    for path in folder.iterdir():
-        if path.name[0] != "." and path.suffix not in _OF_JOBS and path.name != "checkpoints":
-            raise UserError(f"{folder}: holds {path.name} and is no folder of a run; choose another --run_dir")
-
-
-def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> None:
-    """Raise `UserError` unless the run is of the model that is wanted and, with --ckpt, has something left to do.
-
-    It is called before anything is written into the folder of the run.
-    """
+def check_same_model(run: Stopped, wanted: ModelConfig) -> None:
+    """Raise `UserError` unless the run is of the model that is wanted, before anything is written into its folder."""
     ckpt, stored = run.ckpt, asdict(run.model)
     for name, value in asdict(wanted).items():
         if stored[name] != value and name != "encoder_checkpoint":  # the file may move; its hash must not change
@@ -87,13 +80,6 @@ def check_resumable(run: Stopped, wanted: ModelConfig, train: TrainConfig) -> No
             raise UserError(f"{ckpt}: was trained with {name} {stored[name]}, not {value}; leave {flag} out to resume")
     if wanted.encoder in weights.PUBLISHED and wanted.freeze_encoder:
         weights.check_identity(ckpt, wanted.encoder, wanted.encoder_checkpoint, run.encoder_identity)
-    done = completed(run, train)
-    if done and train.run_dir is None:
-        limit, said = done
-        raise UserError(f"{ckpt}: has done {said}; give a larger --{limit} to go on")
-
-
-_OF_A_START = ("ckpt", "run_dir", "log_dir", "num_workers", "device")  # change no result
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> list[str]:
@@ -112,7 +98,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], step: in
     return sentences
 
 
-def completed(run: Stopped, train: TrainConfig) -> tuple[str, str] | None:
+def find_reached_limit(run: Stopped, train: TrainConfig) -> tuple[str, str] | None:
     """The limit that the run has reached and how, e.g. ("max_steps", "400 of 400 steps"); None before that."""
     missed = is_missed(run.settings.with_name(CURVES), run.steps, train.val_every_n_steps)
     if 0 <= train.max_steps <= run.steps and not (train.max_steps == run.steps and missed):

@@ -1,11 +1,13 @@
-"""A training run: its folder, what is printed at its start, its trainer; and finding runs again."""
+"""One training, from its settings to its last checkpoint, or up to a signal; the folder of its run."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
-from contextlib import suppress
+import warnings
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,22 +20,85 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
-from sgmse.common.machine import device
-from sgmse.data.dataset import ValidationSet, mixing_report
+from sgmse.common.lock import locked_folder
+from sgmse.common.machine import device, is_first_process
+from sgmse.data.dataset import mixing_report
 from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import weights
-from sgmse.model.score_model import LOG_EVERY, NoiseCondScoreModel
+from sgmse.model.score_model import LOG_EVERY, Diverged, NoiseCondScoreModel
+from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
-from sgmse.training.clusters import check_launch, environment
-from sgmse.training.interruption import Preemption
-from sgmse.training.loggers import check_wandb, loggers
-from sgmse.training.progress import RunProgress
+from sgmse.training.datamodule import build_datamodule
+from sgmse.training.interruption import Preempted, Preemption, check_launch, slurm_plugins, watch_signals
+from sgmse.training.loggers import RunProgress, check_wandb, loggers
 from sgmse.training.resumption import CURVES, SETTINGS
-from sgmse.training.saving import MissedValidation, RunFiles, WholeCheckpoints
+from sgmse.training.saving import RunFiles, WholeCheckpoints
 from sgmse.training.validation import EnhancementValidation
 
+IGNORED = ".*(num_workers|pin_memory|LeafSpec|log_every_n_steps|in eval mode at the start|exists and is not empty"
+IGNORED += "|command is available on your system but is not used|sync_dist=True).*"
 MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
 _FOLDER = "SGMSE_RUN_FOLDER"  # tells the processes of the other devices, which Lightning starts, where the run lives
+
+
+def train_model(model_config: ModelConfig, sampler: SamplerSettings, data: DataConfig, train: TrainConfig) -> None:
+    """Train, and leave a folder of the run with its settings, curves and checkpoints."""
+    warnings.filterwarnings("ignore", IGNORED)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with watch_signals() as preemption:
+        check_machine(train)
+        pl.seed_everything(train.seed, verbose=False)
+        model = NoiseCondScoreModel(model_config, sampler, train, load_pretrained=train.ckpt is None)
+        check_data(data, model_config)
+        datamodule = build_datamodule(data, model_config, train.seed)
+        describe(model, data, datamodule)
+        try_data(datamodule)
+        folder = run_folder(train, model_config)
+        with locked_folder(folder, "trained") if is_first_process() else nullcontext():
+            save_settings(folder, model_config, sampler, data, train)
+            files = RunFiles(folder / "checkpoints", folder / CURVES, train)
+            callbacks: list[pl.Callback] = [RunProgress(train.val_every_n_steps), files, preemption]
+            if data.num_eval_files:
+                sounds = None if train.nolog else folder / "validation"
+                callbacks.insert(0, EnhancementValidation(datamodule.valid_files, sounds, preemption))
+            if train.compile:
+                model.backbone.compile()
+            say(f"run: {folder}")
+            fit(make_trainer(train, folder, callbacks), model, datamodule, train, files, preemption)
+
+
+def fit(
+    trainer: pl.Trainer,
+    model: NoiseCondScoreModel,
+    datamodule: NoiseCondDataModule,
+    train: TrainConfig,
+    files: RunFiles,
+    preemption: Preemption,
+) -> None:
+    """Train until the limit of the settings, a signal, or a divergence, and leave the last good checkpoint."""
+    last = preemption.last = files.last
+    try:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=train.ckpt)
+    except Preempted:
+        how = f"with --ckpt {last}" if train.run_dir is None else "with the same command"
+        say(f"stopped by {preemption.reason} after step {trainer.global_step}; go on {how}")
+        raise
+    except Diverged as error:
+        good = files.set_back() if trainer.is_global_zero else None
+        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
+        raise UserError(f"training diverged: {error}; {kept}; use a smaller --lr or a smaller --grad_clip") from None
+    except SystemExit:  # how Lightning answers Ctrl-C
+        if last.exists():
+            print(f"go on from the last validation with --ckpt {last}")
+        raise KeyboardInterrupt from None
+    trainer.save_checkpoint(last)
+    say(f"stopped at step {trainer.global_step}; checkpoints in {last.parent}")
+
+
+@rank_zero_only
+def say(sentence: str) -> None:
+    print(sentence, flush=True)
 
 
 def check_machine(train: TrainConfig) -> None:
@@ -134,23 +199,30 @@ def save_settings(folder: Path, *parts: Any) -> None:
     write_text(path, text)
 
 
-def make_trainer(
-    train: TrainConfig, data: DataConfig, folder: Path, files: ValidationSet, preemption: Preemption
-) -> pl.Trainer:
-    """The Lightning trainer with its loggers and checkpoints."""
-    table = folder / CURVES
-    run_files = RunFiles(folder / "checkpoints", table, train)
-    preemption.last = run_files.last
-    callbacks: list[pl.Callback] = [RunProgress(train.val_every_n_steps), run_files, preemption]
-    callbacks.append(MissedValidation(table, train))
-    if data.num_eval_files:
-        callbacks.insert(0, EnhancementValidation(files, None if train.nolog else folder / "validation", preemption))
+def _commit() -> str:
+    """The commit of the code, with a mark when files were changed since."""
+    try:
+        root = Path(__file__).parent
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return answer.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown commit"
+
+
+def make_trainer(train: TrainConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """The Lightning trainer with its loggers."""
     return pl.Trainer(
         accelerator="gpu" if device(train.device) == "cuda" else "cpu",
         devices=train.devices,
         num_nodes=train.num_nodes,
         strategy="ddp" if train.devices * train.num_nodes > 1 else "auto",
-        plugins=[*environment(), WholeCheckpoints()],
+        plugins=[*slurm_plugins(), WholeCheckpoints()],
         precision=train.precision,
         max_steps=train.max_steps,
         max_epochs=train.max_epochs,
@@ -170,25 +242,3 @@ def make_trainer(
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
-
-
-@rank_zero_only
-def last_good_checkpoint(trainer: pl.Trainer) -> Path | None:
-    """After a divergence: `last.ckpt`, set back where it was written since; None where there is none."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, RunFiles)).set_back()  # type: ignore[attr-defined]
-
-
-def _commit() -> str:
-    """The commit of the code, with a mark when files were changed since."""
-    try:
-        root = Path(__file__).parent
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return answer.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown commit"

@@ -27,10 +27,10 @@ _SHOWN = ("valid_loss", "cond_gap", "pesq", "si_sdr", "estoi", "uncond/pesq", "n
 class RunFiles(Checkpoint):
     """Writes `last.ckpt`, `step_….ckpt`, `best_….ckpt` and validation.csv into the folder of a run.
 
-    `last.ckpt` is written before each validation, so that a validation that was cut short can be done again. After a
-    validation the best checkpoints are written first and the row of validation.csv last: a row says that all of its
-    validation is on disk. Whether a step is the best is read from the rows of the steps before it, so that a run that
-    was killed, moved or resumed ends with the files of an undisturbed one.
+    `last.ckpt` is written before each validation, so that one that was cut short is done again when the run goes on.
+    After a validation the best checkpoints are written first and the row of validation.csv last: a row says that all of
+    its validation is on disk. Whether a step is the best is read from the rows of the steps before it, so that a run
+    that was killed, moved or resumed ends with the files of an undisturbed one.
 
     seconds: in validation.csv, of the run, earlier sittings counted.
     """
@@ -39,16 +39,9 @@ class RunFiles(Checkpoint):
 
     def __init__(self, folder: Path, table: Path, train: TrainConfig) -> None:
         self.folder, self.table = folder, table
-        self.every, self.keep_every = train.val_every_n_steps, train.save_every_n_steps
+        self.last, self._before_last = folder / "last.ckpt", folder / ".last.before_validation.ckpt"
+        self.every, self.keep_every, self.max_steps = train.val_every_n_steps, train.save_every_n_steps, train.max_steps
         self.start, self.saved_step, self.is_validated = time.monotonic(), 0, True
-
-    @property
-    def last(self) -> Path:
-        return self.folder / "last.ckpt"
-
-    @property
-    def _before_last(self) -> Path:
-        return self.folder / ".last.before_validation.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": time.monotonic() - self.start}
@@ -59,10 +52,21 @@ class RunFiles(Checkpoint):
     def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self.saved_step = checkpoint["global_step"]
         self.is_validated = not is_missed(self.table, self.saved_step, self.every)
+        if not self.is_validated and self.saved_step == self.max_steps:
+            trainer.fit_loop.epoch_loop.max_steps += 1  # otherwise training would be over before it starts
         self._set_abandoned_aside(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Do the validation that the run was stopped in; after that of the last step nothing else is left to do."""
         self.saved_step = trainer.global_step
+        if trainer.strategy.broadcast(self.is_validated):
+            return
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        loop.restarting = False  # from its first batch
+        trainer.validating = True
+        loop.run()
+        trainer.training = True
+        trainer.should_stop = self.saved_step == self.max_steps
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -132,31 +136,6 @@ def _best(rows: list[dict[str, Any]], name: str) -> float:
     """The best score of earlier validations; a file that cannot be scored gives NaN, which is no score."""
     scores = [float(row[name]) for row in rows if row.get(name)]
     return max((score for score in scores if not math.isnan(score)), default=-math.inf)
-
-
-class MissedValidation(pl.Callback):
-    """Does the validation that a run was stopped in: `last.ckpt` is written before each.
-
-    Where it was the one after the last of `max_steps`, nothing else is left to do.
-    """
-
-    def __init__(self, table: Path, train: TrainConfig) -> None:
-        self.table, self.every, self.max_steps = table, train.val_every_n_steps, train.max_steps
-
-    def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if checkpoint["global_step"] == self.max_steps and is_missed(self.table, self.max_steps, self.every):
-            trainer.fit_loop.epoch_loop.max_steps += 1  # otherwise training would be over before it starts
-
-    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        step = trainer.global_step
-        if not trainer.strategy.broadcast(is_missed(self.table, step, self.every)):
-            return
-        loop = trainer.fit_loop.epoch_loop.val_loop
-        loop.restarting = False  # from its first batch
-        trainer.validating = True
-        loop.run()
-        trainer.training = True
-        trainer.should_stop = step == self.max_steps
 
 
 class WholeCheckpoints(TorchCheckpointIO):
