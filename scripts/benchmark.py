@@ -31,82 +31,35 @@ examples:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import replace
 
 import torch
 from benchmarks import encoders, enhance, loader, measure, network, published_network
-from benchmarks.job import Enhancement, Job, alone, show
+from benchmarks.job import Job, Settings, alone, show
 
-from sgmse.common.bounds import Bounds, Interval
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import device as find_device
 from sgmse.networks.layers import check_nf
 from sgmse.settings.cli import read_command_line
-from sgmse.settings.config import Count, ModelConfig
+from sgmse.settings.config import ModelConfig
 
-Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance"]
 ENCODED = 8  # references in a batch
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to measure"""
-
-    parts: list[Part] = field(default_factory=lambda: ["forward", "train", "loader"])
-    """what to measure"""
-    nf: Annotated[list[int], Bounds(1)] = field(default_factory=lambda: [128, 32])
-    """widths of the network"""
-    num_frames: Count = 256
-    """STFT frames of a crop"""
-    batch_size: Count | None = None
-    """crops per pass or step. Default: 1, on CUDA 8"""
-    threads: Count | None = None
-    """threads of torch. Default: torch's own choice"""
-    rounds: Count = 5
-    """measurements of each thing"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where the network runs"""
-    published: Path | None = None
-    """checkout of sp-uhh/sgmse to compare with"""
-    speech_dir: list[str] = field(default_factory=list)
-    """speech for the loader, as for train.py"""
-    noise_dir: list[str] = field(default_factory=list)
-    """noise for the loader, as for train.py"""
-    ckpt: Path | None = None
-    """checkpoint for enhance"""
-    against: Path | None = None
-    """OUVE checkpoint for the published sampler"""
-    test_dir: Path | None = None
-    """folder with noisy/, clean/ and ref/ for enhance"""
-    max_files: Count | None = None
-    """so many files, spread over --test_dir. Default: all"""
-    steps: Count | None = None
-    """steps of --ckpt. Default: as stored in it"""
-    guidance_scale: float = 3.0
-    """w when guided"""
-    interval: Annotated[list[float], Interval(0, 1)] = field(default_factory=lambda: [0.3, 0.7])
-    """diffusion times between which guidance acts"""
-    compile: bool = False
-    """compile the networks of enhance"""
-    quick: bool = False
-    """nf 8, 64 frames, one round: does it run? No speed"""
-
-
 def main() -> None:
-    arguments = read_settings()
-    job, *_ = planned = list(jobs(arguments))
+    job, *_ = planned = list(plan_jobs(read_settings()))
     name = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
     print(f"{name}, {job.threads} threads, torch {torch.__version__}; input of the network complex", end=" ")
-    print(f"{job.batch_size}×1×{measure.BINS}×{job.frames}\n\n{'':66}{'median':>10}{'min':>10}{'max':>10}", flush=True)
+    print(
+        f"{job.batch_size}×1×{measure.BINS}×{job.num_frames}\n\n{'':66}{'median':>10}{'min':>10}{'max':>10}", flush=True
+    )
     for job in planned:
-        measured(job)
+        measure_part(job)
 
 
-def measured(job: Job) -> None:
+def measure_part(job: Job) -> None:
     """Measure and print what one job asks for."""
-    label = f"{job.part} nf {job.nf}" + (f" {job.precision}" if job.device == "cuda" else "")
+    label = f"{job.part} nf {job.width}" + (f" {job.precision}" if job.device == "cuda" else "")
     if job.part == "loader":
         show("loader", alone(loader.loader, job))
     elif job.part == "enhance":
@@ -142,53 +95,34 @@ def read_settings() -> Settings:
     return asked
 
 
-def check_enhance(arguments: Settings) -> None:
+def check_enhance(asked: Settings) -> None:
     """Raise `UserError` for flags of the part `enhance` that are missing or wrong."""
-    if "enhance" not in arguments.parts:
+    if "enhance" not in asked.parts:
         return
     for flag in ("ckpt", "test_dir"):
-        if getattr(arguments, flag) is None:
+        if getattr(asked, flag) is None:
             raise UserError(f"the part enhance needs a checkpoint and a test set; add --{flag}")
-    if arguments.guidance_scale in (0, 1):
-        raise UserError(f"--guidance_scale {arguments.guidance_scale:g}: guides nothing; give another number, e.g. 3")
+    if asked.guidance_scale in (0, 1):
+        raise UserError(f"--guidance_scale {asked.guidance_scale:g}: guides nothing; give another number, e.g. 3")
 
 
-def jobs(arguments: Settings) -> Iterator[Job]:
-    device, threads = find_device(arguments.device), arguments.threads or torch.get_num_threads()
-    batch_size = arguments.batch_size or (8 if device == "cuda" else 1)
-    job = Job("", 0, device, "32", batch_size, arguments.num_frames, threads, arguments.rounds)
-    for part in arguments.parts:
+def plan_jobs(asked: Settings) -> Iterator[Job]:
+    """What is measured, one after the other; on CUDA also in bfloat16, where that can be."""
+    device = find_device(asked.device)
+    values = vars(asked) | {"device": device, "threads": asked.threads or torch.get_num_threads()}
+    values["batch_size"] = asked.batch_size or (8 if device == "cuda" else 1)
+    job = Job(**values)
+    for part in asked.parts:
         if part == "encoders":
-            yield replace(job, part=part, batch_size=ENCODED if not arguments.quick else 2)
+            yield replace(job, part=part, batch_size=ENCODED if not asked.quick else 2)
             continue
         if part == "loader":
-            yield replace(job, part=part, speech_dir=(*arguments.speech_dir,), noise_dir=(*arguments.noise_dir,))
+            yield replace(job, part=part)
             continue
-        if part == "enhance":
-            yield from enhance_jobs(arguments, replace(job, part=part))
-            continue
-        for nf in arguments.nf:
-            yield replace(job, part=part, nf=nf, published=arguments.published)
+        for width in [0] if part == "enhance" else asked.nf:
+            yield replace(job, part=part, width=width)
             if device == "cuda":  # the published network has no bf16: its complex output exists in 32 bit only
-                yield replace(job, part=part, nf=nf, precision="bf16-mixed")
-
-
-def enhance_jobs(arguments: Settings, job: Job) -> Iterator[Job]:
-    """The part `enhance` in 32 bit and, on CUDA, in bfloat16."""
-    low, high = arguments.interval
-    asked = Enhancement(
-        arguments.ckpt,
-        arguments.test_dir,
-        arguments.against,
-        arguments.steps,
-        arguments.guidance_scale,
-        (low, high),
-        arguments.max_files,
-        arguments.compile,
-    )
-    yield replace(job, enhancement=asked)
-    if job.device == "cuda":
-        yield replace(job, enhancement=asked, precision="bf16-mixed")
+                yield replace(job, part=part, width=width, precision="bf16-mixed", published=None)
 
 
 if __name__ == "__main__":

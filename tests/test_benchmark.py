@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import enhance, loader, measure, network, published_network
-from benchmarks.job import Enhancement, Job
+from benchmarks.job import Job
 from commands import refusal, saved_run
 from short_set import short_set
 from torch import nn
@@ -123,14 +123,14 @@ def test_a_folder_without_the_published_network_is_named(tmp_path: Path) -> None
 
 
 def test_the_loader_is_measured_round_by_round() -> None:
-    rate, memory, varied, _ = loader.loader(Job("loader", 0, "cpu", "32", 1, frames=64, threads=1, rounds=2))
+    rate, memory, varied, _ = loader.loader(Job(part="loader", num_frames=64, rounds=2))
     assert len(rate.values) == len(varied.values) == 2
     assert min(*rate.values, *varied.values, *memory.values) > 0
 
 
 def test_attention_is_compared_with_the_network_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "MIN_SECONDS", 0.0)
-    job = Job("attention", 8, "cpu", "32", 1, frames=64, threads=1, rounds=2, resolutions=(64,))
+    job = Job(part="attention", width=8, device="cpu", num_frames=64, rounds=2, resolutions=(64,))
     assert [n for n, _ in measure.conditioned_network(8, ()).named_modules() if "cross" in n] == []
     assert "down.2.cross_attentions.0" in dict(measure.conditioned_network(8, (64,)).named_modules())
     forward, train = network.attention_speed(job)
@@ -149,8 +149,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def enhancing(ckpt: Path, against: Path | None, test_set: Path, way: str = "") -> Job:
-    asked = Enhancement(ckpt, test_set, against, 5, 3.0, (0.5, 0.7), max_files=2, compile=False, way=way)
-    return Job("enhance", 0, "cpu", "32", 1, frames=64, threads=1, rounds=1, enhancement=asked)
+    chosen = {"steps": 5, "interval": [0.5, 0.7], "max_files": 2, "rounds": 1, "device": "cpu"}
+    return Job(part="enhance", ckpt=ckpt, test_dir=test_set, against=against, way=way, **chosen)
 
 
 def test_ways_to_enhance_are_counted_scored_and_compared(made: tuple[Path, Path, Path]) -> None:

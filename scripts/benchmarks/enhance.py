@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 from benchmarks import measure
-from benchmarks.job import Enhancement, Job, alone, show
+from benchmarks.job import Job, alone, show
 from benchmarks.measure import Row
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.diffusion.samplers import SamplerSettings, sampler_name
+from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.engine import Engine, Enhanced
 from sgmse.enhancement.lookup import open_test_set
 from sgmse.enhancement.settings import Setting, parse_sampler
@@ -46,11 +46,10 @@ class Way:
 
 def show_ways(job: Job) -> None:
     """Print the rows of every way, each followed by its memory."""
-    assert job.enhancement is not None
     suffix = f" {job.precision}" if job.device == "cuda" else ""
     for label, rows in alone(enhancement, job):
         if " / " not in label:
-            rows += alone(memory, replace(job, enhancement=replace(job.enhancement, way=label)))
+            rows += alone(memory, replace(job, way=label))
         show(f"enhance {label}{suffix}", rows)
 
 
@@ -81,48 +80,42 @@ def comparison(a: str, b: str, seconds: dict[str, list[float]], frame: pd.DataFr
 
 def memory(job: Job) -> list[Row]:
     """Peak while one way enhances the longest file, in a process that does nothing else."""
-    assert job.enhancement is not None
     torch.set_num_threads(job.threads)
     found, files = ways(job)
     longest = max(files.items, key=lambda one: audio.info(one.noisy).seconds)
-    return measure.memory_rows(partial(found[job.enhancement.way], longest), "longest file", job.device)
+    return measure.memory_rows(partial(found[job.way], longest), "longest file", job.device)
 
 
 def ways(job: Job) -> tuple[dict[str, Way], TestSet]:
-    """The ways by name (only `enhancement.way` where it is set), and the files."""
-    asked = job.enhancement
-    assert asked is not None
-    models = {path: _loaded(path, asked, job.device) for path in (asked.ckpt, asked.against) if path is not None}
-    files = open_test_set(asked.test_dir, is_scored=True, max_files=asked.max_files)
-    found: dict[str, Way] = {}
-    for name, path, sampler, guidance in _settings(asked, models):
-        if asked.way in ("", name):
-            model = models[path]
-            protocol = "none" if model.encoder is None else files.protocol
-            engine = Engine(model, 1, "bf16-mixed" if job.precision == "bf16-mixed" else "32")
-            found[name] = Way(engine, files, Setting(sampler, guidance, protocol))
+    """The ways by name (only `job.way` where it is set), and the files."""
+    model = _load(job.ckpt, job)
+    own = parse_sampler(model.sampler.sampler, model)
+    own = own if job.steps is None else replace(own, N=job.steps)
+    chosen = {PLAIN: (model, own, GuidanceSettings())}
+    if model.encoder is not None and model.cond_drop_prob > 0:
+        guided, (low, high) = GuidanceSettings(guidance_scale=job.guidance_scale), job.interval
+        name = f"w = {job.guidance_scale:g}"
+        chosen[name] = (model, own, guided)
+        chosen[f"{name} in [{low:g}, {high:g}]"] = (model, own, replace(guided, guidance_interval=[low, high]))
+    if job.against is not None:
+        other = _load(job.against, job)
+        if other.settings["sde"] != "ouve":
+            raise UserError(f"{job.against}: is a bridge, but the published sampler is for OUVE; name another")
+        chosen[THEIRS] = (other, PUBLISHED, GuidanceSettings())
+    files = open_test_set(job.test_dir, is_scored=True, max_files=job.max_files)
+    found = {}
+    for name, (one, sampler, guidance) in chosen.items():
+        protocol = "none" if one.encoder is None else files.protocol
+        if job.way in ("", name):
+            found[name] = Way(Engine(one, 1, job.precision), files, Setting(sampler, guidance, protocol))
     return found, files
 
 
-def _settings(
-    asked: Enhancement, models: dict[Path, Enhancer]
-) -> Iterator[tuple[str, Path, SamplerSettings, GuidanceSettings]]:
-    model = models[asked.ckpt]
-    own = parse_sampler(model.sampler.sampler, model)
-    own = own if asked.steps is None else replace(own, N=asked.steps)
-    yield PLAIN, asked.ckpt, own, GuidanceSettings()
-    if model.encoder is not None and model.cond_drop_prob > 0:
-        everywhere, inside = _names(asked)[:2]
-        guided = GuidanceSettings(guidance_scale=asked.scale)
-        yield everywhere, asked.ckpt, own, guided
-        yield inside, asked.ckpt, own, replace(guided, guidance_interval=[*asked.interval])
-    if asked.against is not None:
-        yield THEIRS, asked.against, PUBLISHED, GuidanceSettings()
-
-
-def _names(asked: Enhancement) -> list[str]:
-    low, high = asked.interval
-    return [f"w = {asked.scale:g}", f"w = {asked.scale:g} in [{low:g}, {high:g}]", THEIRS]
+def _load(path: Path, job: Job) -> Enhancer:
+    model = Enhancer.from_checkpoint(path, job.device)
+    if job.compile:
+        compile_network(model)
+    return model
 
 
 def _pairs(names: list[str]) -> list[tuple[str, str]]:
@@ -130,20 +123,6 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
     ours = [name for name in names if name != THEIRS]
     pairs = [(name, PLAIN) for name in ours[1:]] + ([(ours[2], ours[1])] if len(ours) > 2 else [])
     return pairs + ([(PLAIN, THEIRS)] if THEIRS in names else [])
-
-
-def _loaded(path: Path, asked: Enhancement, device: str) -> Enhancer:
-    model = Enhancer.from_checkpoint(path, device)
-    if path == asked.against:
-        try:
-            sampler_name(PUBLISHED, model.sde)
-        except UserError:
-            raise UserError(
-                f"{path}: is a bridge, but the published sampler is for OUVE; name another --against"
-            ) from None
-    if asked.compile:
-        compile_network(model)
-    return model
 
 
 def _seconds(way: Way, files: TestSet, now: measure.Clock) -> float:

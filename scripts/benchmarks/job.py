@@ -6,70 +6,88 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from benchmarks.measure import Row
 
+from sgmse.common.bounds import Bounds, Interval
 from sgmse.common.errors import UserError
+from sgmse.settings.config import Count
 
 Result = TypeVar("Result")
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
 
 
-@dataclass(frozen=True)
-class Enhancement:
-    """Settings of the part `enhance`.
-
-    Args:
-        against: checkpoint of the OUVE process that the published sampler runs on, if any.
-        steps: of the sampler of `ckpt`; None: as stored.
-        scale: w of guided enhancement. interval: diffusion times of guidance where it does not act everywhere.
-        max_files: None for all of the test set.
-        compile: compile the networks.
-        way: the one whose memory is measured.
-    """
-
-    ckpt: Path
-    test_dir: Path
-    against: Path | None
-    steps: int | None
-    scale: float
-    interval: tuple[float, float]
-    max_files: int | None
-    compile: bool
-    way: str = ""
+Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one process measures.
+class Settings:
+    """What to measure"""
+
+    parts: list[Part] = field(default_factory=lambda: ["forward", "train", "loader"])
+    """what to measure"""
+    nf: Annotated[list[int], Bounds(1)] = field(default_factory=lambda: [128, 32])
+    """widths of the network"""
+    num_frames: Count = 256
+    """STFT frames of a crop"""
+    batch_size: Count | None = None
+    """crops per pass or step. Default: 1, on CUDA 8"""
+    threads: Count | None = None
+    """threads of torch. Default: torch's own choice"""
+    rounds: Count = 5
+    """measurements of each thing"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where the network runs"""
+    published: Path | None = None
+    """checkout of sp-uhh/sgmse to compare with"""
+    speech_dir: list[str] = field(default_factory=list)
+    """speech for the loader, as for train.py"""
+    noise_dir: list[str] = field(default_factory=list)
+    """noise for the loader, as for train.py"""
+    ckpt: Path | None = None
+    """checkpoint for enhance"""
+    against: Path | None = None
+    """OUVE checkpoint for the published sampler"""
+    test_dir: Path | None = None
+    """folder with noisy/, clean/ and ref/ for enhance"""
+    max_files: Count | None = None
+    """so many files, spread over --test_dir. Default: all"""
+    steps: Count | None = None
+    """steps of --ckpt. Default: as stored in it"""
+    guidance_scale: float = 3.0
+    """w when guided"""
+    interval: Annotated[list[float], Interval(0, 1)] = field(default_factory=lambda: [0.3, 0.7])
+    """diffusion times between which guidance acts"""
+    compile: bool = False
+    """compile the networks of enhance"""
+    quick: bool = False
+    """nf 8, 64 frames, one round: does it run? No speed"""
+
+
+@dataclass(frozen=True)
+class Job(Settings):
+    """What one process measures: the settings as resolved, and the one thing of many.
 
     Args:
-        frames: STFT frames of a crop.
-        published: the checkout to compare with, if any.
+        width: of the network, one of nf.
         resolutions: nominal resolutions with cross-attention.
         encoder: one of `encoders.variants`.
-        enhancement: what the part `enhance` compares.
+        way: to enhance, the one whose memory is measured.
     """
 
-    part: str
-    nf: int
-    device: str
-    precision: str
-    batch_size: int
-    frames: int
-    threads: int
-    rounds: int
-    published: Path | None = None
+    batch_size: int = 1
+    threads: int = 1
+    part: str = ""
+    width: int = 0
+    precision: str = "32"
     resolutions: tuple[int, ...] = ()
     encoder: str = ""
-    speech_dir: tuple[str, ...] = ()
-    noise_dir: tuple[str, ...] = ()
-    enhancement: Enhancement | None = None
+    way: str = ""
 
 
 def show(label: str, rows: list[Row]) -> None:
@@ -84,8 +102,8 @@ def alone(part: Callable[[Job], Result], job: Job) -> Result:
         try:
             return pool.submit(part, job).result()
         except (torch.OutOfMemoryError, BrokenProcessPool):
-            remedy = "a smaller --batch_size or --nf" if job.enhancement is None else "shorter files or --max_files"
-            raise UserError(f"{job.part}, nf {job.nf}: out of memory; use {remedy}") from None
+            remedy = "a smaller --batch_size or --nf" if job.part != "enhance" else "shorter files or --max_files"
+            raise UserError(f"{job.part}, nf {job.width}: out of memory; use {remedy}") from None
         except UserError as error:  # without the traceback of the process that met it
             raise UserError(
                 str(error).strip().splitlines()[-1].removeprefix("sgmse.common.errors.UserError: ")

@@ -26,7 +26,7 @@ VARIATION: dict[str, Any] = {
 
 def loader(job: Job) -> list[Row]:
     """Seconds of audio that one loader process prepares per second, plain and with every variation on; its memory."""
-    plain = DataConfig(speech_dir=[*job.speech_dir], noise_dir=[*job.noise_dir], num_frames=job.frames)
+    plain = DataConfig(speech_dir=[*job.speech_dir], noise_dir=[*job.noise_dir], num_frames=job.num_frames)
     note = ", ".join(job.speech_dir + job.noise_dir) or "embedded corpus"
     rows = []
     for kind, data in (("plain", plain), ("all variation", replace(plain, **VARIATION))):

@@ -21,16 +21,16 @@ def speed(job: Job) -> list[Row]:
     """Rate of our network over that of the bare convolution; our speed over that of the published network."""
     torch.set_num_threads(job.threads)
     step = measure.STEPS[job.part]
-    ours = make_backbone(ModelConfig(backbone="ncsnpp", nf=job.nf, encoder="none"))
-    data = measure.network_inputs(job.batch_size, job.frames, job.device)
+    ours = make_backbone(ModelConfig(backbone="ncsnpp", nf=job.width, encoder="none"))
+    data = measure.network_inputs(job.batch_size, job.num_frames, job.device)
     calls = {"ours": step(ours.to(job.device), data, job.precision)}
     memory = measure.memory_rows(calls["ours"], "ours", job.device)  # first, before anything else takes memory
     forward = measure.forward_pass(ours, data, job.precision)
     flops = measure.operations(forward) * (TRAINING_FACTOR if job.part == "train" else 1)
-    bare = measure.forward_pass(*measure.bare_convolution(job.batch_size, job.frames, job.device), job.precision)
+    bare = measure.forward_pass(*measure.bare_convolution(job.batch_size, job.num_frames, job.device), job.precision)
     calls, note = {"bare": bare} | calls, ""
     if job.published is not None:
-        theirs = published_network.PublishedNCSNpp(job.published, job.nf, job.device).to(job.device)
+        theirs = published_network.PublishedNCSNpp(job.published, job.width, job.device).to(job.device)
         ours.load_state_dict(published.rename(ours, theirs.network.state_dict()))
         expected = measure.forward_pass(theirs, data, job.precision)()
         difference = ((forward() - expected).norm() / expected.norm()).item()
@@ -43,8 +43,8 @@ def speed(job: Job) -> list[Row]:
 def published_memory(job: Job) -> list[Row]:
     assert job.published is not None
     torch.set_num_threads(job.threads)
-    theirs = published_network.PublishedNCSNpp(job.published, job.nf, job.device).to(job.device)
-    inputs = measure.network_inputs(job.batch_size, job.frames, job.device)
+    theirs = published_network.PublishedNCSNpp(job.published, job.width, job.device).to(job.device)
+    inputs = measure.network_inputs(job.batch_size, job.num_frames, job.device)
     return measure.memory_rows(measure.STEPS[job.part](theirs, inputs, job.precision), "published", job.device)
 
 
@@ -60,10 +60,10 @@ def show_attention(label: str, job: Job) -> None:
 def attention_speed(job: Job) -> list[Row]:
     """Seconds with cross-attention over seconds without it."""
     torch.set_num_threads(job.threads)
-    data = measure.conditioned_inputs(job.batch_size, job.frames, job.device)
+    data = measure.conditioned_inputs(job.batch_size, job.num_frames, job.device)
     calls = {}
     for name, resolutions in (("with", job.resolutions), ("without", ())):
-        network = measure.conditioned_network(job.nf, resolutions).to(job.device)
+        network = measure.conditioned_network(job.width, resolutions).to(job.device)
         calls |= {f"{kind} {name}": step(network, data, job.precision) for kind, step in measure.STEPS.items()}
     seconds = measure.interleaved(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
     return [
@@ -75,6 +75,6 @@ def attention_speed(job: Job) -> list[Row]:
 def attention_memory(job: Job) -> list[Row]:
     """Peaks of a training step, in a process that does nothing else."""
     torch.set_num_threads(job.threads)
-    network = measure.conditioned_network(job.nf, job.resolutions).to(job.device)
-    data = measure.conditioned_inputs(job.batch_size, job.frames, job.device)
+    network = measure.conditioned_network(job.width, job.resolutions).to(job.device)
+    data = measure.conditioned_inputs(job.batch_size, job.num_frames, job.device)
     return measure.memory_rows(measure.training_step(network, data, job.precision), "train", job.device)
