@@ -1,11 +1,12 @@
-"""The rules of the verdict on a reference, from paired differences that are known."""
+"""Paired differences of scores that are known, and the rules of the verdict on them."""
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from sgmse.diagnostics import verdict
+from sgmse.diagnostics import differences, verdict
 from sgmse.diagnostics.differences import pair_title
 
 MATCHED, WRONG, NULL, LOUDER = (("disjoint", b) for b in ("baseline", "mismatched", "none", "louder"))
@@ -21,6 +22,39 @@ def interval(low, high, mean=None):
 PAYS, COSTS, NOTHING, UNSURE = interval(0.1, 0.3), interval(0.05, 0.2), interval(-0.02, 0.03), interval(-0.1, 0.2)
 ALONE = {name: (0.2, NEVER, NEVER) for name in ("pesq", "si_sdr")}
 SI_SDR_MOVES = NOTHING | {"si_sdr": (0.4, 0.2, 0.6)}
+
+
+def rows(system, values, seed=0, **more):
+    """A row per file of this PESQ."""
+    files = [f"f{i}" for i in range(len(values))]
+    table = {"system": system, "seed": seed, "file": files, "kind": "rain", "source": files, "snr_db": 5.0}
+    table |= {"pesq": values, "estoi": 0.5, "si_sdr": 3.0, "leak": np.nan, "leak_shared": None}
+    return pd.DataFrame(table | more)
+
+
+def test_differences_are_paired_by_file_and_seed_and_by_file_alone_with_other_seeds():
+    matched, baseline = ([2.0, 3.0], [2.5, 3.5]), ([1.0, 2.0], [2.5, 3.5])  # of seeds 0 and 1
+    frame = pd.concat(
+        rows(system, values[seed], seed)
+        for system, values in (("disjoint", matched), ("baseline", baseline))
+        for seed in (0, 1)
+    )
+    one = differences.paired_differences(frame).set_index("metric").loc["pesq"]
+    assert (one["difference"], one["mean"], one["files"], one["seeds"]) == ("matched − baseline", pytest.approx(0.5), 2, 2)
+    frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
+    one = differences.paired_differences(frame).set_index("metric").loc["pesq"]
+    assert (one["mean"], one["files"], one["seeds"]) == (pytest.approx(2.75 - 2.25), 2, 2)
+    assert differences.paired_differences(frame[frame["system"] == "baseline"]).empty
+
+
+def test_groups_are_classes_and_snrs_and_many_snrs_are_gathered():
+    frame = rows("disjoint", [2.0] * 10, snr_db=np.arange(10.0), kind=["rain", "dog"] * 5)
+    many, few = (
+        {name: list(parts) for name, parts in differences.split_by_noise(one).items()}
+        for one in (frame, frame.assign(snr_db=[10.0, -5.0] * 5, kind=""))
+    )
+    assert many == {"class": ["dog", "rain"], "SNR dB": ["0 to 5", "5 to 10"]}
+    assert few == {"SNR dB": ["-5", "10"]}
 
 
 def long_table(found):
