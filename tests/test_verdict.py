@@ -40,7 +40,12 @@ def test_differences_are_paired_by_file_and_seed_and_by_file_alone_with_other_se
         for seed in (0, 1)
     )
     one = differences.paired_differences(frame).set_index("metric").loc["pesq"]
-    assert (one["difference"], one["mean"], one["files"], one["seeds"]) == ("matched − baseline", pytest.approx(0.5), 2, 2)
+    assert (one["difference"], one["mean"], one["files"], one["seeds"]) == (
+        "matched − baseline",
+        pytest.approx(0.5),
+        2,
+        2,
+    )
     frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
     one = differences.paired_differences(frame).set_index("metric").loc["pesq"]
     assert (one["mean"], one["files"], one["seeds"]) == (pytest.approx(2.75 - 2.25), 2, 2)
