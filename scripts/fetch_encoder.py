@@ -25,7 +25,7 @@ from sgmse.common.download import fetch
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import file_digest
 from sgmse.encoders import ENCODERS
-from sgmse.encoders.weights import PUBLISHED, PublishedWeights
+from sgmse.encoders.weights import PUBLISHED
 from sgmse.settings.cli import positional, read_command_line
 
 LINKED_HASH = "X-Linked-ETag"  # of the file behind a redirect, as Hugging Face serves it
@@ -50,30 +50,17 @@ def main() -> None:
     path = settings.out or published.default_path()
     if path.is_dir():
         raise UserError(f"--out {path}: is a folder; name a file in it, such as {path / published.file}")
-    if path.exists():
-        check_present(path, published)
-    else:
-        url = settings.url or published.url
-        if not url.startswith(("https://", "http://")):
-            raise UserError(f"--url {url}: is no web address; start it with https://")
-        digest = published.digest or served_digest(url)
-        if digest is None:
-            print(f"{url} serves no hash: only the size is checked.")
-        fetch(url, path, digest, published.size)
-        print(f"{path}: sha256 {file_digest(path)}")
+    url, was_there = settings.url or published.url, path.exists()
+    if not url.startswith(("https://", "http://")):
+        raise UserError(f"--url {url}: is no web address; start it with https://")
+    digest = published.digest if published.digest or was_there else served_digest(url)
+    if digest is None and not was_there:
+        print(f"{url} serves no hash: only the size is checked.")
+    fetch(url, path, digest, published.size)
+    print(f"{path}: {'is there already, ' if was_there else ''}sha256 {file_digest(path)}")
     licence = ENCODERS[published.encoder].card.licence
     named = "" if path == published.default_path() else f" --encoder_checkpoint {path}"
     print(f"Licence: {licence}. Use it with --encoder {published.encoder}{named}")
-
-
-def check_present(path: Path, published: PublishedWeights) -> None:
-    """Say that the file is there already. Raises `UserError` when its hash is not the published one."""
-    if published.digest is not None:
-        algorithm, _, expected = published.digest.partition(":")
-        found = file_digest(path, algorithm)
-        if found != expected:
-            raise UserError(f"{path}: is there, but has the {algorithm} {found} instead of {expected}; delete it first")
-    print(f"{path}: is there already (sha256 {file_digest(path)}); delete it to fetch it again")
 
 
 class _UntilHash(urllib.request.HTTPRedirectHandler):

@@ -11,22 +11,37 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Served:
-    """What a server sends: `content`, whether parts of it on request, and how many bytes before it hangs up."""
+    """What a server sends: `content`, whether parts of it on request, and how many bytes before it hangs up.
+
+    redirects: paths that lead elsewhere, each with where and with more headers; None: there is nothing.
+    """
 
     content: bytes
     ranges: bool = True
     stop_after: int | None = None
     url: str = ""
+    redirects: dict[str, tuple[str, dict[str, str]] | None] = field(default_factory=dict)
     asked: list[str | None] = field(default_factory=list)
 
 
 @contextmanager
 def serving(content: bytes, ranges: bool = True) -> Iterator[Served]:
-    """Serve `content` under any path on a free port; `asked` collects the Range headers of the requests."""
+    """Serve `content` under all other paths on a free port; `asked` collects the Range headers of its requests."""
     served = Served(content, ranges)
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
+            if self.path in served.redirects:
+                found = served.redirects[self.path]
+                self.send_response(404 if found is None else 302)
+                target, headers = found or ("", {})
+                for name, value in ({"Location": target, "Content-Length": "0"} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return
             wanted = self.headers["Range"]
             served.asked.append(wanted)
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and served.ranges else 0
@@ -42,7 +57,8 @@ def serving(content: bytes, ranges: bool = True) -> Iterator[Served]:
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
             self.send_header("Content-Length", str(total - start))
             self.end_headers()
-            self.wfile.write(served.content[start : served.stop_after])
+            if self.command == "GET":
+                self.wfile.write(served.content[start : served.stop_after])
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -61,7 +61,13 @@ def fetch(url: str, path: Path, digest: str | None = None, size: int | None = No
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _receive(url, part, path, size)
-        _check(url, part, path, digest, size)
+        wrong = _mismatch(part, digest, size)
+        if wrong:
+            part.unlink()
+            raise UserError(
+                f"{path}: what {url} sent {wrong} and was deleted; repeat the command, and if it happens again the "
+                "file has changed there"
+            )
         part.replace(path)
     except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
         raise UserError(
@@ -113,10 +119,9 @@ def _receive(url: str, part: Path, path: Path, size: int | None) -> None:
     headers = {"User-Agent": "sgmse", "Accept-Encoding": "identity"}  # compressed bytes could not be resumed
     if done:
         headers["Range"] = f"bytes={done}-"
+    request = urllib.request.Request(url, headers=headers)
     try:
-        response: HTTPResponse = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S
-        )
+        response: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if done and error.code == _RANGE_NOT_SATISFIABLE:
             total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
@@ -147,17 +152,6 @@ def _append(response: HTTPResponse, part: Path, path: Path, done: int, size: int
             bar.update(len(block))
     if total is not None and done < total:
         raise ConnectionError(f"{total - done} of {total} bytes are missing")
-
-
-def _check(url: str, part: Path, path: Path, digest: str | None, size: int | None) -> None:
-    """Compare what arrived with what was promised; what cannot be resumed is deleted."""
-    wrong = _mismatch(part, digest, size)
-    if wrong:
-        part.unlink()
-        raise UserError(
-            f"{path}: what {url} sent {wrong} and was deleted; repeat the command, and if it happens again the file "
-            f"has changed there"
-        )
 
 
 def _mismatch(path: Path, digest: str | None, size: int | None) -> str:
