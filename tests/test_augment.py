@@ -9,9 +9,8 @@ import pytest
 
 from sgmse.common.errors import UserError
 from sgmse.data.mixing import rms
-from sgmse.data.noise import augment
+from sgmse.data.noise import Cut, Wanted, augment
 from sgmse.data.noise.augment import KINDS, Augmentation, Transform, parse
-from sgmse.data.noise.sources import Cut, Wanted
 
 RATE = 8000
 ALWAYS = Augmentation(1, 1, 1, 1, 1, 1)

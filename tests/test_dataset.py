@@ -19,7 +19,7 @@ from sgmse.data.corpora import paired_files, split_files
 from sgmse.data.dataset import ItemSettings, Paired, ValidationSet, mixing_report, shuffled
 from sgmse.data.loaders import collate
 from sgmse.data.mixtures import DynamicMixing
-from sgmse.data.noise.sources import read_clip
+from sgmse.data.noise import read_clip
 
 
 @pytest.fixture

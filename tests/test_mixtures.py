@@ -18,8 +18,8 @@ from sgmse.data.dataset import Item, mixing_report
 from sgmse.data.loaders import collate
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
+from sgmse.data.noise import Wanted, cut_clip, read_clip
 from sgmse.data.noise.augment import Augmentation
-from sgmse.data.noise.sources import Wanted, cut_clip, read_clip
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from sgmse.data.noise import sources
+from sgmse.data import noise
 from sgmse.data.noise.synthetic import SYNTHETIC_NOISES, drone, hum, pulse_train, pulses, siren, vibrato, warble
 
 RATE = 16000
@@ -74,9 +74,9 @@ def test_a_short_pulse_train_is_never_silent() -> None:
 
 @pytest.mark.parametrize("kind", SYNTHETIC_NOISES)
 def test_every_kind_is_long_enough_for_a_disjoint_reference(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SYNTHETIC_NOISES", {kind: SYNTHETIC_NOISES[kind]})
+    monkeypatch.setattr(noise, "SYNTHETIC_NOISES", {kind: SYNTHETIC_NOISES[kind]})
     for seed in range(3):
-        cut = sources.draw_synthetic(sources.Wanted(2 * RATE, 0.25, 2.0), RATE, rng(seed))
+        cut = noise.draw_synthetic(noise.Wanted(2 * RATE, 0.25, 2.0), RATE, rng(seed))
         assert len(cut.noise) == 2 * RATE
         assert 0.25 * RATE <= len(cut.reference) <= 2 * RATE
         assert not cut.looped
@@ -86,9 +86,9 @@ def test_noise_and_reference_of_a_procedure_are_two_stretches_of_one_instance(mo
     def ramp(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
         return np.arange(1, num_samples + 1, dtype=np.float32)
 
-    monkeypatch.setattr(sources, "SYNTHETIC_NOISES", {"ramp": ramp})
+    monkeypatch.setattr(noise, "SYNTHETIC_NOISES", {"ramp": ramp})
     for seed in range(20):
-        cut = sources.draw_synthetic(sources.Wanted(RATE, 0.25, 1.0), RATE, rng(seed))
+        cut = noise.draw_synthetic(noise.Wanted(RATE, 0.25, 1.0), RATE, rng(seed))
         inside, outside = set(cut.noise.tolist()), set(cut.reference.tolist())
         assert not inside & outside
         assert all(b - a == 1 for a, b in pairwise(cut.reference.tolist()))

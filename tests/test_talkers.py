@@ -11,7 +11,7 @@ from small_corpora import RATE, save
 from sgmse.common.errors import UserError
 from sgmse.data.corpora import split_files
 from sgmse.data.mixing import rms
-from sgmse.data.noise.sources import Cut, Wanted
+from sgmse.data.noise import Cut, Wanted
 from sgmse.data.noise.talkers import Talkers, talker
 
 WANTED = Wanted(2 * RATE, 0.25, 1.0)

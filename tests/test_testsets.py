@@ -209,7 +209,7 @@ def test_an_unfinished_build_of_other_arguments_is_refused(tmp_path, plan_of, mo
 
 def test_a_long_recording_is_read_in_part(tmp_path, monkeypatch):
     clip = Clip(save(tmp_path / "long.wav", 60.0, rate=RATE), "a", "long", "test", RATE, 60.0)
-    samples, offset = make._read(clip, RATE, RATE, 2.0, np.random.default_rng(0))
+    samples, offset = make._read_stretch(clip, RATE, RATE, 2.0, np.random.default_rng(0))
     assert len(samples) < 6 * RATE
     assert offset > 0
 

@@ -63,7 +63,7 @@ class KeyedDataset(Dataset[TensorDict]):
 
     def __getitem__(self, key: int) -> TensorDict:
         """{clean [N], noisy [N], reference [M], reference_length []} with N = `crop_length`; M = 0 for no reference."""
-        return normalised(self.item(key))
+        return normalise(self.item(key))
 
     def item(self, key: int) -> Item:
         """The training item of `key` before normalisation, clean and noisy [crop_length]."""
@@ -90,9 +90,6 @@ class KeyedDataset(Dataset[TensorDict]):
     def _file_index(self, key: int) -> int:
         return shuffled(key, self.num_files, self.settings.seed, _SPEECH_STREAM)
 
-    def _room_for_reference(self) -> int:
-        return round((self.settings.reference_max_s + references.GUARD_S) * self.sample_rate)
-
 
 class Paired(KeyedDataset):
     """Crops of pairs recorded or mixed beforehand; the reference is noisy - clean outside the crop."""
@@ -106,25 +103,19 @@ class Paired(KeyedDataset):
 
     def _draw(self, key: int, length: int, rng: np.random.Generator) -> Item:
         index = self._file_index(key)
+        rate, limits = self.sample_rate, (self.settings.reference_min_s, self.settings.reference_max_s)
+        room = round((limits[1] + references.GUARD_S) * rate) if self.settings.with_reference else 0
         for _ in range(_TRIES):
             pair = self.pairs[index]
-            clean, noisy, reference = self._cut(pair, length, rng)
+            start_s, duration_s = pair.noisy.draw_window(length + room, rate, rng)
+            clean, noisy = (audio.read(info.path, rate, start_s, duration_s) for info in (pair.clean, pair.noisy))
+            reference = references.NO_REFERENCE
+            if self.settings.with_reference:
+                clean, noisy, reference = references.residual_crop(noisy, clean, length, rate, rng, *limits)
             if not is_silent(noisy):
                 return Item(clean, noisy, reference, Path(pair.name).name)
             index = int(rng.integers(self.num_files))
         raise UserError(f"{pair.noisy.path}: is silent, and so are the other files drawn; check the corpus")
-
-    def _cut(self, pair: Pair, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Clean [n], noisy [n] and reference [M], n <= `length`."""
-        room = self._room_for_reference() if self.settings.with_reference else 0
-        start_s, duration_s = pair.noisy.draw_window(length + room, self.sample_rate, rng)
-        clean = audio.read(pair.clean.path, self.sample_rate, start_s, duration_s)
-        noisy = audio.read(pair.noisy.path, self.sample_rate, start_s, duration_s)
-        if not self.settings.with_reference:
-            return clean, noisy, references.NO_REFERENCE
-        return references.residual_crop(
-            noisy, clean, length, self.sample_rate, rng, self.settings.reference_min_s, self.settings.reference_max_s
-        )
 
 
 class ValidationSet(Dataset[dict[str, torch.Tensor | str]]):
@@ -145,16 +136,12 @@ class ValidationSet(Dataset[dict[str, torch.Tensor | str]]):
         if not 0 <= index < self.num_files:
             raise IndexError(index)
         item = self.source.utterance(index, self.max_s)
-        waveforms = normalised(item)
-        return {
-            "clean": waveforms["clean"],
-            "noisy": waveforms["noisy"],
-            "reference": waveforms["reference"],
-            "name": f"{index:03d}_{item.name}",
-        }
+        tensors = normalise(item)
+        del tensors["reference_length"]
+        return {**tensors, "name": f"{index:03d}_{item.name}"}
 
 
-def normalised(item: Item) -> TensorDict:
+def normalise(item: Item) -> TensorDict:
     """Tensors of one item, all three waveforms divided by the largest magnitude of the noisy one."""
     peak = np.abs(item.noisy).max()
     clean, noisy, reference = (torch.from_numpy(w / peak) for w in (item.clean, item.noisy, item.reference))
@@ -185,11 +172,10 @@ def shuffled(key: int, length: int, seed: int, stream: int) -> int:
 
 @lru_cache(maxsize=8)
 def _order(epoch: int, length: int, seed: int, stream: int) -> np.ndarray:
-    order = _plain_order(epoch, length, seed, stream)
-    if epoch > 0 and length > 2 and order[0] == _plain_order(epoch - 1, length, seed, stream)[-1]:
+    def permute(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, stream, epoch if length > 2 else 0)).permutation(length)
+
+    order = permute(epoch)
+    if epoch > 0 and length > 2 and order[0] == permute(epoch - 1)[-1]:
         order[[0, 1]] = order[[1, 0]]
     return order
-
-
-def _plain_order(epoch: int, length: int, seed: int, stream: int) -> np.ndarray:
-    return np.random.default_rng((seed, stream, epoch if length > 2 else 0)).permutation(length)

@@ -73,7 +73,9 @@ class NoiseCondDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
 
     def train_dataloader(self) -> DataLoader[TensorDict]:
-        trainer = self._trainer()
+        trainer = self.trainer
+        if trainer is None:
+            raise RuntimeError("training batches continue at the trainer's step: pass this data module to Trainer.fit")
         keys_per_step = self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
         keys_per_epoch = max(1, self.items_per_epoch // keys_per_step) * keys_per_step
         sampler = ResumableSampler(
@@ -88,11 +90,6 @@ class NoiseCondDataModule(pl.LightningDataModule):
         num_keys = math.ceil(self.num_valid_items / (batch_size * world)) * batch_size * world
         sampler = ResumableSampler(num_keys, lambda: 0, rank, world)
         return _KeyedLoader(self.valid, batch_size, min(2, self.num_workers), sampler)
-
-    def _trainer(self) -> pl.Trainer:
-        if self.trainer is None:
-            raise RuntimeError("training batches continue at the trainer's step: pass this data module to Trainer.fit")
-        return self.trainer
 
 
 class _KeyedLoader(DataLoader[TensorDict]):

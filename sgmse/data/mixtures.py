@@ -12,9 +12,8 @@ from sgmse.data import audio, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, shuffled
 from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
-from sgmse.data.noise import augment
+from sgmse.data.noise import Cut, NoiseFiles, Wanted, augment, draw_synthetic, match_level
 from sgmse.data.noise.augment import Augmentation, Transform
-from sgmse.data.noise.sources import Cut, NoiseFiles, Wanted, draw_synthetic, match_level
 from sgmse.data.noise.talkers import Talkers, talker
 
 _TRIES = 20
@@ -62,9 +61,6 @@ class DynamicMixing(KeyedDataset):
         self.variation = variation or Variation()
         self._files = NoiseFiles(self.noise, settings.sample_rate)
         self._talkers = Talkers(self.speech, settings.sample_rate)
-        self._check()
-
-    def _check(self) -> None:
         v = self.variation
         self._talkers.check(v.babble_share > 0, v.talker_share > 0)
         needs = {"--noise_augment mix": v.augmentation.mix, "--noise_augment concatenate": v.augmentation.concatenate}

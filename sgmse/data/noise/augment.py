@@ -18,7 +18,7 @@ from torchaudio.functional import phase_vocoder
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.mixing import rms
-from sgmse.data.noise.sources import Cut, Wanted
+from sgmse.data.noise import Cut, Wanted
 
 ALPHA = (0.3, 0.7)  # of a sum of two noises
 TEMPO = 1.25  # up to this much faster or slower

@@ -11,7 +11,7 @@ from sgmse.common.errors import UserError
 from sgmse.data import references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.mixing import crossfade, is_silent, rms
-from sgmse.data.noise.sources import Cut, Wanted, cut_clip, match_level, read_clip
+from sgmse.data.noise import Cut, Wanted, cut_clip, match_level, read_clip
 from sgmse.data.noise.synthetic import with_rms
 
 FEWEST_VOICES, MOST_VOICES = 3, 8

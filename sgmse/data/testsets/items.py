@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import scipy  # its parts load when they are used
 
 from sgmse.data.mixing import FADE_S, SILENCE_RMS, crossfade, loop_crossfade, rms
+from sgmse.data.noise import Cut
 from sgmse.data.references import GUARD_S, MAX_SHARE, MIXTURE_FLOOR_DB, has_energy
 
 FRAME_S = 0.01
@@ -22,16 +21,6 @@ EVENTS = (2, 4)
 _EVENT_FADE_S = 0.005
 _PEAK = 0.99
 _TRIES = 20
-
-
-class Cut(NamedTuple):
-    """Reference [M] and mixture noise of one clip, and where in it they begin, in samples. They share no sample."""
-
-    reference: np.ndarray
-    noise: np.ndarray
-    reference_start: int
-    noise_start: int
-    looped: bool
 
 
 # Noise [N] of one item, made of unit-level parts, and its timeline: "0.00-1.32 dog;1.32-2.60 rain".
@@ -83,7 +72,7 @@ def cut(
         level = sounding_rms(noise, sample_rate)
         if has_energy(noise, clip_rms, MIXTURE_FLOOR_DB) and has_energy(reference, level, REFERENCE_FLOOR_DB):
             unit = np.float32(1 / level)
-            return Cut(unit * reference, unit * noise, reference_start, noise_start, rest < length)
+            return Cut(unit * reference, unit * noise, rest < length, reference_start, noise_start)
     return None
 
 
