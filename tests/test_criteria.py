@@ -19,7 +19,7 @@ from sgmse.experiments.plan import Data, Plan, Training
 
 FILES = 40
 SETS = ("id", "ood")
-GAIN = Rule("gains", ["CFG-01"], "baseline", ["esc50"], "pesq", 0.3)
+GAIN = Rule(claim="gains", experiments=["CFG-01"], against="baseline", sets=["esc50"], metric="pesq", threshold=0.3)
 
 
 def make_plan(seeds: Sequence[int] = (0, 1)) -> Plan:
@@ -253,14 +253,17 @@ def test_the_declared_criteria_name_experiments_and_sets_of_the_catalogue() -> N
     ("text", "complaint"),
     [
         ("a: 3", "a: 3"),
-        ("a: {claim: x}", "experiments: is missing"),
+        ("a: {claim: x}", "experiments"),
         (
-            "a: {claim: x, experiments: CFG-01, against: baseline, sets: [id], metric: pesq, threshold: 0}",
-            "experiments CFG-01",
+            "a: {claim: x, experiments: {CFG-01: 1}, against: baseline, sets: [id], metric: pesq, threshold: 0}",
+            "experiments",
         ),
         ("a: {claim: x, experiments: [A], against: baseline, sets: [id], metric: wer, threshold: 0}", "wer"),
         ("a: {claim: x, experiments: [A], against: baseline, sets: [id], metric: pesq, threshold: hi}", "threshold hi"),
-        ("a: {claim: x, experiments: [A], against: b, sets: [id], metric: pesq, threshold: 0, n: 1}", "a: n: no such"),
+        (
+            "a: {claim: x, experiments: [A], against: b, sets: [id], metric: pesq, threshold: 0, n: 1}",
+            "a: no such setting: n",
+        ),
     ],
 )
 def test_criteria_that_cannot_be_understood_are_refused(tmp_path: Path, text: str, complaint: str) -> None:

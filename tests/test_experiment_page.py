@@ -190,7 +190,7 @@ def test_an_unfinished_run_has_a_page_that_says_what_is_missing(tmp_path, no_fig
     out = write(run, run / "page", 2).parent
     text = (out / "index.html").read_text()
     assert "Failed: training bridge_cfg-01, seed 0: the loss became NaN" in text
-    assert "3 of 31 parts of the plan are not done yet" in text
+    assert "3 of 22 parts of the plan are not done yet" in text
     assert "no scores on id of CFG-01 (seed 0)" in text
     assert {item["set"] for item in items(out)["items"]} == {"id", "nonstationary"}
 

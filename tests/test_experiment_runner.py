@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "enhance_folder", die)
     with pytest.raises(Killed):
         run(tmp_path / "run", made, before)
-    assert read_record(tmp_path / "run", "enhance_ONE_seed0_id")["status"] == "running"
+    assert read_record(tmp_path / "run", "score_ONE_seed0_id")["status"] == "running"
     monkeypatch.undo()
     after = StandIn()
     assert outcomes(run(tmp_path / "run", made, after)) == {"done", "there"}
@@ -152,7 +152,7 @@ def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys, monk
     (tmp_path / "run/choices/THREE/seed0/choice.json").unlink()
     monkeypatch.setattr(scoring, "rank_candidates", lambda rows: rank_candidates(rows)[::-1])  # the worst
     run(tmp_path / "run", made, StandIn())
-    assert "enhance THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
+    assert "score THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
     after = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
     row = frame[frame["experiment"] == "THREE"].iloc[0]

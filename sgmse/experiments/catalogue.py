@@ -6,10 +6,9 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import UnionType
 from typing import Any, Literal, TypeVar
 
 from sgmse.common.errors import UserError
@@ -26,7 +25,7 @@ NOISE_OF_SET = {"esc50": "esc50", "urbansound8k": "urbansound8k", "stationary": 
 """The corpus that each set takes its noise from, where corpora are prepared; `id` is VoiceBank-DEMAND's own test."""
 _SET_BY_RUNNER = ("seed", "base_dir", "speech_dir", "noise_dir", "ckpt", "run_dir", "log_dir")
 _Reference = typing.get_type_hints(EnhanceConfig)["reference"]
-Record = TypeVar("Record")
+Declared = TypeVar("Declared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,39 +170,14 @@ def require(names: Iterable[str], known: Iterable[str], where: str, kind: str, h
             raise UserError(f"{where}{name}: no such {kind}{near}{hint}")
 
 
-def make_record(cls: type[Record], content: Any, path: Path, where: str = "") -> Record:
-    """A dataclass from what a YAML file holds, unchanged.
+def make_declared(cls: type[Declared], content: Any, path: Path, where: str = "") -> Declared:
+    """A dataclass from what a YAML file holds below `where`.
 
     Raises `UserError`, naming the setting, for one that does not exist, is missing, or has another type.
     """
     if not isinstance(content, dict):
         raise UserError(f"{path}: {where}{content}: lines such as `NAME: VALUE` are needed")
-    hints = typing.get_type_hints(cls)
-    require(content, hints, f"{path}: {where}", "setting")
-    for f in fields(cls):  # type: ignore[arg-type]
-        hint = hints[f.name]
-        if f.name not in content:
-            if f.default is MISSING and f.default_factory is MISSING:
-                raise UserError(f"{path}: {where}{f.name}: is missing; add it")
-        elif not _fits(content[f.name], hint):
-            needed = str(hint).replace("typing.", "") if typing.get_args(hint) else hint.__name__
-            raise UserError(f"{path}: {where}{f.name} {content[f.name]}: a value of type {needed} is needed")
-    return cls(**content)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value that YAML holds is of a type that a dataclass declares. A whole number is a float, too."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin is Literal:
-        return value in parts
-    if origin in (UnionType, typing.Union):
-        return any(_fits(value, part) for part in parts)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
+    try:
+        return cls(**cli.checked(content, cli.make_parser([cls], "", with_files=False)))
+    except UserError as error:
+        raise UserError(f"{path}: {where}{error}") from None

@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
+from sgmse.common.bounds import OneOf
 from sgmse.evaluation import statistics
 from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.evaluation.tables import NOTHING, Table, print_table, probability, score_interval
-from sgmse.experiments.catalogue import EXPERIMENTS, make_record, require
+from sgmse.experiments.catalogue import EXPERIMENTS, make_declared
 from sgmse.experiments.comparisons import Comparison, check_results, compare, group_scores
 from sgmse.experiments.plan import Plan
 from sgmse.settings import cli
@@ -27,7 +28,7 @@ BASELINE = "baseline"
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
     """What criteria.yaml says of one criterion.
 
@@ -41,16 +42,13 @@ class Rule:
     experiments: list[str]
     against: str
     sets: list[str]
-    metric: str
+    metric: Annotated[str, OneOf(MAIN)]
     threshold: float
 
 
 def read_rules(path: Path = EXPERIMENTS / "criteria.yaml") -> dict[str, Rule]:
     """The criteria by name. Raises `UserError` for a file that cannot be understood."""
-    rules = {str(name): make_record(Rule, given, path, f"{name}: ") for name, given in cli.read_yaml(path).items()}
-    for name, rule in rules.items():
-        require([rule.metric], MAIN, f"{path}: {name}: metric ", "metric")
-    return rules
+    return {str(name): make_declared(Rule, given, path, f"{name}: ") for name, given in cli.read_yaml(path).items()}
 
 
 def judge_criteria(

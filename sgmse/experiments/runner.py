@@ -31,7 +31,6 @@ WORK: Mapping[Kind, Callable[[Work, Cell], Product]] = {
     "noisy": scoring.score_noisy,
     "train": training.train,
     "choose": scoring.choose,
-    "enhance": scoring.enhance,
     "score": scoring.score,
 }
 
@@ -132,6 +131,5 @@ def describe(cell: Cell, product: Product) -> str:
     if cell.kind == "choose":
         chosen = f"w = {product['guidance_scale']:g}, N = {product['N']}, {product['checkpoint']}"
         return f"{chosen}: PESQ {product['pesq']:.3f} on the validation set"
-    if cell.kind == "enhance":
-        return f"real-time factor {product['rtf']:.3f}, nfe {product['nfe']}, passes {product['passes']}"
-    return ", ".join(f"{METRICS[name].title} {METRICS[name].format(product[name])}" for name in MAIN)
+    scores = ", ".join(f"{METRICS[name].title} {METRICS[name].format(product[name])}" for name in MAIN)
+    return scores + (f"; real-time factor {product['rtf']:.3f}" if cell.kind == "score" else "")

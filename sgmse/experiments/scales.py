@@ -18,7 +18,7 @@ from sgmse.experiments.catalogue import (
     EXPERIMENTS,
     SETS,
     Experiment,
-    make_record,
+    make_declared,
     read_train_settings,
     require,
     train_parser,
@@ -36,7 +36,7 @@ _Level = Literal["seed", "source", "file"]
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a scale, for forecasts; what nobody measured is absent."""
+    """What was measured of a scale, for forecasts; what nobody measured is absent"""
 
     measured: str = ""
     """on what and how"""
@@ -54,7 +54,7 @@ class Figures:
     """where the spread was measured"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """configs/experiments/scales/NAME.yaml. Settings of `bases` and `encoders` are laid over those of `train`."""
 
@@ -93,16 +93,17 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
         known = sorted(other.stem for other in folder.glob("*.yaml"))
         require([name], known, "--scale ", "scale", f" (there are {', '.join(known)})")
     content = cli.read_yaml(path) | {"name": path.stem}
-    figures = make_record(Figures, content.pop("figures", {}), path, "figures: ")
-    scale = make_record(Scale, content, path)
+    figures = make_declared(Figures, content.pop("figures", {}), path, "figures: ")
+    scale = make_declared(Scale, content, path)
     if figures.spread and len(figures.spread) < 3:
         raise UserError(f"{path}: figures: spread {figures.spread}: seed, source, file are needed")
     sets = {one: one for one in SETS} | scale.sets
+    bases = typing.get_args(_Base)
+    require(scale.bases, bases, f"{path}: bases: ", "base")
     require(scale.sets, SETS, f"{path}: sets: ", "test set")
     require(scale.items, (*sets.values(), VALID), f"{path}: items: ", "test set")
     kinds = ("none", *ENCODERS, *(f"{one}_trained" for one in PRETRAINED))
     require(scale.encoders, kinds, f"{path}: encoders: ", "kind of encoder")
-    bases = typing.get_args(_Base)
     for where, needed, given in (("items", {*sets.values(), VALID}, scale.items), ("steps", {*bases}, scale.steps)):
         for missing in sorted(needed - given.keys()):
             raise UserError(f"{path}: {where}: {missing} is missing; add `{missing}: NUMBER`")

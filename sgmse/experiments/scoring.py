@@ -1,4 +1,4 @@
-"""The cells `choose`, `enhance`, `score` and `noisy`: tried on the validation set, tested once on the others.
+"""The cells `choose`, `score` and `noisy`: what is tried on the validation set, and tested once on the others.
 
 `choose` takes guidance scale, steps and checkpoint by the mean PESQ of the validation set, before any test.
 """
@@ -101,43 +101,31 @@ def rank_candidates(rows: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns="place").reset_index(drop=True)
 
 
-def enhance(work: Work, cell: Cell) -> Product:
-    """Enhance the test set once, with the guidance scale, steps and checkpoint that were chosen."""
+def score(work: Work, cell: Cell) -> Product:
+    """Enhance a test set once, with what was chosen, and write the table of its scores."""
     choose, built = cell.needs
-    choice, out = work.products[choose.key], work.place(cell)
+    choice, folder = work.products[choose.key], work.place(built)
+    enhanced = work.folder.joinpath("enhanced", *cell.parts)
     is_conditioned = work.training(cell).is_conditioned
     config = EnhanceConfig(
         ckpt=str(work.place(choose.needs[0]) / "checkpoints" / f"{choice['checkpoint']}.ckpt"),
-        test_dir=str(work.place(built)),
-        enhanced_dir=str(out),
+        test_dir=str(folder),
+        enhanced_dir=str(enhanced),
         reference=work.plan.experiments[cell.name].reference if is_conditioned else None,
         device=work.device,
     )
     guidance = GuidanceSettings(guidance_scale=choice["guidance_scale"]) if is_conditioned else GuidanceSettings()
     with work.log(cell).open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
         enhance_folder(config, guidance, {"N": choice["N"]})
-    run = evaluation.read_run(out)
-    return {name: run.get(name) for name in _OF_RUN}
-
-
-def score(work: Work, cell: Cell) -> Product:
-    """Score the enhanced files and write the cell's table."""
-    (enhanced,) = cell.needs
-    choose, built = enhanced.needs
-    folder, run = work.place(built), work.products[enhanced.key]
-    systems = {ENHANCED: work.place(enhanced)}
-    frame = evaluation.evaluate(folder / "clean", systems, None, work.jobs)
-    references = leakage.find_references(systems, folder / "clean", folder / "noisy")
-    facts = {
-        **run,
-        "experiment": cell.name,
-        "seed": cell.seed,
-        "checkpoint": work.products[choose.key]["checkpoint"],
-        "smoke": run["encoder_weights"] == weights.RANDOM,
-        "training": work.plan.training_of[cell.name],
-        "config_hash": work.plan.config_hash(cell.name),
-    }
-    return _write_scores(work, cell, built, leakage.with_leaks(frame, references, work.jobs), facts)
+    run = evaluation.read_run(enhanced)
+    facts = {name: run.get(name) for name in _OF_RUN}
+    facts |= {"experiment": cell.name, "seed": cell.seed, "checkpoint": choice["checkpoint"]}
+    facts |= {"smoke": run.get("encoder_weights") == weights.RANDOM, "training": work.plan.training_of[cell.name]}
+    facts |= {"config_hash": work.plan.config_hash(cell.name)}
+    frame = evaluation.evaluate(folder / "clean", {ENHANCED: enhanced}, None, work.jobs)
+    references = leakage.find_references({ENHANCED: enhanced}, folder / "clean", folder / "noisy")
+    means = _write_scores(work, cell, built, leakage.with_leaks(frame, references, work.jobs), facts)
+    return means | {"rtf": facts["rtf"]}
 
 
 def score_noisy(work: Work, cell: Cell) -> Product:

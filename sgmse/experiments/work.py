@@ -15,7 +15,7 @@ from sgmse.data.testsets import build
 from sgmse.experiments.plan import Plan, Training
 from sgmse.experiments.scales import VALID
 
-Kind = Literal["set", "noisy", "train", "choose", "enhance", "score"]
+Kind = Literal["set", "noisy", "train", "choose", "score"]
 Stage = Literal["train", "evaluate", "all"]
 Product = dict[str, Any]
 """What a cell found that later cells and tables need, e.g. the hash of a set, the guidance scale that was chosen."""
@@ -31,10 +31,9 @@ _PLACES: Mapping[Kind, str] = {  # of what a cell makes, in RUN_DIR
     "noisy": "scores/noisy/{}.csv",
     "train": "trainings/{}",
     "choose": "choices/{}/choice.json",
-    "enhance": "enhanced/{}",
     "score": "scores/{}.csv",
 }
-_DECIDES_NOTHING = ("rtf", "minutes", "device", "compared")  # of a product: what may differ without other results
+_DECIDES_NOTHING = ("minutes", "device", "compared")  # of a product: what may differ without other results
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Cell:
     """One piece of work.
 
     set: build a test set. noisy: score its unprocessed files. train: a training. choose: guidance scale, steps and
-    checkpoint on the validation set. enhance, score: a test set with what was chosen.
+    checkpoint on the validation set. score: enhance a test set with what was chosen, and score it.
 
     Attributes:
         name: of the experiment; for `train` of the training; for `set` and `noisy` of the set.
-        test_set: for `enhance` and `score`. needs: the cells whose products this one takes.
+        test_set: for `score`. needs: the cells whose products this one takes.
     """
 
     kind: Kind
@@ -96,8 +95,7 @@ def list_cells(
             choice = Cell("choose", id, seed, needs=(training, Cell("set", VALID)))
             for test_set in (one for one in plan.sets_of(id) if one not in left_out):
                 built = Cell("set", test_set)
-                enhanced = Cell("enhance", id, seed, test_set, needs=(choice, built))
-                add([Cell("noisy", test_set, needs=(built,)), Cell("score", id, seed, test_set, needs=(enhanced,))])
+                add([Cell("noisy", test_set, needs=(built,)), Cell("score", id, seed, test_set, needs=(choice, built))])
     listed = [cell for cell in found.values() if stage != "evaluate" or cell.kind != "train"]
     return sorted(listed, key=lambda cell: cell.kind != "set")
 
@@ -171,7 +169,7 @@ class Work:
         own: list[Any] = []
         if cell.kind == "set":
             own = [self.plan.items[cell.name], vars(self.plan.data)]
-        elif cell.kind in ("choose", "enhance"):
+        elif cell.kind in ("choose", "score"):
             own = [self.plan.config_hash(cell.name)]
         needed = [self.products[need.key] for need in cell.needs]
         decisive = [{k: v for k, v in product.items() if k not in _DECIDES_NOTHING} for product in needed]

@@ -240,7 +240,7 @@ def checked(content: dict[str, Any], parser: Parser, path: Path | None = None) -
             raise UserError("no such setting: config; name every file on the command line")
         read = {name: _read_value(str(name), value, parser) for name, value in content.items()}
         named = {name: value for name, value in read.items() if value is not None}
-        values = read | vars(parser.parse_object(named, defaults=False))
+        values = read | parser.parse_object(named, defaults=False).as_dict()
         for name, value in values.items():
             check_bound(parser.flag(name), parser.hints[name], value)
     except UserError as error:
@@ -255,6 +255,8 @@ def _read_value(name: str, value: Any, parser: Parser) -> Any:
     flag, hint = parser.flag(name), parser.hints[name]
     if value == "" or (isinstance(value, list) and "" in value):
         raise UserError(f"{flag} is empty; give a value or leave it out (an unset variable of the shell?)")
+    if isinstance(value, dict) and typing.get_origin(hint) is dict:
+        return value  # jsonargparse looks at its keys and values
     several = is_list(hint) and value is not None
     values = value if several and isinstance(value, list) else [value]
     for v in values:
@@ -293,10 +295,9 @@ def _read_number(text: str) -> int | float | None:
 
 
 def _describe_type(hint: Any) -> str:
-    choices = choices_of(hint)
-    return (
-        f"one of {', '.join(choices)}" if choices else next(n for kind, n in _KINDS.items() if kind in kinds_of(hint))
-    )
+    if choices := choices_of(hint):
+        return f"one of {', '.join(choices)}"
+    return next((n for kind, n in _KINDS.items() if kind in kinds_of(hint)), str(hint).replace("typing.", ""))
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
