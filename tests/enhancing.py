@@ -14,6 +14,16 @@ def ckpt(tmp_path_factory):
     return saved_run(tmp_path_factory.mktemp("logs") / "run")
 
 
+@pytest.fixture(scope="session")
+def undropped(tmp_path_factory):
+    return saved_run(tmp_path_factory.mktemp("logs") / "undropped", cond_drop_prob=0.0)
+
+
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory):
+    return saved_run(tmp_path_factory.mktemp("logs") / "baseline", encoder="none")
+
+
 @pytest.fixture
 def testset(tmp_path):
     """set/{noisy,ref}: three short files each."""

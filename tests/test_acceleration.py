@@ -58,13 +58,6 @@ def test_the_command_takes_half_precision_and_notes_it(ckpt, noisy, tmp_path, ca
     assert 0 < ((half - full) ** 2).sum() < 0.05 * (full**2).sum()
 
 
-def test_compiling_is_asked_of_the_network_once(monkeypatch):
-    model, asked = tiny().eval(), []
-    monkeypatch.setattr(model.backbone, "compile", lambda: asked.append("network"))
-    compile_network(model)
-    assert asked == ["network"]
-
-
 @pytest.mark.slow
 def test_the_compiled_network_computes_the_same():
     model = tiny().eval()

@@ -20,6 +20,10 @@ pytest_plugins = ("enhancing",)
 pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 
 
+def run_json(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
 def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix == ".wav"}
 
@@ -67,51 +71,42 @@ def test_a_rerun_does_nothing_and_an_interrupted_one_goes_on(enhance, testset, t
     assert {name for name in first if again[name] != first[name]} == {"1.wav"}
 
 
-def test_stopping_in_the_middle_loses_only_the_file_at_work(enhance, testset, tmp_path, monkeypatch, capsys, ckpt):
+def stop_after(monkeypatch, count: int) -> None:
+    """Let the engine enhance so many groups and then be interrupted."""
     work, done = Engine.enhance_group, []
 
     def stopped(self, group, setting):
-        if done:
+        if len(done) == count:
             raise KeyboardInterrupt
         done.append(group)
         return work(self, group, setting)
 
+    monkeypatch.setattr(Engine, "enhance_group", stopped)
+
+
+def test_stopping_in_the_middle_loses_only_the_file_at_work(enhance, testset, tmp_path, monkeypatch, capsys, ckpt):
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "enhance_group", stopped)
+        stop_after(patch, 1)
         flags = [f"--ckpt={ckpt}", f"--test_dir={testset}", f"--enhanced_dir={tmp_path / 'out'}"]
         patch.setattr(sys, "argv", ["x", *flags])
         with pytest.raises(SystemExit) as stop:
             run(enhancement.main)
     assert stop.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
-    assert set(times(tmp_path / "out")) == {"0.wav"}
-    assert set(json.loads((tmp_path / "out" / "run.json").read_text())["files"]) == {"0.wav"}
+    assert set(times(tmp_path / "out")) == set(run_json(tmp_path / "out")["files"]) == {"0.wav"}
     assert "1 files are done already" in enhance(testset)
     assert set(times(tmp_path / "out")) == {"0.wav", "1.wav", "2.wav"}
 
 
-def test_other_settings_that_are_stopped_leave_none_of_the_old_results_on_record(
-    enhance, testset, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("change", ["settings", "references"])
+def test_a_stop_after_a_change_leaves_no_file_of_before_on_record(enhance, testset, tmp_path, monkeypatch, change):
     enhance(testset)
-    with monkeypatch.context() as patch:
-        patch.setattr(Engine, "enhance_group", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            enhance(testset, "--N", 2)
-    content = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (content["N"], content["files"]) == (2, {})
-
-
-def test_other_references_that_are_stopped_leave_no_file_of_the_old_ones_on_record(
-    enhance, testset, tmp_path, monkeypatch
-):
-    enhance(testset, out="out")
     for path in (testset / "ref").iterdir():
-        save(path, 0.6, RATE)
-    monkeypatch.setattr(Engine, "enhance_group", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        save(path, 0.6 if change == "references" else 0.5, RATE)
+    stop_after(monkeypatch, 0)
     with pytest.raises(KeyboardInterrupt):
-        enhance(testset, out="out")
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["files"] == {}
+        enhance(testset, "--N", 2 if change == "settings" else 1)
+    assert run_json(tmp_path / "out")["files"] == {}
 
 
 def test_a_folder_with_the_table_of_another_command_is_left_alone(enhance, testset, tmp_path):
@@ -181,28 +176,21 @@ def test_a_changed_reference_does_its_file_again(enhance, testset, tmp_path):
     assert {name for name in first if again[name] != first[name]} == {"2.wav"}
 
 
-def test_a_moved_checkpoint_is_the_same_checkpoint(enhance, testset, tmp_path, ckpt):
+def test_neither_a_moved_checkpoint_nor_another_batch_size_does_anything_again(enhance, testset, tmp_path, ckpt):
     enhance(testset)
     (tmp_path / "moved.ckpt").write_bytes(ckpt.read_bytes())
-    assert "3 files are done already" in enhance(testset, ckpt=tmp_path / "moved.ckpt")
+    assert "3 files are done already" in enhance(testset, "--batch_size", 2, ckpt=tmp_path / "moved.ckpt")
 
 
 def test_run_json_keeps_every_setting_also_when_nothing_is_left_to_do(enhance, testset, tmp_path):
     enhance(testset, "--guidance_scale", 2)
-    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    content = run_json(tmp_path / "out")
     assert (content["guidance_scale"], content["nfe"], content["passes"]) == (2, 1, 2)
     assert (content["reference"], content["sampler"], content["seed"]) == ("disjoint", "bridge_ode", 0)
     assert content["averaged_weights"]
     assert len(content["files"]) == 3
     enhance(testset, "--guidance_scale", 2)
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == content
-
-
-def test_the_result_of_a_file_does_not_depend_on_the_others(enhance, testset, tmp_path):
-    enhance(testset, "--sampler", "bridge_sde", "--N", 2)
-    (testset / "noisy" / "0.wav").unlink()
-    enhance(testset, "--sampler", "bridge_sde", "--N", 2, out="fewer")
-    assert (samples(tmp_path / "out" / "2.wav") == samples(tmp_path / "fewer" / "2.wav")).all()
+    assert run_json(tmp_path / "out") == content
 
 
 def test_averaged_weights_are_used_where_there_are_any(enhance, testset, tmp_path, ckpt):
@@ -212,14 +200,16 @@ def test_averaged_weights_are_used_where_there_are_any(enhance, testset, tmp_pat
     assert (samples(tmp_path / "out" / "0.wav") != samples(tmp_path / "raw" / "0.wav")).any()
 
 
-def test_every_file_draws_its_own_noise_from_the_seed_and_its_name(enhance, testset, tmp_path):
+def test_every_file_draws_noise_from_the_seed_and_its_name_whatever_the_others_are(enhance, testset, tmp_path):
     (testset / "noisy" / "1.wav").write_bytes((testset / "noisy" / "0.wav").read_bytes())
     (testset / "ref" / "1.wav").write_bytes((testset / "ref" / "0.wav").read_bytes())
     flags = ("--sampler", "bridge_sde", "--N", 2)
-    for out, seed in (("out", 0), ("again", 0), ("other", 1)):
+    for out, seed in (("out", 0), ("other", 1)):
         enhance(testset, *flags, "--seed", seed, out=out)
-    first, again, other = (samples(tmp_path / out / "0.wav") for out in ("out", "again", "other"))
-    assert (first == again).all()
+    (testset / "noisy" / "2.wav").unlink()
+    enhance(testset, *flags, out="fewer")
+    first, fewer, other = (samples(tmp_path / out / "0.wav") for out in ("out", "fewer", "other"))
+    assert (first == fewer).all()
     assert (first != other).any()
     assert (first != samples(tmp_path / "out" / "1.wav")).any()
 

@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from commands import RATE, SECOND, refusal
+from commands import RATE
 from small_corpora import samples, save
 
-from sgmse.commands import enhance as enhancement
-from sgmse.data import audio
 from sgmse.diffusion.sde import per_item
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.enhancement import folder, recordings
@@ -37,25 +35,15 @@ def run_json(folder):
 # ---- batches ----
 
 
-def test_a_batch_of_files_gives_what_each_gives_alone(enhance, testset, tmp_path):
+@pytest.mark.parametrize("reference", ["disjoint", "self", "estimated"])
+def test_a_batch_of_files_gives_what_each_gives_alone(enhance, testset, tmp_path, reference):
     save(testset / "noisy" / "3.wav", 0.9, RATE)
     save(testset / "ref" / "3.wav", 1.1, RATE)
     for size in (1, 3):
-        enhance(testset, "--batch_size", size, *DRAWS, out=f"{size}")
+        enhance(testset, "--reference", reference, "--batch_size", size, *DRAWS, out=f"{size}")
     for index in range(4):
         one, three = (samples(tmp_path / size / f"{index}.wav") for size in ("1", "3"))
         assert np.allclose(one, three, atol=1e-5)
-
-
-def test_another_batch_size_does_nothing_again(enhance, testset):
-    enhance(testset)
-    assert "3 files are done already" in enhance(testset, "--batch_size", 2)
-
-
-def test_self_references_work_in_batches(enhance, testset, tmp_path):
-    for size in (1, 3):
-        enhance(testset, "--reference", "self", "--batch_size", size, *DRAWS, out=f"{size}")
-    assert np.allclose(samples(tmp_path / "1" / "1.wav"), samples(tmp_path / "3" / "1.wav"), atol=1e-5)
 
 
 # ---- parts ----
@@ -180,40 +168,6 @@ def test_parts_have_samples_too(enhance, tmp_path):
     assert parts == pytest.approx(whole, rel=0.1)
 
 
-# ---- refusals ----
-
-
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ("--batch_size 0", "--batch_size 0 is out of range; use 1 or more"),
-        ("--batch_size -3", "--batch_size -3 is out of range"),
-        ("--chunk_s -1", "--chunk_s -1.0 is out of range; use 0 or more"),
-        ("--chunk_s nan", "--chunk_s nan"),
-        ("--overlap_s 0", "--overlap_s 0.0 is out of range; use more than 0"),
-        ("--num_samples 0", "--num_samples 0 is out of range; use 1 or more"),
-        ("--chunk_s 4 --overlap_s 4", "--overlap_s 4 must be less than --chunk_s 4"),
-        ("--chunk_s 1.5", "--chunk_s 1.5 is shorter than the 2.04 s that the model was trained on; use 2.1 or more"),
-        ("--num_samples 2", "the sampler bridge_ode with N = 1 draws no noise, so all samples are the same"),
-        ("--num_samples 2 --sampler bridge_sde --N 1", "draws no noise"),
-        ("--channels left", "--channels left: one of each, mix is needed"),
-    ],
-)
-def test_sizes_that_cannot_be_met_are_refused(testset, ckpt, tmp_path, capsys, flags, sentence):
-    given = ("--ckpt", ckpt, "--test_dir", testset, "--enhanced_dir", tmp_path / "out", *flags.split())
-    assert sentence in refusal(enhancement.main, capsys, *given)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_damaged_end_of_a_long_file_is_found_before_the_work(ckpt, tmp_path, capsys):
-    values = np.tile(SECOND, 5)
-    values[-1] = np.nan
-    (tmp_path / "noisy").mkdir()
-    soundfile.write(tmp_path / "noisy" / "a.wav", values, RATE, subtype="FLOAT")
-    given = ("--ckpt", ckpt, "--test_dir", tmp_path / "noisy", "--enhanced_dir", tmp_path / "out", "--chunk_s", 2.5)
-    assert "a.wav: holds NaN or Inf values" in refusal(enhancement.main, capsys, *given)
-
-
 def test_disagreement_of_equal_samples_is_zero_and_of_known_ones_known():
     transform = SpectrogramTransform(510, 128, 0.15, 1.0)
     base = torch.randn(1, 1, 8000)
@@ -225,8 +179,3 @@ def test_disagreement_of_equal_samples_is_zero_and_of_known_ones_known():
     silent = recordings.Disagreement(transform)
     silent.add(torch.zeros(2, 1, 8000))
     assert silent.value == 0
-
-
-def test_resampling_there_and_back_keeps_the_length():
-    assert audio.to_length(np.ones((2, 5)), 7).shape == (2, 7)
-    assert audio.to_length(np.ones((2, 5)), 3).shape == (2, 3)

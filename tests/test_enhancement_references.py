@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from commands import RATE, saved_run
+from commands import RATE
 from small_corpora import samples, save
 
 pytest_plugins = ("enhancing",)
@@ -28,16 +28,13 @@ def test_the_reference_matters_and_scale_zero_ignores_it(enhance, testset, tmp_p
     enhance(testset, *other, out="other")
     enhance(testset, *one, "--guidance_scale", 0, out="zero")
     enhance(testset, "--reference", "none", out="none")
+    said = enhance(testset, "--reference", "none", "--guidance_scale", 3, out="guided")
+    assert "references: none, the null condition" in said
+    assert "warning: there is no reference, so --guidance_scale 3 has no effect" in said
     result = {name: samples(tmp_path / name / "2.wav") for name in ("one", "other", "zero", "none")}
     assert (result["zero"] == result["none"]).all()
     assert (result["one"] != result["none"]).any()
     assert (result["one"] != result["other"]).any()
-
-
-def test_guidance_without_a_reference_warns_that_it_has_no_effect(enhance, testset):
-    said = enhance(testset, "--reference", "none", "--guidance_scale", 3)
-    assert "warning: there is no reference, so --guidance_scale 3 has no effect" in said
-    assert "references: none, the null condition" in said
 
 
 def test_silent_references_of_a_folder_are_counted(enhance, testset):
@@ -91,13 +88,9 @@ def test_mismatched_references_are_those_of_items_with_another_kind(enhance, lab
     assert references["2.wav"] in (str(labelled / "ref" / "0.wav"), str(labelled / "ref" / "1.wav"))
     enhance(labelled, "--noise_ref", labelled / "ref" / "2.wav", out="named")
     assert (samples(tmp_path / "out" / "0.wav") == samples(tmp_path / "named" / "0.wav")).all()
-
-
-def test_pairs_do_not_change_with_the_seed_of_sampling(enhance, labelled, tmp_path):
-    for seed in range(3):
+    for seed in (1, 2):  # the seed of sampling changes no pair
         enhance(labelled, "--reference", "mismatched", "--seed", seed, out=f"{seed}")
-    zero, one, two = (run_json(tmp_path / f"{seed}")["references"] for seed in range(3))
-    assert zero == one == two
+        assert run_json(tmp_path / f"{seed}")["references"] == references
 
 
 def test_without_any_reference_one_is_estimated_so_that_guidance_means_something(enhance, testset, tmp_path):
@@ -112,15 +105,11 @@ def test_without_any_reference_one_is_estimated_so_that_guidance_means_something
     assert (samples(tmp_path / "out" / "0.wav") != samples(tmp_path / "none" / "0.wav")).any()
 
 
-def test_the_estimated_reference_is_that_of_the_noisy_file(enhance, testset, tmp_path):
+def test_the_estimated_reference_is_that_of_the_noisy_file_and_counted_for_all_files(enhance, testset, tmp_path):
     """White noise without speech: all of it."""
     enhance(testset, "--reference", "estimated")
     enhance(testset, "--noise_ref_dir", testset / "noisy", out="named")
     assert (samples(tmp_path / "out" / "0.wav") == samples(tmp_path / "named" / "0.wav")).all()
-
-
-def test_an_interrupted_run_counts_the_estimates_of_all_files(enhance, testset, tmp_path):
-    enhance(testset, "--reference", "estimated")
     (tmp_path / "out" / "1.wav").unlink()
     assert "stretches without speech: 3 files" in enhance(testset, "--reference", "estimated")
     assert run_json(tmp_path / "out")["estimated_from"] == {"gaps": 3}
@@ -154,15 +143,13 @@ def test_stereo_and_very_short_files_need_no_reference_recording(enhance, tmp_pa
     assert not samples(tmp_path / "out" / "silent.wav").any()
 
 
-def test_a_model_without_encoder_takes_no_reference_and_says_so(enhance, testset, tmp_path):
-    baseline = saved_run(tmp_path / "logs" / "baseline", encoder="none")
+def test_a_model_without_encoder_takes_no_reference_and_says_so(enhance, testset, baseline):
     said = enhance(testset, "--reference", "none", ckpt=baseline)
     assert "references: none, the model takes none" in said
 
 
-def test_a_model_trained_without_dropping_works_with_an_estimate(enhance, testset, tmp_path):
+def test_a_model_trained_without_dropping_works_with_an_estimate(enhance, testset, tmp_path, undropped):
     os.rename(testset / "ref", tmp_path / "refs")
-    undropped = saved_run(tmp_path / "logs" / "undropped", cond_drop_prob=0.0)
     assert "references: estimated" in enhance(testset, ckpt=undropped)
 
 

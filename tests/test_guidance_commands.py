@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import RATE, altered, call, refusal, saved_run
+from commands import RATE, altered, call, saved_run
 from small_corpora import save
 
 from sgmse.commands import enhance as enhancement
@@ -66,9 +66,6 @@ def run_json(folder: Path) -> dict:
 
 def differ(a, b) -> bool:
     return any((a[name] != b[name]).any() for name in a)
-
-
-# ---- what it does ----
 
 
 def test_a_model_trained_without_dropping_is_guided_against_the_references_of_other_files(enhance, testset, tmp_path):
@@ -160,83 +157,3 @@ def test_the_interval_saves_passes_and_every_setting_is_in_run_json(enhance, tmp
     assert told.keys() >= set(GuidanceSettings.__dataclass_fields__)
     assert (told["guidance_interval"], told["guidance_rescale"], told["guidance_apg"]) == ([0.4, 0.8], 0.7, True)
     assert "from t = 0.4 to 0.8, rescaled by 0.7, projected (APG)" in enhance.said
-
-
-# ---- what is refused ----
-
-
-@pytest.fixture
-def refuses(tmp_path, capsys, runs, testset):
-    """The sentence with which enhancement refuses; nothing may be written."""
-
-    def refuse(*arguments: object, ckpt: str = "plain") -> str:
-        flags = ("--ckpt", runs[ckpt], "--test_dir", testset, "--enhanced_dir", tmp_path / "out")
-        sentence = refusal(enhancement.main, capsys, *flags, *arguments)
-        assert not (tmp_path / "out").exists()
-        return sentence
-
-    return refuse
-
-
-@pytest.mark.parametrize("scale", ["nan", ".nan", "inf", "1e999", "strong", "Adaptive", "1,5"])
-def test_a_scale_that_is_no_number_is_refused(refuses, scale):
-    assert "a finite number is needed, or the word adaptive" in refuses("--guidance_scale", scale)
-
-
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ("--guidance other", "--guidance other: one of cfg, icg, auto is needed"),
-        ("--guidance_interval 0.2 0.6", "--guidance_interval has no effect at w = 1"),
-        ("--guidance icg", "--guidance has no effect at w = 1"),
-        ("--guidance_scale 2 --guidance_interval 0.6 0.2", "the lower one first"),
-        ("--guidance_scale 2 --guidance_interval 0.01 0.6", "between t_eps = 0.03 and 1"),
-        ("--guidance_scale 2 --guidance_interval 0.2 1.5", "between t_eps = 0.03 and 1"),
-        ("--guidance_scale 2 --guidance_interval 0.2", "needs two diffusion times"),
-        ("--guidance_scale 2 --guidance_interval .nan 0.5", "--guidance_interval .nan: a finite number is needed"),
-        ("--guidance_scale 2 --guidance_rescale 1.5", "--guidance_rescale 1.5 is out of range"),
-        ("--guidance_rescale 0.5", "acts where w is above 1 only; give a larger --guidance_scale"),
-        ("--guidance_apg --guidance_scale 0.5", "acts where w is above 1 only; give a larger --guidance_scale"),
-        ("--guidance_scale 2 --guidance auto", "give --weak_ckpt"),
-        ("--guidance_scale 2 --guidance auto --weak_ckpt missing.ckpt", "no such checkpoint"),
-        ("--guidance_scale 2 --weak_ckpt x.ckpt", "add --guidance auto"),
-        ("--guidance_scale adaptive --guidance icg", "which --guidance icg does not use"),
-        ("--guidance_scale adaptive", "holds no statistics of its training references"),
-        ("--guidance_scale adaptive --adaptive_near 3", "must be less than --adaptive_far 3"),
-        ("--guidance_scale 2 --adaptive_full 3", "--adaptive_full serves --guidance_scale adaptive only"),
-        ("--guidance_scale 2 --guidance icg --reference self", "use --reference estimated"),
-        ("--guidance_scale 2 --guidance icg --noise_ref REF", "there is only one"),
-    ],
-)
-def test_guidance_that_cannot_be_met_is_refused(refuses, testset, flags, sentence):
-    assert sentence in refuses(*flags.replace("REF", str(testset / "ref" / "0.wav")).split())
-
-
-@pytest.mark.parametrize("scale", [0, 3, "adaptive"])
-def test_a_model_trained_without_dropping_refuses_the_null_and_says_what_works(refuses, scale):
-    refused = refuses("--guidance_scale", scale, ckpt="undropped")
-    assert "null condition is untrained; leave --guidance_scale out, use --guidance icg or auto" in refused
-
-
-@pytest.mark.parametrize("how", [("--guidance", "icg"), ()])
-def test_a_model_without_encoder_refuses_all_but_autoguidance(refuses, how):
-    refused = refuses("--guidance_scale", 2, *how, "--reference", "none", ckpt="baseline")
-    assert "has no noise encoder" in refused
-    assert "use --guidance auto" in refused
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"n_fft": 126, "hop_length": 32}, "has n_fft 126, the guided model 510"),
-        ({"sample_rate": 8000}, "has sample_rate 8000, the guided model 16000"),
-        ({"sde": "ouve"}, "was trained with OUVE("),
-        ({"k": 2.0}, "was trained with SBVE("),
-        ({"ch_mult": [1, 1, 1]}, "needs a multiple of 4 frames, the guided model one of 2"),
-    ],
-)
-def test_a_weaker_model_of_another_shape_is_refused(refuses, tmp_path, settings, sentence):
-    weak = saved_run(tmp_path / "logs" / "weak", **settings)
-    refused = refuses("--guidance", "auto", "--guidance_scale", 2, "--weak_ckpt", weak)
-    assert refused.startswith(f"--weak_ckpt {weak}: ")
-    assert sentence in refused

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sgmse.common.bounds import Count
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
 from sgmse.data import audio, corpora
@@ -31,7 +32,6 @@ from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import print_table, scores_table
 from sgmse.settings.cli import read_command_line
-from sgmse.settings.config import Count
 
 TEST_SET = corpora.embedded_dir() / "test"
 ENHANCED = Path("enhanced")

@@ -54,6 +54,15 @@ class OneOf:
         return f"one of {', '.join(self.choices)}"
 
 
+Count = Annotated[int, Bounds(1)]
+CountOrZero = Annotated[int, Bounds(0)]
+Limit = Annotated[int, Bounds(-1)]
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]
+Positive = Annotated[float, Bounds(0, excluded=(0,))]
+NotNegative = Annotated[float, Bounds(0)]
+Share = Annotated[float, Bounds(0, 1)]
+
+
 def check_bounds(settings: Any) -> None:
     """Raise `UserError` for the first setting of a dataclass that is out of its bounds. None is in all bounds."""
     for name, hint in typing.get_type_hints(type(settings), include_extras=True).items():

@@ -52,8 +52,6 @@ def enhance_folder(
 
     `is_pipe`: the folders serve a pipe, so that they are not worth a word.
     """
-    if is_pipe and config.shard is not None:
-        raise UserError("--shard shares out the files of a folder, and a pipe is one file; leave it out")
     request = make_request(config, guidance, sampler)
     test_set, items, out_dir = request.test_set, request.items, request.out_dir
     print("\n".join(describe_request(request)))
@@ -90,11 +88,12 @@ def enhance_pipe(
 
     What is printed goes to stderr.
     """
-    if config.enhanced_dir is not None or config.noise_ref_dir is not None or config.oracle_noise:
-        raise UserError(
-            "--test_dir - reads one file from stdin and writes its result to stdout; leave --enhanced_dir, "
-            "--noise_ref_dir and --oracle_noise out (--noise_ref names a reference)"
-        )
+    for name in ("enhanced_dir", "noise_ref_dir", "oracle_noise", "shard"):
+        if getattr(config, name):
+            raise UserError(
+                f"--test_dir - reads one file from stdin and writes its result to stdout; leave --{name}, which is "
+                "for folders, out (--noise_ref names a reference)"
+            )
     if source.isatty():
         raise UserError("--test_dir - reads stdin, which is a terminal; pipe an audio file in, as in `cat a.wav | ...`")
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):

@@ -7,21 +7,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sgmse.common.bounds import Bounds, Interval, OneOf
+from sgmse.common.bounds import (
+    Bounds,
+    Count,
+    CountOrZero,
+    Interval,
+    Limit,
+    NotNegative,
+    OneOf,
+    Positive,
+    Seed,
+    Share,
+)
 from sgmse.diffusion.losses import OBJECTIVES, LossWeighting
 from sgmse.diffusion.precondition import InputScaling, OutputScaling, SkipScaling
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.sde import OUVE, PROCESSES, SBVE
 from sgmse.encoders import ENCODERS
 from sgmse.networks import BACKBONES
-
-Count = Annotated[int, Bounds(1)]
-CountOrZero = Annotated[int, Bounds(0)]
-Limit = Annotated[int, Bounds(-1)]
-Seed = Annotated[int, Bounds(0, 2**32 - 1)]
-Positive = Annotated[float, Bounds(0, excluded=(0,))]
-NotNegative = Annotated[float, Bounds(0)]
-Share = Annotated[float, Bounds(0, 1)]
 
 
 @dataclass(frozen=True)
