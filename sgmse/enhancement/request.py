@@ -26,6 +26,7 @@ from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.model.checkpoints import newest_checkpoint
 from sgmse.model.chunking import Chunks
 from sgmse.model.enhancer import Enhancer
+from sgmse.model.pretrained import DEFAULT_MODEL, find_model
 from sgmse.settings.checks import check_guidance, check_sampler
 from sgmse.settings.config import DataConfig, EnhanceConfig
 
@@ -87,7 +88,7 @@ def make_request(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
     """
     check_request(config, guidance)
     share = parse_shard(config.shard)
-    ckpt = Path(config.ckpt) if config.ckpt else newest_checkpoint(Path("logs"))
+    ckpt = find_model(config.ckpt) if config.ckpt else newest_checkpoint(Path("logs")) or find_model(DEFAULT_MODEL)
     model = Enhancer.from_checkpoint(ckpt, config.device, config.encoder_checkpoint)
     if config.compile:
         compile_network(model)

@@ -74,7 +74,7 @@ def is_ours(content: dict[str, Any]) -> bool:
 def stored_settings(content: dict[str, Any]) -> tuple[ModelConfig, SamplerSettings]:
     """The settings in a checkpoint of ours."""
     stored = content["model_settings"]
-    return _pick(ModelConfig, stored), _pick(SamplerSettings, stored)
+    return pick_settings(ModelConfig, stored), pick_settings(SamplerSettings, stored)
 
 
 def _read_ours(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -134,7 +134,8 @@ def _rate(hyper_parameters: dict[str, Any]) -> int:
     return int(hyper_parameters.get("sr", 48000 if hyper_parameters["backbone"] == "ncsnpp_48k" else 16000))
 
 
-def _pick(cls: type, stored: dict[str, Any]) -> Any:
+def pick_settings(cls: type, stored: dict[str, Any]) -> Any:
+    """The settings of a class among stored ones; what was not stored yet has its default."""
     return cls(**{f.name: stored[f.name] for f in dataclasses.fields(cls) if f.name in stored})
 
 
@@ -170,10 +171,12 @@ class _DataOnlyPickle:
         return _DataOnlyUnpickler(file, **kwargs).load()
 
 
-def newest_checkpoint(log_dir: Path) -> Path:
-    """The checkpoint of the newest run: best PESQ first, else the last. Raises `UserError` when there is none."""
-    found = [path for name in _BEST for path in log_dir.glob(f"*/checkpoints/{name}")]
-    if not found:
-        raise UserError(f"{log_dir}/: holds no checkpoint; train first (`python train.py`) or give --ckpt")
-    newest = max(found, key=lambda path: (path.parent.parent.name, -_BEST.index(path.name)))
-    return newest
+def run_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint by which a run is used: best PESQ first, else the last; None where there is none."""
+    return next((path for name in _BEST if (path := run_dir / "checkpoints" / name).is_file()), None)
+
+
+def newest_checkpoint(log_dir: Path) -> Path | None:
+    """The checkpoint of the newest run that has one; None where there is none."""
+    runs = sorted(log_dir.iterdir(), reverse=True) if log_dir.is_dir() else []
+    return next((path for run in runs if (path := run_checkpoint(run)) is not None), None)

@@ -32,6 +32,7 @@ from sgmse.model.build import (
 )
 from sgmse.model.checkpoints import read_checkpoint
 from sgmse.model.chunking import Chunks, join_parts
+from sgmse.model.pretrained import find_model, read_folder
 from sgmse.model.waveforms import check_parts, to_array, to_spectrograms, to_waveforms, too_short
 from sgmse.networks import BACKBONES
 from sgmse.networks.ncsnpp import NCSNpp
@@ -102,14 +103,15 @@ class Enhancer(nn.Module):
         """The model of a checkpoint, ours or one of sp-uhh/sgmse, with averaged weights, in evaluation mode.
 
         Args:
-            path: the checkpoint.
+            path: the checkpoint; or a model folder, the name of a model that comes with the code, or a Hugging Face
+                repository, see `find_model`.
             device: cpu, cuda, or auto: cuda where there is one.
             encoder_checkpoint: weights of a frozen clap or panns encoder, if not where they were in training or cached.
 
         Raises:
             UserError: the file is no checkpoint of a model like this, or the device is absent.
         """
-        place, path = find_device(device), Path(path)
+        place, path = find_device(device), find_model(path)
         try:
             model = cls._load(path, encoder_checkpoint)
         except (KeyError, RuntimeError, TypeError, AttributeError) as error:
@@ -124,8 +126,16 @@ class Enhancer(nn.Module):
         return model.eval().to(place)
 
     @classmethod
+    def from_pretrained(cls, name: str | Path, device: str = "auto") -> Self:
+        """`from_checkpoint` under the name that other libraries have for it.
+
+        >>> model = Enhancer.from_pretrained("small")
+        """
+        return cls.from_checkpoint(name, device)
+
+    @classmethod
     def _load(cls, path: Path, encoder_checkpoint: str | None) -> Self:
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_folder(path) if path.is_dir() else read_checkpoint(path)
         config, own_place = checkpoint.config, checkpoint.config.encoder_checkpoint
         moved = own_place not in (None, "random") and not Path(str(own_place)).exists()
         if encoder_checkpoint is not None or moved:

@@ -264,7 +264,8 @@ class EnhanceConfig:
     enhanced_dir: str | None = None
     """where enhanced files go, names kept. Default: enhanced/<run>"""
     ckpt: str | None = None
-    """checkpoint, ours or one of sp-uhh/sgmse. Default: the newest below logs/, best PESQ first"""
+    """checkpoint, ours or one of sp-uhh/sgmse; a model folder; small, the model that comes along; or OWNER/NAME on
+    Hugging Face. Default: the newest below logs/, best PESQ first, else small"""
     encoder_checkpoint: str | None = None
     """weights of a frozen clap or panns encoder. Default: where they were in training, else in the cache folder"""
     reference: (

@@ -1,0 +1,121 @@
+"""Models in folders: exported, found by name or path, and got from a Hugging Face repository."""
+
+import json
+
+import pytest
+import torch
+from commands import call, refusal, saved_run
+from export_model import main
+from tiny import batch, enhanced, tiny
+
+from sgmse.common.errors import UserError
+from sgmse.diffusion.adaptive import fit
+from sgmse.diffusion.samplers import gaussian
+from sgmse.model import Enhancer, NoiseCondScoreModel, pretrained
+from sgmse.model.checkpoints import read_checkpoint
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """The folder of a run, as far as exporting wants it."""
+    saved_run(tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text("# code: 0123abc\nmax_steps: 7\nsynthetic_share: 0.5\n")
+    return tmp_path / "run"
+
+
+def waveform(model: Enhancer) -> torch.Tensor:
+    data = batch()
+    return enhanced(model, data["noisy"], data["reference"], gaussian(torch.Generator().manual_seed(3))).waveform
+
+
+def test_an_exported_model_enhances_as_its_checkpoint_does(run_dir, tmp_path, capsys):
+    out = tmp_path / "fans"
+    printed = call(main, capsys, run_dir, out, "--license", "MIT", "--data", "forty fans", "--limits", "sing")
+    assert f"--ckpt {out}" in printed
+    before = waveform(Enhancer.from_checkpoint(run_dir / "checkpoints/last.ckpt", "cpu"))
+    for cls in (Enhancer, NoiseCondScoreModel):
+        model = cls.from_pretrained(str(out), "cpu")
+        assert torch.equal(waveform(model), before)
+        assert model.averaged
+        assert len(model.checkpoint_sha256) == 16
+    card, config = (out / "README.md").read_text(), json.loads((out / "config.json").read_text())
+    for fact in ("license: mit", "forty fans", "sing", "0123abc", "max_steps", "0.5"):
+        assert fact in card
+    assert config["commit"] == "0123abc"
+    assert config["license"] == "MIT"
+
+
+def test_the_scores_of_its_sets_stand_on_the_card(run_dir, tmp_path, capsys):
+    rows = ["system,file,pesq,estoi,si_sdr", *(f"ours,{i},{1 + i / 10},0.7,{i}" for i in range(5))]
+    (tmp_path / "ood.csv").write_text("\n".join(rows))
+    call(main, capsys, run_dir, tmp_path / "out", "--scores", tmp_path / "ood.csv")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "ood" in card
+    assert "1.200 [1.004, 1.396]" in card
+
+
+def test_the_statistics_of_the_training_references_go_along(tmp_path):
+    vectors = torch.randn(32, 16)
+    model = tiny()
+    content = {"model_settings": model.settings, "state_dict": model.state_dict(), "global_step": 1}
+    torch.save(content | {"familiarity": fit(vectors).state_dict()}, tmp_path / "x.ckpt")
+    stored = read_checkpoint(tmp_path / "x.ckpt")
+    pretrained.write_folder(tmp_path / "out", stored, "a card", {})
+    loaded = Enhancer.from_pretrained(tmp_path / "out", "cpu")
+    assert torch.equal(loaded.familiarity.distance(vectors), fit(vectors).distance(vectors))
+
+
+def test_models_that_come_along_are_found_by_name(run_dir, tmp_path, capsys, monkeypatch):
+    call(main, capsys, run_dir, tmp_path / "released/fans")
+    monkeypatch.setattr(pretrained, "released_models", lambda: {"fans": tmp_path / "released/fans"})
+    assert Enhancer.from_pretrained("fans", "cpu").averaged
+    with pytest.raises(UserError, match="fans"):
+        Enhancer.from_pretrained("fnas", "cpu")
+
+
+def test_a_repository_comes_from_the_cache_of_the_hub(run_dir, tmp_path, capsys, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub._snapshot_download.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"somebody/fans.*cannot be had"):
+        Enhancer.from_pretrained("somebody/fans", "cpu")
+    place = tmp_path / "cache/models--somebody--fans"
+    call(main, capsys, run_dir, place / "snapshots/0123abc")
+    (place / "refs").mkdir()
+    (place / "refs/main").write_text("0123abc")
+    assert Enhancer.from_pretrained("somebody/fans", "cpu").averaged
+
+
+def damaged(folder, what):
+    if what == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif what == "no settings":
+        (folder / "config.json").unlink()
+    elif what == "cut weights":
+        (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
+    elif what == "text for settings":
+        (folder / "config.json").write_text("{")
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        change = {"another shape": {"nf": 8}, "no such setting": {"backbone": "resnet"}}[what]
+        config["model"] |= change
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "what", ["no weights", "no settings", "cut weights", "text for settings", "another shape", "no such setting"]
+)
+def test_a_folder_that_holds_no_whole_model_is_refused_by_name(what, run_dir, tmp_path, capsys):
+    call(main, capsys, run_dir, tmp_path / "out")
+    with pytest.raises(UserError, match=r"out|resnet"):
+        Enhancer.from_pretrained(damaged(tmp_path / "out", what), "cpu")
+
+
+def test_what_cannot_be_exported_is_refused(run_dir, tmp_path, capsys):
+    assert "nothing" in refusal(main, capsys, tmp_path / "nothing", tmp_path / "out")
+    assert "absent.csv" in refusal(main, capsys, run_dir, tmp_path / "out", "--scores", tmp_path / "absent.csv")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    assert "bad.csv" in refusal(main, capsys, run_dir, tmp_path / "out", "--scores", tmp_path / "bad.csv")
+    assert not (tmp_path / "out").exists()
