@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from test_training import assert_same, load
 from tiny import batch, tiny
+from training_runs import assert_same, load
 
 from sgmse.commands import train
 from sgmse.data.loaders import ResumableSampler

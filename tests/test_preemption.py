@@ -2,15 +2,14 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from test_training import TINY, assert_same, load
+import training_runs
+from training_runs import _few_references, assert_same, load  # noqa: F401, an autouse fixture
 
-from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.data.loaders import _KeyedLoader
 from sgmse.model.score_model import NoiseCondScoreModel
@@ -18,27 +17,9 @@ from sgmse.training import validation as validating
 from sgmse.training.interruption import EXIT_CODE
 from sgmse.training.saving import WholeCheckpoints
 
-COMMON = [*TINY, "--max_steps", "8", "--val_every_n_steps", "4"]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_references():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgmse.diffusion.adaptive.NUM_REFERENCES", 8)
-        yield
-
-
-def start(folder: Path, *arguments: str) -> int:
-    """The exit code of the command that trains in `folder`."""
-    before = sys.argv
-    sys.argv = ["train.py", *COMMON, "--run_dir", str(folder), *arguments]
-    try:
-        train.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
+def start(folder: Path, *arguments: object) -> int:
+    return training_runs.start(folder, "--max_steps", 8, "--val_every_n_steps", 4, *arguments)
 
 
 def at_step(patch: pytest.MonkeyPatch, step: int, act) -> None:
@@ -65,21 +46,19 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_signal_stops_after_the_step_at_hand_and_the_same_command_goes_on_exactly(whole, tmp_path, capsys, number):
+def test_a_signal_stops_after_the_step_at_hand_and_the_same_command_goes_on_exactly(whole, tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
-        at_step(patch, 5, lambda: os.kill(os.getpid(), number))
+        at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert start(tmp_path / "run") == EXIT_CODE == 85
     assert load(tmp_path / "run")["global_step"] == 6
-    said = capsys.readouterr().out
-    assert f"stopped by {number.name} after step 6; go on with the same command" in said
+    assert "stopped by SIGTERM after step 6; go on with the same command" in capsys.readouterr().out
     assert start(tmp_path / "run") == 0
     assert_same(load(tmp_path / "run"), load(whole))
     pd.testing.assert_frame_equal(curves(tmp_path / "run"), curves(whole))
 
 
 def test_with_accumulation_it_stops_between_steps(tmp_path):
-    accumulate = ("--accumulate_grad_batches", "2", "--num_eval_files", "0")
+    accumulate = ("--accumulate_grad_batches", 2, "--num_eval_files", 0, "--max_steps", 4)
     assert start(tmp_path / "whole", *accumulate) == 0
     with pytest.MonkeyPatch.context() as patch:
         at_step(patch, 2, lambda: os.kill(os.getpid(), signal.SIGUSR1))
@@ -90,8 +69,9 @@ def test_with_accumulation_it_stops_between_steps(tmp_path):
 
 
 @pytest.mark.parametrize("validation", [1, 2], ids=["the first", "the one after the last step"])
-def test_a_validation_is_left_at_once_and_done_again(whole, tmp_path, validation):
-    original, calls = validating.enhance_batch, []
+def test_a_validation_is_left_at_once_and_done_again(tmp_path, validation):
+    steps, calls = ("--max_steps", 4, "--val_every_n_steps", 2, "--num_eval_files", 2), []
+    original = validating.enhance_batch
 
     def enhance_batch(*arguments):
         calls.append(1)
@@ -99,15 +79,17 @@ def test_a_validation_is_left_at_once_and_done_again(whole, tmp_path, validation
             os.kill(os.getpid(), signal.SIGUSR1)
         return original(*arguments)
 
+    assert start(tmp_path / "whole", *steps, "--num_eval_files", 0) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validating, "enhance_batch", enhance_batch)
-        assert start(tmp_path / "run", "--num_eval_files", "2") == EXIT_CODE
+        assert start(tmp_path / "run", *steps) == EXIT_CODE
     assert len(calls) == 4 * validation - 2
-    assert start(tmp_path / "run", "--num_eval_files", "2") == 0
-    assert_same(load(tmp_path / "run"), load(whole))
-    assert curves(tmp_path / "run")["step"].tolist() == [4, 8]
-    assert curves(tmp_path / "run")["valid_loss"].tolist() == curves(whole)["valid_loss"].tolist()
-    assert load(tmp_path / "run", "best_pesq.ckpt")["global_step"] in (4, 8)
+    assert start(tmp_path / "run", *steps) == 0
+    assert_same(load(tmp_path / "run"), load(tmp_path / "whole"))
+    tables = [curves(tmp_path / name) for name in ("run", "whole")]
+    assert [table["step"].tolist() for table in tables] == [[2, 4]] * 2
+    assert tables[0]["valid_loss"].tolist() == tables[1]["valid_loss"].tolist()
+    assert load(tmp_path / "run", "best_pesq.ckpt")["global_step"] in (2, 4)
 
 
 def test_after_a_crash_the_run_goes_on_from_its_last_checkpoint(whole, tmp_path):
@@ -124,16 +106,12 @@ def test_after_a_crash_the_run_goes_on_from_its_last_checkpoint(whole, tmp_path)
     pd.testing.assert_frame_equal(curves(tmp_path / "run"), curves(whole))
 
 
-def test_a_signal_before_training_stops_it_at_once(tmp_path, capsys, monkeypatch):
+def test_a_signal_before_training_stops_it_at_once_and_later_ones_are_answered_as_before(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sgmse.training.run.try_data", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert start(tmp_path / "run") == EXIT_CODE
     assert "stopped by SIGTERM before training; start the same command again" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_afterwards_signals_are_answered_as_before(whole):
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert {signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)} == {signal.SIG_DFL}
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """What a run leaves says what happened: killed anywhere, moved, resumed with other settings, or diverged."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 import torch
 import yaml
 from commands import call, refusal
-from test_training import TINY, assert_same, load
+from training_runs import TINY, _few_references, assert_same, load  # noqa: F401, an autouse fixture
 
 from sgmse.commands import train
 
@@ -60,11 +59,6 @@ KILLS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def few_references(monkeypatch):
-    monkeypatch.setattr("sgmse.diffusion.adaptive.NUM_REFERENCES", 8)
-
-
 def start(folder: Path, place: str = "nowhere", count: int = 0, *flags: str) -> int:
     command = [sys.executable, "-c", CHILD, place, str(count), *(flags or ("--run_dir", str(folder))), *STEPS]
     return subprocess.run(command, capture_output=True, check=False).returncode
@@ -110,43 +104,17 @@ def test_a_run_that_was_killed_and_moved_ends_like_an_undisturbed_one(undisturbe
     assert not (tmp_path / "run").exists()
 
 
-def test_a_kill_between_a_validation_and_the_next_checkpoint_keeps_the_better_step(tmp_path, capsys, monkeypatch):
-    """The best so far is read from validation.csv: last.ckpt, which is older than it, does not know."""
-    flags = [*STEPS, "--run_dir", tmp_path / "run"]
-    call(train.main, capsys, *flags, "--max_steps", 4)
-    table, best = tmp_path / "run" / "validation.csv", tmp_path / "run" / "checkpoints" / "best_pesq.ckpt"
-    rows = pd.read_csv(table)
-    rows["pesq"] = [4.5, 1.0]
-    rows.to_csv(table, index=False)
-    shutil.copyfile(tmp_path / "run" / "checkpoints" / "last.ckpt", best)
-    call(train.main, capsys, *flags)
-    assert torch.load(best, weights_only=True)["global_step"] == 4  # step 6 is better than 1.0, but not than 4.5
-
-
-def test_going_on_from_an_earlier_step_keeps_no_best_of_the_steps_that_are_left(tmp_path, capsys):
-    flags = [*STEPS, "--save_every_n_steps", "2"]
-    call(train.main, capsys, *flags, "--run_dir", tmp_path / "run")
-    table, saved = tmp_path / "run" / "validation.csv", tmp_path / "run" / "checkpoints"
-    rows = pd.read_csv(table)
-    rows["pesq"] = [1.0, 1.1, 4.5]
-    rows.to_csv(table, index=False)
-    shutil.copyfile(saved / "last.ckpt", saved / "best_pesq.ckpt")
-    call(train.main, capsys, *flags, "--ckpt", saved / "step_0000002.ckpt", "--max_steps", 4)
-    assert load(tmp_path / "run", "best_pesq.ckpt")["global_step"] == 4
-    assert load(tmp_path / "run", "abandoned_best_pesq_step_0000006.ckpt")["global_step"] == 6
-
-
 def test_settings_of_a_resumed_run_are_in_force_and_changes_are_told(tmp_path, capsys):
     flags = [*STEPS, "--num_eval_files", "0", "--run_dir", tmp_path / "run"]
     call(train.main, capsys, *flags, "--max_steps", 2)
-    told = call(train.main, capsys, *flags, "--max_steps", 4, "--lr", 0.0025, "--ema_decay", 0.5)
-    assert "from step 2 on: lr 0.01 → 0.0025, ema_decay 0.999 → 0.5, max_steps 2 → 4" in told
+    text = call(train.main, capsys, *flags, "--max_steps", 4, "--lr", 0.0025, "--ema_decay", 0.5)
+    assert "from step 2 on: lr 0.01 → 0.0025, ema_decay 0.999 → 0.5, max_steps 2 → 4" in text
     content, settings = load(tmp_path / "run"), yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     group = content["optimizer_states"][0]["param_groups"][0]
     assert group["lr"] == group["initial_lr"] == settings["lr"] == 0.0025
     assert content["average"]["decay"] == settings["ema_decay"] == 0.5
-    told = call(train.main, capsys, *flags, "--lr_decay", "cosine", "--lr", 0.0025, "--ema_decay", 0.5)
-    assert "the learning rate is 0.25 of lr here" in told
+    text = call(train.main, capsys, *flags, "--lr_decay", "cosine", "--lr", 0.0025, "--ema_decay", 0.5)
+    assert "the learning rate is 0.25 of lr here" in text
     assert load(tmp_path / "run")["lr_schedulers"][0]["_last_lr"][0] == 0.0
 
 
