@@ -174,14 +174,6 @@ def test_a_speech_file_that_is_mostly_silent_gives_crops_with_speech(mixing: Dyn
     assert all(dataset[key]["clean"].abs().max() > 0 for key in range(15))
 
 
-def test_nan_values_are_named(mixing: DynamicMixing, tmp_path: Path) -> None:
-    (tmp_path / "bad").mkdir()
-    soundfile.write(tmp_path / "bad/nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
-    bad = split_files([tmp_path / "bad"], "train", "noise")
-    with pytest.raises(UserError, match=r"nan\.wav: holds NaN"):
-        DynamicMixing(mixing.speech, bad, SETTINGS)[0]
-
-
 def test_null_references_are_counted(mixing: DynamicMixing, tmp_path: Path) -> None:
     save(tmp_path / "noise/click.wav", 0.3)  # too short to share: one noise of four
     dataset = DynamicMixing(mixing.speech, split_files([tmp_path / "noise"], "train", "noise"), SETTINGS)

@@ -70,22 +70,19 @@ def test_a_good_checkpoint_has_no_problem_and_names_its_facts(tmp_path):
     assert any("step 4, averaged weights present, sha256 " in fact for fact in page.facts)
 
 
-def test_absent_averages_and_diverged_weights_are_found(tmp_path):
+def test_absent_averages_diverged_weights_and_another_rate_are_found(tmp_path):
     ckpt = saved_run(tmp_path / "run")
     only(problems(ckpt=altered(ckpt, tmp_path / "raw.ckpt", average=None)), "no averaged weights", falsifies=False)
     weights = torch.load(ckpt, weights_only=True)["state_dict"]
     name = next(name for name, value in weights.items() if torch.is_floating_point(value))
     weights[name] = weights[name] * float("nan")
     only(problems(ckpt=altered(ckpt, tmp_path / "nan.ckpt", state_dict=weights)), "weights that are no numbers")
-
-
-def test_a_checkpoint_at_another_rate_than_the_settings_is_found(tmp_path):
-    ckpt, config = saved_run(tmp_path / "run"), tmp_path / "c.yaml"
+    config = tmp_path / "c.yaml"
     config.write_text("sample_rate: 48000\n")
     only(problems(ckpt=ckpt, config=[config]), "was trained with --sample_rate 16000, but the settings say 48000")
 
 
-def test_a_small_effective_batch_is_told(tmp_path):
+def test_a_small_effective_batch_is_found(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("batch_size: 2\naccumulate_grad_batches: 2\n")
     page = examine(Request(config=[config]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_noise_type_with_one_sentence_alone_has_no_reference() -> None:
         check_partners(conditions)
 
 
-@pytest.mark.parametrize("stop_at", [3, 20, 30, 33])
+@pytest.mark.parametrize("stop_at", [3, 20, 33])
 def test_an_interrupted_build_never_looks_whole_and_goes_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
@@ -170,46 +171,35 @@ def test_a_pair_that_would_clip_is_attenuated_as_a_whole(source: Path, tmp_path:
     np.testing.assert_allclose(noisy, clean * 0.999 / 0.8, atol=2**-14)
 
 
-def test_the_published_counts_are_demanded(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voicebank, "PAIRS", {"train": 8, "test": 824})
-    with pytest.raises(UserError, match=r"noisy_testset_wav: holds 6 pairs, but VoiceBank-DEMAND has 824 \(test\)"):
-        prepare(source, tmp_path / "out", RATE)
-
-
-def test_another_layout_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
-    shutil.rmtree(source / "clean_trainset_28spk_wav")
-    with pytest.raises(UserError, match=r"expected clean_trainset_28spk_wav/ or clean_trainset_28spk_wav\.zip; found"):
-        prepare(source, tmp_path / "out", RATE)
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        prepare(tmp_path / "nowhere", tmp_path / "out", RATE)
-    assert not (tmp_path / "out").exists()
-
-
-def test_pairs_of_unequal_length_are_named(source: Path, tmp_path: Path) -> None:
-    published_layouts.save(source / "noisy_testset_wav/p257_001.wav", 0.2, 48000)
-    with pytest.raises(UserError, match=r"p257_001\.wav: holds 9600 samples"):
-        prepare(source, tmp_path / "out", RATE)
-
-
-def test_speakers_that_are_needed_for_validation_are_missed(source: Path, tmp_path: Path) -> None:
+def rename_speaker(source: Path) -> None:
     for part in ("clean", "noisy"):
         for number in (1, 2):
             folder = source / f"{part}_trainset_28spk_wav"
             (folder / f"p287_00{number}.wav").rename(folder / f"p301_00{number}.wav")
-    with pytest.raises(UserError, match="holds no file of speaker p287"):
-        prepare(source, tmp_path / "out", RATE)
+
+
+def write_log(old: str, new: str) -> Callable[[Path], object]:
+    text = published_layouts.TEST_LOG.replace(old, new, 1)
+    return lambda source: (source / "logfiles" / "log_testset.txt").write_text(text)
 
 
 @pytest.mark.parametrize(
-    ("log", "message"),
+    ("spoil", "message"),
     [
-        (published_layouts.TEST_LOG.replace("p232_003 bus 7.5\n", ""), "lacks p232_003 and 0 more"),
-        (published_layouts.TEST_LOG.replace("7.5", "loud", 1), "line 1 is not 'name noise SNR'"),
-        (None, r"log_testset\.txt: is missing"),
+        (lambda source: shutil.rmtree(source / "clean_trainset_28spk_wav"), r"clean_trainset_28spk_wav\.zip; found"),
+        (lambda source: source.rename(source.with_name("elsewhere")), "published: no such folder"),
+        (lambda source: save(source / "noisy_testset_wav/p257_001.wav", 0.2, 48000), r"p257_001\.wav: holds 9600"),
+        (lambda source: [path.unlink() for path in source.glob("*_testset_wav/p257_001.wav")], "holds 5 pairs"),
+        (rename_speaker, "holds no file of speaker p287"),
+        (write_log("p232_003 bus 7.5\n", ""), "lacks p232_003 and 0 more"),
+        (write_log("7.5", "loud"), "line 1 is not 'name noise SNR'"),
+        (lambda source: (source / "logfiles" / "log_testset.txt").unlink(), r"log_testset\.txt: is missing"),
     ],
 )
-def test_a_log_that_lacks_what_is_needed_is_named(source: Path, tmp_path: Path, log: str | None, message: str) -> None:
-    path = source / "logfiles" / "log_testset.txt"
-    path.unlink() if log is None else path.write_text(log)
+def test_a_source_that_lacks_something_is_refused_before_anything_is_written(
+    source: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    spoil(source)
     with pytest.raises(UserError, match=message):
         prepare(source, tmp_path / "out", RATE)
+    assert not (tmp_path / "out").exists()
