@@ -312,3 +312,24 @@ def test_without_weight_decay_the_optimiser_is_adam():
     decayed = trained(lambda layer: adam(replace(settings, weight_decay=0.1), layer.parameters(), [])["optimizer"])
     assert torch.equal(ours, trained(lambda layer: torch.optim.Adam(layer.parameters(), lr=0.01)))
     assert not torch.equal(ours, decayed)
+
+
+def test_a_training_starts_from_the_weights_of_another_model_as_far_as_they_fit(tmp_path):
+    plain = tiny(encoder="none")
+    content = {"model_settings": plain.settings, "state_dict": plain.state_dict(), "global_step": 1}
+    torch.save(content, tmp_path / "plain.ckpt")
+    model = tiny(TrainConfig())
+    for p in model.backbone.parameters():
+        torch.nn.init.normal_(p)
+    sentence = model.start_from(tmp_path / "plain.ckpt")
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
+    assert all(torch.equal(model.average.weights[name], p) for name, p in model.named_parameters() if p.requires_grad)
+    assert f"{len(plain.state_dict())} weights" in sentence
+    assert "of encoder" in sentence
+    wider = tiny(TrainConfig(), nf=8)
+    kept = {name: p.clone() for name, p in wider.named_parameters()}
+    wider.start_from(tmp_path / "plain.ckpt")
+    assert torch.equal(wider.backbone.input_conv.weight, kept["backbone.input_conv.weight"])
+    with pytest.raises(UserError, match="absent"):
+        model.start_from(tmp_path / "absent.ckpt")

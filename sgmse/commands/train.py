@@ -8,6 +8,8 @@
       the unconditioned baseline on a corpus of pairs
   python train.py --ckpt logs/RUN/checkpoints/last.ckpt --max_steps 10000
       go on with a run exactly where it stopped, with its settings
+  python train.py --init_ckpt logs/RUN/checkpoints/best_pesq.ckpt --encoder sequence
+      a new run that starts from the weights of another one, as far as they fit
   python train.py --config configs/bridge.yaml --run_dir runs/first
       start this run, or go on with it: what a job that may be stopped and started again needs
 
@@ -30,6 +32,7 @@ from sgmse.common.machine import device as find_device
 from sgmse.common.machine import is_first_process
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
+from sgmse.model.pretrained import find_model
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data, check_model, check_typed
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
@@ -44,6 +47,8 @@ def main() -> None:
     check_model(model, sampler)
     check_data(data, model)
     _check_folders(data)
+    if train.init_ckpt is not None:
+        find_model(train.init_ckpt)
     # Lightning takes seconds to load, which --help and refusals need not wait
     from sgmse.training.run import train_model
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +64,31 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         self._training_references: list[Tensor] = []  # of the familiarity; the same at every validation
         self._time_bins: Tensor
         self.register_buffer("_time_bins", torch.zeros(2, TIME_BINS), persistent=False)
+
+    def start_from(self, name: str | Path) -> str:
+        """Take the weights of another model over, wherever names and sizes agree. Call it before any training.
+
+        Args:
+            name: see `Enhancer.from_checkpoint`; averaged weights are taken.
+
+        Returns:
+            A sentence that says what was taken, what is new here, and what was left.
+
+        Raises:
+            UserError: there is no such model, or nothing of it fits.
+        """
+        source = Enhancer.from_checkpoint(name, "cpu").state_dict()
+        own = self.state_dict()
+        taken = {key: w for key, w in source.items() if key in own and own[key].shape == w.shape}
+        if not taken:
+            raise UserError(
+                f"--init_ckpt {name}: no weight of it fits this model; choose the settings it was made with"
+            )
+        self.load_state_dict(taken, strict=False)
+        if self.optimisation is not None:
+            self.average = AveragedWeights(self, self.optimisation.ema_decay)
+        new, left = _count_by_part(own.keys() - taken.keys()), _count_by_part(source.keys() - taken.keys())
+        return f"{len(taken)} weights are those of {name}; new here: {new}; left out: {left}"
 
     # ---- one training item ----
 
@@ -232,3 +260,9 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         seed = self.optimisation.seed if self.optimisation is not None else 0
         state = np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0]
         return torch.Generator(self.device).manual_seed(int(state) >> 1)
+
+
+def _count_by_part(names: Iterable[str]) -> str:
+    """Names of weights → e.g. "12 of encoder, 3 of backbone"."""
+    parts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(f"{count} of {part}" for part, count in sorted(parts.items())) or "none"

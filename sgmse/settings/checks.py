@@ -176,6 +176,10 @@ def _check_places(typed: set[str], train: TrainConfig) -> None:
             raise UserError(f"--{name} has no meaning for --logger {train.logger}; add --logger wandb or leave it out")
     if "ckpt" in typed and "run_dir" in typed:
         raise UserError("--run_dir finds the run's last checkpoint itself, so --ckpt has no meaning; leave one out")
+    if "ckpt" in typed and "init_ckpt" in typed:
+        raise UserError(
+            "--ckpt resumes a run with its own weights, so --init_ckpt has no meaning; leave one of them out"
+        )
     if "ckpt" in typed and "log_dir" in typed:
         raise UserError("--ckpt resumes a run in its own folder, so --log_dir has no meaning; leave one of them out")
     if "run_dir" in typed and "log_dir" in typed:

@@ -252,6 +252,8 @@ class TrainConfig:
     """log nothing"""
     ckpt: str | None = None
     """checkpoint to resume from, exactly where it stopped"""
+    init_ckpt: str | None = None
+    """checkpoint or model folder whose weights a new run starts from, as far as names and sizes agree"""
 
 
 @dataclass(frozen=True)

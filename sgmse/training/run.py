@@ -50,6 +50,8 @@ def train_model(model_config: ModelConfig, sampler: SamplerSettings, data: DataC
         check_machine(train)
         pl.seed_everything(train.seed, verbose=False)
         model = NoiseCondScoreModel(model_config, sampler, train, load_pretrained=train.ckpt is None)
+        if train.init_ckpt is not None and train.ckpt is None:  # a run that goes on has its own weights
+            say(model.start_from(train.init_ckpt))
         check_data(data, model_config)
         datamodule = build_datamodule(data, model_config, train.seed)
         describe(model, data, datamodule)
