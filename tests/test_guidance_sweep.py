@@ -52,20 +52,6 @@ def test_an_interval_that_is_none_is_refused(text):
         parse_interval(text)
 
 
-@pytest.mark.parametrize(
-    ("samplers", "scales", "message"),
-    [
-        (["heum"], [1], "no such sampler"),
-        (["heun"], [1], "does not fit the model's diffusion process"),
-        (["bridge_ode:cubic"], [1], "a schedule is uniform or quadratic"),
-        (["auto"], [float("nan")], "no finite number"),
-    ],
-)
-def test_a_cell_that_cannot_be_is_refused_in_a_sentence(samplers, scales, message):
-    with pytest.raises(UserError, match=message):
-        sweep_settings(BRIDGE, samplers, [1], scales, ["none"])
-
-
 def test_every_reference_is_encoded_once_whatever_the_number_of_cells(test_set, tmp_path):
     encoded = []
     hook = BRIDGE.encoder.register_forward_hook(lambda _, arguments, __: encoded.append(len(arguments[0])))
@@ -151,14 +137,10 @@ def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(run_sw
     again = pd.read_csv(tmp_path / "sweep.csv")
     pd.testing.assert_frame_equal(again[: len(frame)], frame)
     assert list(again["interval"][len(frame) :]) == ["0.4:0.6"] * 4
-    assert "all cells are done again: seed changed" in run_sweep(tmp_path, "--seed", 1)
-
-
-def test_half_precision_changes_scores_a_little(run_sweep, tmp_path):
-    run_sweep(tmp_path / "a")
-    run_sweep(tmp_path / "b", "--precision", "bf16-mixed")
-    a, b = (pd.read_csv(tmp_path / name / "sweep.csv")["si_sdr"] for name in "ab")
-    assert 0 < np.abs(a - b).max() < 6, "the tiny network is far from any sensible weights"
+    said = run_sweep(tmp_path, "--seed", 1, "--precision", "bf16-mixed")
+    assert "all cells are done again: precision, seed changed" in said
+    half = pd.read_csv(tmp_path / "sweep.csv")["si_sdr"]
+    assert 0 < np.abs(half - frame["si_sdr"]).max() < 20, "the tiny network is far from any sensible weights"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +152,10 @@ def test_half_precision_changes_scores_a_little(run_sweep, tmp_path):
         (["--batch_size", "0"], "--batch_size"),
         (["--intervals", "0.8:0.2"], "the lower one first"),
         (["--scales", "inf"], "--scales inf"),
+        (["--scales", "nan"], "--scales nan"),
+        (["--samplers", "heum"], "no such sampler"),
+        (["--samplers", "heun"], "does not fit the model's diffusion process"),
+        (["--samplers", "bridge_ode:cubic"], "a schedule is uniform or quadratic"),
         (["--samplers", "pc"], "use bridge_ode, bridge_ode2 or bridge_sde"),
         (["--ckpt", "absent.ckpt"], "absent.ckpt: no such checkpoint"),
         (["--reference", "mismatched", "--test_dir", "SET"], "SET"),

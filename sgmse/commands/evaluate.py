@@ -98,41 +98,34 @@ def main() -> None:
 
 
 def read_settings() -> Evaluation:
-    """The command line, with the folders to use where none are named."""
+    """The command line; where no set is named, with the one that comes with the code and the newest enhanced folder."""
     asked = read_command_line(Evaluation, __doc__)
     if asked.clean_dir is None:
-        asked = with_embedded_set(asked)
+        if not TEST_SET.is_dir():
+            raise UserError(f"{TEST_SET}: is missing; name a test set with --clean_dir and --noisy_dir")
+        print(f"Clean speech: {TEST_SET / 'clean'}")
+        ref_dir = TEST_SET / "ref" if (TEST_SET / "ref").is_dir() else None
+        asked = replace(
+            asked,
+            clean_dir=TEST_SET / "clean",
+            noisy_dir=asked.noisy_dir or TEST_SET / "noisy",
+            ref_dir=asked.ref_dir or ref_dir,
+            enhanced_dir=asked.enhanced_dir or find_newest(ENHANCED),
+        )
     if not asked.enhanced_dir and asked.noisy_dir is None:
         raise UserError("nothing to score: name the folders with --enhanced_dir, --noisy_dir or both")
     return asked
 
 
-def with_embedded_set(asked: Evaluation) -> Evaluation:
-    """Fill in the test set that comes with the code and, where none is named, the newest enhanced folder."""
-    if not TEST_SET.is_dir():
-        raise UserError(f"{TEST_SET}: the embedded test set is missing; name a set with --clean_dir and --noisy_dir")
-    ref_dir = TEST_SET / "ref" if (TEST_SET / "ref").is_dir() else None
-    asked = replace(
-        asked,
-        clean_dir=TEST_SET / "clean",
-        noisy_dir=asked.noisy_dir or TEST_SET / "noisy",
-        ref_dir=asked.ref_dir or ref_dir,
-    )
-    print(f"Clean speech: {asked.clean_dir}")
-    if asked.enhanced_dir:
-        return asked
-    newest = newest_folder(ENHANCED)
-    if newest is None:
-        print(f"No enhanced folder below {ENHANCED}/: only the unprocessed files are scored.")
-        return asked
-    print(f"Enhanced: {newest}, the newest below {ENHANCED}/")
-    return replace(asked, enhanced_dir=[newest])
-
-
-def newest_folder(parent: Path) -> Path | None:
+def find_newest(parent: Path) -> list[Path]:
     """The folder directly below `parent` that changed last, if there is one."""
     folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-    return max(folders, key=lambda path: path.stat().st_mtime, default=None)
+    if not folders:
+        print(f"No enhanced folder below {parent}/: only the unprocessed files are scored.")
+        return []
+    newest = max(folders, key=lambda path: path.stat().st_mtime)
+    print(f"Enhanced: {newest}, the newest below {parent}/")
+    return [newest]
 
 
 def named_systems(folders: list[Path]) -> dict[str, Path]:

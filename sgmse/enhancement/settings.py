@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, get_args
@@ -96,26 +96,17 @@ def sweep_settings(
     seed: int = 0,
 ) -> list[Setting]:
     """Every combination, each once; w = 0 and w = 1 are not guided. `scales` None: those the model allows."""
-    scales = _check_scales(model, scales)
+    scales, parsed = _check_scales(model, scales), [parse_interval(text) for text in intervals]
     found: dict[str, Setting] = {}
-    for sampler, guidance in _combine([parse_sampler(s, model) for s in samplers], steps, scales, intervals):
+    for text, count, scale, interval in product(samplers, steps, scales, parsed):
+        sampler = parse_sampler(text, model)
+        if "N" in SAMPLERS[sampler.sampler].settings:
+            sampler = replace(sampler, N=count)
         check_sampler(sampler, model.objective.name)
+        guidance = GuidanceSettings(float(scale), guidance_interval=[] if scale in (0, 1) else [*(interval or ())])
         setting = Setting(sampler, guidance, protocol, seed)
         found.setdefault(setting.key, setting)
     return list(found.values())
-
-
-def _combine(
-    samplers: Sequence[SamplerSettings], steps: Sequence[int], scales: Sequence[float], intervals: Sequence[str]
-) -> Iterator[tuple[SamplerSettings, GuidanceSettings]]:
-    parsed = [parse_interval(text) for text in intervals]
-    for sampler, count, scale, interval in product(samplers, steps, scales, parsed):
-        chooses_steps = "N" not in SAMPLERS[sampler.sampler].settings
-        guided_between = [] if scale in (0, 1) else [*(interval or ())]
-        yield (
-            sampler if chooses_steps else replace(sampler, N=count),
-            GuidanceSettings(guidance_scale=float(scale), guidance_interval=guided_between),
-        )
 
 
 def _check_scales(model: Enhancer, scales: Sequence[float] | None) -> Sequence[float]:

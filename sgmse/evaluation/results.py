@@ -68,9 +68,6 @@ class Results:
         for path in differing:
             path.unlink()
         with _transaction(self.path) as table:
-            table.execute("BEGIN IMMEDIATE")  # nobody finds tables without their facts
-            for statement in _TABLES:
-                table.execute(statement)
             table.execute("DELETE FROM facts")
             rows = [(name, json.dumps(value)) for name, value in self.facts.items()]
             table.executemany("INSERT INTO facts VALUES (?, ?)", rows)
@@ -92,8 +89,7 @@ class Results:
         names = [(file,) for file in files]
         for path in _paths(self.folder):
             with _transaction(path) as table:
-                if _is_made(table):
-                    table.executemany("DELETE FROM results WHERE file = ?", names)
+                table.executemany("DELETE FROM results WHERE file = ?", names)
 
     def files(self, checkpoint: str, setting: str) -> set[str]:
         """The files that have a row under a checkpoint (its hash) and a setting (`Setting.key`)."""
@@ -157,24 +153,13 @@ def _paths(folder: Path) -> list[Path]:
 
 def _query(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with _transaction(path) as table:
-        if not _is_made(table):
-            return []
         rows: list[tuple[Any, ...]] = table.execute(query, values).fetchall()
     return rows
 
 
 def _read_facts(path: Path) -> dict[str, Any] | None:
-    """What all rows of a table share; None where its making was cut off."""
-    with _transaction(path) as table:
-        if not _is_made(table):
-            return None
-        found = {name: json.loads(value) for name, value in table.execute("SELECT name, value FROM facts")}
-    return found or None
-
-
-def _is_made(table: sqlite3.Connection) -> bool:
-    """Whether the tables are there; a process that was killed while it made them leaves an empty file."""
-    return table.execute("SELECT name FROM sqlite_master WHERE name = 'results'").fetchone() is not None
+    """What all rows of a table share; None where a process was killed before it wrote them."""
+    return {name: json.loads(value) for name, value in _query(path, "SELECT name, value FROM facts")} or None
 
 
 @contextmanager
@@ -183,6 +168,8 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
     table = None
     try:
         table = sqlite3.connect(path, timeout=60)
+        for statement in _TABLES:  # a process that was killed may have left an empty file
+            table.execute(statement)
         with table:
             yield table
     except sqlite3.OperationalError as error:
