@@ -22,8 +22,8 @@ from sgmse.evaluation.tables import Table, escape_latex, latex, markdown, number
 from sgmse.experiments import comparisons
 from sgmse.experiments.page import listening
 from sgmse.experiments.page import write as writer
-from sgmse.experiments.page.run import read_run
 from sgmse.experiments.page.write import write
+from sgmse.experiments.results import read_run
 from sgmse.experiments.work import write_record
 
 CLAIM = re.compile(r"https?://|//[a-z]+\.", re.IGNORECASE)
@@ -237,26 +237,40 @@ def test_the_command_replaces_an_older_page_and_leaves_nothing_behind(tmp_path, 
     assert len(items(out)["items"]) == len(SETS)
 
 
-def test_mistakes_are_refused_in_one_sentence(tmp_path, capsys, run_dir):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    make_run(folder, ("BASE-00", "CFG-01"), items=2)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "culprit"),
+    [
+        ("plan.json", lambda text: text[:200], "plan.json: is damaged"),
+        ("results.csv", lambda text: text[:70], "results.csv: has no column"),
+        ("results.csv", lambda text: text.replace(",smoke,", ",fire,"), "results.csv: has no column smoke"),
+        ("results.csv", lambda text: text.replace(",0.7,", ",high,"), "results.csv: cannot be read as a table"),
+        ("results.csv", lambda text: text + text.splitlines()[-1] + "\n", "results.csv: has two rows of CFG-01 for"),
+        ("results.csv", lambda text: text.replace(64 * "a", 64 * "b", 1), "different test sets of that name"),
+        ("trainings.csv", lambda text: text.replace(",500,", ",many,"), "trainings.csv: cannot be read as a table"),
+        ("choices/CFG-01/seed0/sweep.csv", lambda text: text[:9], "sweep.csv: has no column"),
+        ("trainings/bridge_cfg-01/seed0/validation.csv", lambda text: "nonsense", "validation.csv: has no column"),
+    ],
+)
+def test_a_file_that_is_damaged_or_belongs_elsewhere_is_named(tmp_path, small, capsys, file, damage, culprit):
+    folder = Path(shutil.copytree(small, tmp_path / "run"))
+    text = (folder / file).read_text()
+    assert damage(text) != text
+    (folder / file).write_text(damage(text))
+    assert culprit in refusal(command.main, capsys, folder)
+    assert not (folder / "page").exists()
+
+
+def test_a_folder_that_is_no_run_and_a_place_that_is_taken_are_refused(tmp_path, capsys, small):
     assert "holds no plan.json" in refusal(command.main, capsys, tmp_path)
-    assert "1 or more" in refusal(command.main, capsys, run_dir, "--max_items", 0)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "thesis.txt").touch()
-    assert "is no page of this command" in refusal(command.main, capsys, run_dir, "--out", other)
-    assert (other / "thesis.txt").exists()
-
-
-def test_results_of_two_test_sets_of_one_name_are_refused(tmp_path, capsys):
-    make_run(tmp_path, ("BASE-00", "CFG-00"), items=2)
-    table = pd.read_csv(tmp_path / "results.csv")
-    table.loc[table["experiment"] == "CFG-00", "set_sha256"] = "b" * 64
-    table.to_csv(tmp_path / "results.csv", index=False)
-    assert "2 different test sets" in refusal(command.main, capsys, tmp_path)
-    assert not (tmp_path / "page").exists()
-
-
-def test_a_table_without_a_column_is_refused(tmp_path, capsys):
-    make_run(tmp_path, ("BASE-00",), items=2)
-    pd.read_csv(tmp_path / "results.csv").drop(columns="smoke").to_csv(tmp_path / "results.csv", index=False)
-    assert "has no column smoke" in refusal(command.main, capsys, tmp_path)
+    assert "1 or more" in refusal(command.main, capsys, small, "--max_items", 0)
+    (tmp_path / "thesis.txt").touch()
+    for taken in (tmp_path, tmp_path / "thesis.txt"):
+        assert "is no page of this command" in refusal(command.main, capsys, small, "--out", taken)
+    assert (tmp_path / "thesis.txt").exists()

@@ -22,9 +22,9 @@ from sgmse.encoders.clap import CLAPNoiseEncoder
 from sgmse.encoders.panns import PANNsNoiseEncoder
 from sgmse.experiments import forecast
 from sgmse.experiments.catalogue import CONFIGS, load_experiments, select_experiments
-from sgmse.experiments.forecast import describe_plan, list_hypotheses
-from sgmse.experiments.plan import Data, Plan, join_plan, make_data, make_plan, read_plan
-from sgmse.experiments.scales import load_scale, resolve_settings, with_defaults
+from sgmse.experiments.forecast import describe_plan
+from sgmse.experiments.plan import Data, Plan, complete_data, join_plan, make_plan, read_plan
+from sgmse.experiments.scales import Scale, load_scale, resolve_settings, with_defaults
 from sgmse.experiments.training import write_speech
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
@@ -37,9 +37,10 @@ MINIMAL = "items: {id: 2, esc50: 2, urbansound8k: 2, nonstationary: 2, stationar
 MINIMAL += "steps: {bridge: [1], sgmse_plus: [2]}\n"
 
 
-def plan(scale: str = "mini", ids: tuple[str, ...] = (), seeds: tuple[int, ...] = (0,), **data: object) -> Plan:
-    chosen_scale = SCALES[scale]
-    return make_plan(select_experiments(CATALOGUE, ids), chosen_scale, make_data(chosen_scale, **data), seeds, "random")
+def plan(scale: str | Scale = "mini", ids: tuple[str, ...] = (), weights: str = "random", **data: object) -> Plan:
+    """Of one seed."""
+    known = SCALES[scale] if isinstance(scale, str) else scale
+    return make_plan(select_experiments(CATALOGUE, ids), known, complete_data(known, Data(**data)), [0], weights)
 
 
 EVERYTHING = {name: plan(name) for name in SCALES}
@@ -64,12 +65,9 @@ def test_experiments_with_equal_settings_train_once(scale, ids):
 
 
 def test_experiments_that_train_differently_do_not_share():
-    of = EVERYTHING["paper"].training_of
-    different = (
-        "BASE-00 BASE-01 BASE-02 CFG-00 CFG-01 CFG-04 CLAP-01 CLAP-02 CLAP-03 PANNs-01 XAttn-02 XAttn-03".split()
-    )
-    different += ["COMB-02", "COMB-03", "LEVER-00", "LEVER-01", "PRED-00", "PRED-01", "SGM-00", "SGM-01"]
-    assert len({of[name] for name in different}) == len(different)
+    ids = "BASE-00 BASE-01 BASE-02 CFG-00 CFG-01 CFG-04 CLAP-01 CLAP-02 CLAP-03 PANNs-01 XAttn-02 XAttn-03".split()
+    ids += "COMB-02 COMB-03 LEVER-00 LEVER-01 PRED-00 PRED-01 SGM-00 SGM-01".split()
+    assert len({EVERYTHING["paper"].training_of[name] for name in ids}) == len(ids)
 
 
 def test_a_plan_compares_with_what_it_has_and_always_with_the_baseline():
@@ -79,50 +77,36 @@ def test_a_plan_compares_with_what_it_has_and_always_with_the_baseline():
 
 
 def test_names_are_readable_and_unlike_for_other_data():
-    name = plan(ids=("CFG-01",)).training_of["CFG-01"]
-    assert name.startswith("bridge_cnn_p0.1_")
-    folders = plan(ids=("CFG-01",), speech_dir=["s"], noise_dir=["n"])
-    others = plan(ids=("CFG-01",), speech_dir=["s"], noise_dir=["m"])
-    assert len({name, folders.training_of["CFG-01"], others.training_of["CFG-01"]}) == 3
+    folders = [{}, {"speech_dir": ["s"], "noise_dir": ["n"]}, {"speech_dir": ["s"], "noise_dir": ["m"]}]
+    names = {plan(ids=("CFG-01",), **data).training_of["CFG-01"] for data in folders}
+    assert len(names) == 3
+    assert all(name.startswith("bridge_cnn_p0.1_") for name in names)
 
 
-def test_moved_corpora_and_the_machine_leave_the_hash_as_it_is():
-    here, there = (plan("paper", ("CFG-01",), data_dir=folder) for folder in ("data", "/elsewhere"))
-    assert here.config_hash("CFG-01") == there.config_hash("CFG-01")
-    training = here.training_of["CFG-01"]
-    scale = replace(SCALES["paper"], train={**SCALES["paper"].train, "num_workers": 9, "save_every_n_steps": 7})
-    assert (
-        make_plan(select_experiments(CATALOGUE, ["CFG-01"]), scale, make_data(scale), [5]).training_of["CFG-01"]
-        == training
-    )
-
-
-def test_the_hash_knows_what_decides_the_numbers():
+def test_the_hash_knows_what_decides_the_numbers_and_neither_the_machine_nor_where_corpora_lie():
+    paper, ids = SCALES["paper"], ("CFG-01",)
+    here = plan("paper", ids)
+    workers = replace(paper, train={**paper.train, "num_workers": 9, "save_every_n_steps": 7})
+    for same in (plan("paper", ids, data_dir="/elsewhere"), plan(workers, ids)):
+        assert same.config_hash("CFG-01") == here.config_hash("CFG-01")
+        assert same.training_of == here.training_of
+    steps = plan(replace(paper, steps={"bridge": [5], "sgmse_plus": [30]}), ids)
+    assert steps.config_hash("CFG-01") != here.config_hash("CFG-01")
     hashes = {name: EVERYTHING["paper"].config_hash(name) for name in CATALOGUE}
-    assert len(set(hashes.values())) == len(hashes) - 1  # XAttn-01 and XAttn-02 differ in their test sets alone
-    assert hashes["XAttn-01"] == hashes["XAttn-02"]
-    scale = replace(SCALES["paper"], steps={"bridge": [5], "sgmse_plus": [30]})
-    assert make_plan(CATALOGUE, scale, make_data(scale), [0]).config_hash("CFG-01") != hashes["CFG-01"]
+    assert len(set(hashes.values())) == len(hashes) - 1
+    assert hashes["XAttn-01"] == hashes["XAttn-02"], "they differ in their test sets alone"
 
 
-def test_random_weights_make_another_training_and_are_smoke():
-    published = make_plan(select_experiments(CATALOGUE, ["CLAP-01"]), SCALES["mini"], Data(), [0])
-    random = plan(ids=("CLAP-01",))
-    assert published.training_of["CLAP-01"] != random.training_of["CLAP-01"]
-    assert published.training_of["BASE-00"] == random.training_of["BASE-00"]
-    smoke = {name: random.trainings[random.training_of[name]].smoke for name in ("CLAP-01", "BASE-00", "CFG-00")}
-    assert smoke == {"CLAP-01": True, "BASE-00": False, "CFG-00": False}
-    assert not any(training.smoke for training in published.trainings.values())
-
-
-def test_where_the_weights_of_an_encoder_lie_is_no_setting_of_a_training_but_random_ones_are():
+def test_random_weights_make_another_training_and_are_smoke_and_where_weights_lie_is_no_setting():
     here, there, random = (
-        make_plan(select_experiments(CATALOGUE, ["CLAP-01"]), SCALES["mini"], Data(), [0], weights).training_of[
-            "CLAP-01"
-        ]
-        for weights in ("here/clap.pt", "there/clap.pt", "random")
+        plan(ids=("CLAP-01", "CFG-00"), weights=w) for w in ("here/clap.pt", "there/clap.pt", "random")
     )
-    assert here == there != random
+    assert here.training_of == there.training_of
+    assert here.training_of["CLAP-01"] != random.training_of["CLAP-01"]
+    assert here.training_of["BASE-00"] == random.training_of["BASE-00"]
+    smoke = {name: random.training(name).smoke for name in random.experiments}
+    assert smoke == {"BASE-00": False, "CLAP-01": True, "CFG-00": False}
+    assert not any(training.smoke for training in here.trainings.values())
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -133,10 +117,8 @@ def test_a_plan_comes_back_from_its_folder(scale, tmp_path):
     assert again.config_hash("COMB-03") == EVERYTHING[scale].config_hash("COMB-03")
 
 
-def _without(*names: str) -> bytes:
-    content = asdict(EVERYTHING["mini"])
-    for name in names:
-        content[name] = ["a"] if name == "seeds" else {}
+def _without(name: str) -> bytes:
+    content = asdict(EVERYTHING["mini"]) | {name: ["a"] if name == "seeds" else {}}
     return json.dumps(content).encode()
 
 
@@ -156,18 +138,13 @@ def test_a_damaged_plan_is_refused(tmp_path, text):
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_training_can_be_built(scale, small_towers):
     parts = (ModelConfig, SamplerSettings, TrainConfig)
-    trainings = EVERYTHING[scale].trainings.values()
-    different = {
-        repr(settings): settings for settings in ([cli.take(part, t.values) for part in parts] for t in trainings)
-    }
-    for settings in different.values():
+    for settings in ([cli.take(part, t.values) for part in parts] for t in EVERYTHING[scale].trainings.values()):
         with torch.device("meta"):  # no memory is taken
             NoiseCondScoreModel(*settings)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_the_training_command_takes_the_settings_of_every_training(scale, tmp_path):
-    wanted = EVERYTHING[scale]
+def test_the_training_command_takes_the_settings_of_every_training(tmp_path):
+    wanted = EVERYTHING["paper"]
     for training in wanted.trainings.values():
         settings = dict(training.settings) | wanted.data.settings(training.corpora, Path("speech"))
         (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
@@ -184,27 +161,20 @@ def test_a_scale_leaves_what_an_experiment_varies(scale):
                 assert values[setting] == value, name
 
 
-def test_mini_has_the_sizes_of_the_cpu_preset():
-    preset = cli.read_yaml(CONFIGS / "cpu.yaml")
-    values = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of["CFG-01"]].values
-    own = {"max_steps", "val_every_n_steps"}
-    assert {name: values[name] for name in preset.keys() - own} == {name: preset[name] for name in preset.keys() - own}
-
-
-def test_mini_attends_where_its_network_has_levels():
+def test_mini_has_the_sizes_of_the_cpu_preset_and_attends_where_its_network_has_levels():
+    mini, preset = EVERYTHING["mini"], cli.read_yaml(CONFIGS / "cpu.yaml")
+    values = mini.training("CFG-01").values
+    kept = preset.keys() - {"max_steps", "val_every_n_steps"}
+    assert {name: values[name] for name in kept} == {name: preset[name] for name in kept}
     for name in ("XAttn-02", "COMB-02", "ABL-INJ-02"):
         wanted = CATALOGUE[name].train["cross_attention_resolutions"]
-        settings = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of[name]].settings
-        assert settings["cross_attention_resolutions"] == [r for r in wanted if r >= 32]
+        assert mini.training(name).settings["cross_attention_resolutions"] == [r for r in wanted if r >= 32]
 
 
-def test_a_one_step_predictor_is_tried_with_one_step():
-    assert EVERYTHING["paper"].steps["PRED-01"] == [1]
-    assert EVERYTHING["paper"].steps["CFG-01"] == SCALES["paper"].steps["bridge"]
-    assert EVERYTHING["paper"].steps["SGM-01"] == SCALES["paper"].steps["sgmse_plus"]
-
-
-def test_each_set_of_a_small_scale_is_evaluated_once():
+def test_a_one_step_predictor_is_tried_with_one_step_and_each_set_of_a_small_scale_once():
+    steps = SCALES["paper"].steps
+    wanted = {"PRED-01": [1], "CFG-01": steps["bridge"], "SGM-01": steps["sgmse_plus"]}
+    assert {name: EVERYTHING["paper"].steps[name] for name in wanted} == wanted
     assert EVERYTHING["mini"].sets_of("CFG-01") == ["id", "ood", "nonstationary"]
     assert EVERYTHING["mini"].sets_of("XAttn-01") == ["id"]
 
@@ -256,9 +226,10 @@ def test_an_unknown_scale_is_answered_with_those_there_are():
 
 
 def test_data_come_from_flags_else_from_where_the_scale_looks():
-    assert make_data(SCALES["paper"]).data_dir == "data"
-    assert make_data(SCALES["mini"]) == Data()
-    assert make_data(SCALES["paper"], speech_dir=["s"], noise_dir=["n"]) == Data(None, ["s"], ["n"])
+    assert complete_data(SCALES["paper"], Data()).data_dir == "data"
+    assert complete_data(SCALES["mini"], Data()) == Data()
+    folders = Data(None, ["s"], ["n"])
+    assert complete_data(SCALES["paper"], folders) == folders
 
 
 @pytest.mark.parametrize(
@@ -272,17 +243,24 @@ def test_data_come_from_flags_else_from_where_the_scale_looks():
 )
 def test_data_that_cannot_be_meant_are_refused(given, told):
     with pytest.raises(UserError, match=told):
-        make_data(SCALES["mini"], **given)
+        complete_data(SCALES["mini"], Data(**given))
 
 
-def test_pairs_serve_alone_and_more_corpora_are_mixed(tmp_path):
-    data = Data("data")
-    speech = tmp_path / "speech"
-    assert data.settings(("voicebank",), speech) == {"base_dir": "data/voicebank"}
-    mixed = {"speech_dir": [str(speech)], "noise_dir": ["data/demand", "data/wham"]}
-    assert data.settings(("voicebank", "demand", "wham"), speech) == mixed
-    assert Data(None, ["s"], ["n"]).settings((), speech) == {"speech_dir": ["s"], "noise_dir": ["n"]}
-    assert Data().settings((), speech) == {}
+@pytest.mark.parametrize(
+    ("data", "corpora", "settings"),
+    [
+        (Data("data"), ["voicebank"], {"base_dir": "data/voicebank"}),
+        (
+            Data("data"),
+            ["voicebank", "demand", "wham"],
+            {"speech_dir": ["speech"], "noise_dir": ["data/demand", "data/wham"]},
+        ),
+        (Data(None, ["s"], ["n"]), [], {"speech_dir": ["s"], "noise_dir": ["n"]}),
+        (Data(), [], {}),
+    ],
+)
+def test_pairs_serve_alone_and_more_corpora_are_mixed(data, corpora, settings):
+    assert data.settings(corpora, Path("speech")) == settings
 
 
 def test_mixing_settings_are_refused_for_a_corpus_of_pairs():
@@ -315,20 +293,17 @@ def test_absent_corpora_are_told_with_the_commands_that_prepare_them(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.csv").touch()
     forecast.check_corpora(wanted)
-
-
-def test_ready_made_sets_need_no_corpora_of_their_own(tmp_path):
     for name in ("id", "esc50", "urbansound8k", "nonstationary", "valid"):
-        (tmp_path / name).mkdir()
-    wanted = plan("paper", ("CFG-01",), test_sets=str(tmp_path))
-    assert forecast.list_corpora(wanted) == ["voicebank"]  # for training
+        (tmp_path / "ready" / name).mkdir(parents=True)
+    ready = plan("paper", ("CFG-01",), test_sets=str(tmp_path / "ready"))
+    assert forecast.list_corpora(ready) == ["voicebank"], "sets that are ready need no corpora of their own"
 
 
 # ---- what it costs ----
 
 
 def test_the_estimated_checkpoints_are_as_large_as_those_of_a_run(tmp_path):
-    training = EVERYTHING["mini"].trainings[EVERYTHING["mini"].training_of["CFG-01"]]
+    training = EVERYTHING["mini"].training("CFG-01")
     values = training.values
     parts = [cli.take(part, values) for part in (ModelConfig, SamplerSettings, TrainConfig)]
     model = NoiseCondScoreModel(*parts)
@@ -349,10 +324,7 @@ def test_the_estimated_checkpoints_are_as_large_as_those_of_a_run(tmp_path):
 
 
 def test_a_frozen_encoder_is_in_no_checkpoint_and_a_trained_one_is():
-    frozen, trained = (
-        forecast.count_parameters(EVERYTHING["paper"].trainings[EVERYTHING["paper"].training_of[name]])
-        for name in ("CLAP-01", "CLAP-02")
-    )
+    frozen, trained = (forecast.count_parameters(EVERYTHING["paper"].training(name)) for name in ("CLAP-01", "CLAP-02"))
     assert trained - frozen == 28_700_000
 
 
@@ -394,7 +366,7 @@ def test_a_disk_too_small_is_refused_with_both_numbers(tmp_path, monkeypatch):
 
 
 def test_the_overview_names_trainings_costs_and_unequal_budgets(tmp_path):
-    text = describe_plan(plan(ids=("CFG-02", "XAttn-02", "CLAP-01"), seeds=(0, 1)), SCALES["mini"], tmp_path)
+    text = describe_plan(replace(plan(ids=("CFG-02", "XAttn-02", "CLAP-01")), seeds=[0, 1]), SCALES["mini"], tmp_path)
     assert "scale mini, seeds 0 1: 7 experiments with 6 trainings, each with every seed" in text
     assert "CFG-02 CFG-01" in text or "CFG-01 CFG-02" in text
     assert "(random weights: smoke)" in text
@@ -402,10 +374,11 @@ def test_the_overview_names_trainings_costs_and_unequal_budgets(tmp_path):
     assert "note: XAttn-02 attends at [64, 32], not [64, 32, 16]" in text
     assert "smallest PESQ difference" in text
     assert "unknown where nobody measured" in describe_plan(plan("paper", ("CFG-01",)), SCALES["paper"], tmp_path)
+    assert list(tmp_path.iterdir()) == [], "planning writes nothing"
 
 
 def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
-    wanted = plan(ids=("CFG-01",), seeds=(0, 1))
+    wanted = replace(plan(ids=("CFG-01",)), seeds=[0, 1])
     before = describe_plan(wanted, SCALES["mini"], tmp_path).splitlines()[-1]
     rng = np.random.default_rng(0)
     files = [f"f{i}" for i in range(40)]
@@ -425,14 +398,3 @@ def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
 
     assert least(after) > 3 * least(before)
     assert not math.isnan(least(after))
-
-
-def test_the_list_names_every_id_with_its_hypothesis():
-    lines = list_hypotheses(CATALOGUE).splitlines()
-    assert len(lines) == len(CATALOGUE)
-    assert any(line.startswith("CFG-02") and "three times" in line for line in lines)
-
-
-def test_nothing_is_written_by_planning(tmp_path):
-    describe_plan(plan(ids=("CFG-01",)), SCALES["mini"], tmp_path / "run")
-    assert not Path(tmp_path / "run").exists()

@@ -1,11 +1,14 @@
 """The runner of experiments: what is done once, what is found again, what fails and what that stops; the tables."""
 
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +21,14 @@ from sgmse.common.lock import hold
 from sgmse.data import audio
 from sgmse.enhancement.folder import enhance_folder
 from sgmse.evaluation.metrics import si_sdr
-from sgmse.experiments import results, scoring
-from sgmse.experiments.plan import Plan, join_plan
+from sgmse.experiments import results, scoring, training
+from sgmse.experiments.plan import Plan, join_plan, read_plan
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scoring import COLUMNS, rank_candidates
 from sgmse.experiments.work import list_cells, list_shares, read_record
 from sgmse.training.interruption import Preempted
 
+NO_PRODUCT = '{"cell": "c", "status": "done", "hash": "h", "started": "s", "product": [1]}'
 ROOT = Path(__file__).parent.parent
 
 
@@ -54,7 +58,7 @@ def test_experiments_that_share_a_training_train_once(whole):
     assert [folder.parent.name for folder in launch.started] == [made.training_of["BASE"], made.training_of["ONE"]]
 
 
-def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_all(whole):
+def test_every_file_of_every_experiment_has_one_row_with_its_scores_and_the_noisy_files_one_in_all(whole):
     folder, made, _ = whole
     frame = pd.read_csv(folder / "results.csv", dtype={"file": str})
     assert list(frame.columns) == COLUMNS
@@ -65,15 +69,9 @@ def test_every_file_of_every_experiment_has_one_row_and_the_noisy_files_one_in_a
     assert (enhanced["config_hash"] == enhanced["experiment"].map(made.config_hash)).all()
     assert set(enhanced["source"]) == {"pink_000", "pink_001"}
     assert not enhanced["smoke"].any()
-
-
-def test_scores_are_those_of_the_sounds(whole):
-    folder, _, _ = whole
-    frame = pd.read_csv(folder / "results.csv", dtype={"file": str}).set_index(["experiment", "file"])
-    clean, estimate = (
-        audio.read(place / "000.wav", 16000) for place in (folder / "sets/id/clean", folder / "enhanced/ONE/seed0/id")
-    )
-    assert frame.loc[("ONE", "000"), "si_sdr"] == pytest.approx(si_sdr(clean, estimate), abs=1e-6)
+    places = (folder / "sets/id/clean/000.wav", folder / "enhanced/ONE/seed0/id/000.wav")
+    row = frame[(frame["experiment"] == "ONE") & (frame["file"] == "000")].iloc[0]
+    assert row["si_sdr"] == pytest.approx(si_sdr(*(audio.read(place, 16000) for place in places)), abs=1e-6)
 
 
 def test_the_choice_is_the_best_of_validation_and_the_tests_are_enhanced_with_it(whole):
@@ -145,16 +143,17 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2 * 3
 
 
-def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, capsys, monkeypatch):
-    made = plan(tmp_path)
-    run(tmp_path / "run", made, StandIn())
-    before = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
-    (tmp_path / "run/choices/THREE/seed0/choice.json").unlink()
+def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, whole, capsys, monkeypatch):
+    folder, made, _ = whole
+    copied = Path(shutil.copytree(folder, tmp_path / "run", symlinks=True))
+    path = copied / "choices/THREE/seed0/choice.json"
+    before = json.loads(path.read_text())
+    path.unlink()
     monkeypatch.setattr(scoring, "rank_candidates", lambda rows: rank_candidates(rows)[::-1])  # the worst
-    run(tmp_path / "run", made, StandIn())
+    run(copied, made, StandIn())
     assert "score THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
-    after = json.loads((tmp_path / "run/choices/THREE/seed0/choice.json").read_text())
-    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    after = json.loads(path.read_text())
+    frame = pd.read_csv(copied / "results.csv")
     row = frame[frame["experiment"] == "THREE"].iloc[0]
     assert [row[name] for name in ("guidance_scale", "N", "checkpoint")] == list(after.values())[:3]
     assert before["candidates"] == after["candidates"][::-1]
@@ -190,27 +189,28 @@ def test_a_stop_ends_the_run_at_once_and_is_no_failure(tmp_path):
     assert statuses == {"running"}
 
 
-def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path):
-    made = plan(tmp_path, conditioned=("ONE",))
-    run(tmp_path / "run", made, StandIn())
-    path = next((tmp_path / "ready" / "id" / "noisy").iterdir())
+def test_a_set_that_changed_since_it_was_scored_is_refused(tmp_path, whole):
+    folder, made, _ = whole
+    copied = Path(shutil.copytree(folder, tmp_path / "run"))
+    path = copied / "sets" / "id" / "noisy" / "000.wav"
     path.write_bytes(path.read_bytes()[:-2] + b"\x01\x02")
     with pytest.raises(UserError, match="is another test set than the one that was built or scored here"):
-        run(tmp_path / "run", made, StandIn())
+        run(copied, made, StandIn())
 
 
-def test_scores_of_other_settings_or_another_set_are_refused_in_one_table(tmp_path):
-    made = plan(tmp_path, conditioned=("ONE",))
-    runner = run(tmp_path / "run", made, StandIn())
-    path = tmp_path / "run" / "scores" / "ONE" / "seed0" / "id.csv"
-    kept = path.read_text()
-    for column in ("config_hash", "set_sha256", "scale"):
-        frame = pd.read_csv(path, dtype=str)
-        frame[column] = "other"
-        frame.to_csv(path, index=False)
-        with pytest.raises(UserError, match=f"was made with {column} other"):
-            results.collect(runner.work)
-        path.write_text(kept)
+@pytest.mark.parametrize(
+    ("column", "complaint"),
+    [("config_hash", "other settings"), ("set_sha256", "different"), ("scale", "scale other"), ("leak", "column leak")],
+)
+def test_scores_that_belong_to_other_settings_or_to_no_table_are_refused(tmp_path, whole, column, complaint):
+    folder, made, _ = whole
+    copied = Path(shutil.copytree(folder, tmp_path / "run", symlinks=True))
+    path = copied / "scores" / "ONE" / "seed0" / "id.csv"
+    frame = pd.read_csv(path, dtype=str)
+    frame = frame.drop(columns=column) if column == "leak" else frame.assign(**{column: "other"})
+    frame.to_csv(path, index=False)
+    with pytest.raises(UserError, match=complaint):
+        results.collect(work(copied, made, StandIn()))
 
 
 def test_two_processes_never_train_the_same(tmp_path, capsys):
@@ -245,17 +245,113 @@ def test_who_waited_for_another_process_finds_its_work_done(tmp_path, capsys):
     assert (outcomes(second), launch.started, len(other.started)) == ({"there"}, [], 1)
 
 
-def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tmp_path, capsys):
-    made = plan(tmp_path, conditioned=("ONE",))
-    runner = run(tmp_path / "run", made, StandIn())
-    path = tmp_path / "run" / "state" / "set_id.json"
+def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tmp_path, whole):
+    folder, made, _ = whole
+    copied = Path(shutil.copytree(folder, tmp_path / "run", symlinks=True))
+    path = copied / "state" / "set_id.json"
     record = json.loads(path.read_text())
     record["product"]["compared"] = []
     path.write_text(json.dumps(record))
-    assert len(results.collect(runner.work)[0]) == 2 * 3
-    again = run(tmp_path / "run", made, StandIn())
+    assert len(results.collect(work(copied, made, StandIn()))[0]) == 2 * 4
+    again = run(copied, made, StandIn())
     assert [key for key, outcome in again.outcomes.items() if outcome == "done"] == ["set_id"]
     assert json.loads(path.read_text())["product"]["compared"]
+
+
+def rows(N: int, pesq: dict[str, float], checkpoint: str = "last") -> list[dict[str, object]]:
+    common = {
+        "guidance_scale": 1.0,
+        "N": N,
+        "checkpoint": checkpoint,
+        "nfe": N,
+        "passes": N,
+        "seconds": 1,
+        "audio_s": 1,
+    }
+    return [{**common, "file": file, "pesq": value, "estoi": 1, "si_sdr": 1} for file, value in pesq.items()]
+
+
+def test_files_that_a_candidate_leaves_unscored_count_for_none():
+    table = pd.DataFrame([*rows(1, {"a": 2.0, "b": math.nan}), *rows(3, {"a": 1.9, "b": 4.0})])
+    found = rank_candidates(table)
+    assert found[["N", "pesq", "files"]].to_numpy().tolist() == [[1, 2.0, 1], [3, 1.9, 1]]
+
+
+def test_of_equal_candidates_the_cheaper_comes_first_then_the_checkpoint_that_validation_preferred():
+    equal = [(3, "best_pesq"), (1, "last"), (1, "best_pesq")]
+    found = rank_candidates(pd.DataFrame([row for N, name in equal for row in rows(N, {"a": 2.0}, name)]))
+    assert list(zip(found["N"], found["checkpoint"], strict=True)) == [(1, "best_pesq"), (1, "last"), (3, "best_pesq")]
+
+
+def test_a_folder_of_experiments_grows_but_takes_no_other_settings(tmp_path):
+    folder = tmp_path / "run"
+    small = plan(tmp_path, conditioned=("ONE",))
+    join_plan(folder, small)
+    whole = join_plan(folder, plan(tmp_path, seeds=(1,), conditioned=("THREE",)))
+    assert (set(whole.experiments), whole.seeds) == ({"BASE", "ONE", "THREE"}, [0, 1])
+    assert whole.experiments_of(whole.training_of["ONE"]) == ["ONE", "THREE"]
+    assert read_plan(folder) == whole
+    with pytest.raises(UserError, match="holds results with another scale"):
+        join_plan(folder, replace(small, scale="paper"))
+    with pytest.raises(UserError, match="another config hash of the settings of ONE"):
+        join_plan(folder, replace(small, steps=small.steps | {"ONE": [7]}))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds thesis.tex and is no folder of experiments"):
+        join_plan(tmp_path / "other", small)
+
+
+def test_speech_for_mixing_is_listed_once_also_after_a_stop_in_between(tmp_path, monkeypatch):
+    made = plan(tmp_path)
+    mixing = {name: replace(t, corpora=["voicebank", "demand"]) for name, t in made.trainings.items()}
+    made = replace(made, trainings=mixing, data=replace(made.data, data_dir=str(tmp_path)))
+    listed = []
+    monkeypatch.setattr(training, "write_speech", lambda voicebank, out: listed.append((voicebank, out)))
+    out = tmp_path / "run" / "speech"
+    out.mkdir(parents=True)
+    training.prepare_speech(work(tmp_path / "run", made, StandIn()))
+    assert listed == [(tmp_path / "voicebank", out)]
+    (out / "manifest.csv").touch()
+    training.prepare_speech(work(tmp_path / "run", made, StandIn()))
+    assert len(listed) == 1
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_tables_go_to_wandb_and_stay_on_disk_whatever_it_does(tmp_path, capsys, monkeypatch, works):
+    class Artifact(list):
+        def __init__(self, name, type):
+            sent.append(self)
+
+        add_file = list.append
+
+    class Run:
+        def log_artifact(self, artifact):
+            if not works:
+                raise ConnectionError("no way")
+
+        def finish(self):
+            pass
+
+    sent: list[Artifact] = []
+    fake = types.SimpleNamespace(init=lambda **settings: Run(), Artifact=Artifact)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    results.send_to_wandb(work(tmp_path, plan(tmp_path), StandIn()))
+    assert sent == [[str(tmp_path / "results.csv"), str(tmp_path / "trainings.csv")]]
+    assert ("warning: W&B did not take the tables (ConnectionError: no way)" in capsys.readouterr().err) != works
+
+
+@pytest.mark.parametrize("out", ["file", "file/run"])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, out):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"):
+        join_plan(tmp_path / out, plan(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"cell": "c"}', b"\xff\xfe", NO_PRODUCT])
+def test_a_cell_whose_record_is_damaged_was_never_begun(tmp_path, text):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "c.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_record(tmp_path, "c") is None
 
 
 @pytest.mark.slow

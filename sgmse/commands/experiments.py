@@ -34,13 +34,14 @@ from sgmse.experiments import results
 from sgmse.experiments.catalogue import load_experiments, select_experiments
 from sgmse.experiments.criteria import judge_criteria, print_criteria
 from sgmse.experiments.forecast import check_plan, describe_plan, list_hypotheses
-from sgmse.experiments.plan import join_plan, make_data, make_plan
+from sgmse.experiments.plan import Data, complete_data, join_plan, make_plan
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scales import load_scale
 from sgmse.experiments.scoring import ENHANCED
 from sgmse.experiments.training import Launcher
 from sgmse.experiments.work import Stage, Work, list_cells, list_shares
-from sgmse.settings.cli import positional, read_command_line
+from sgmse.settings import cli
+from sgmse.settings.cli import positional
 from sgmse.settings.config import Count, Seed
 from sgmse.training import loggers
 from sgmse.training.interruption import Preempted
@@ -71,16 +72,6 @@ class RunSettings:
     """what is done"""
     shard: str | None = None
     """K/N: only the K-th of the N shares of the plan, K from 1"""
-    data_dir: str | None = None
-    """folder of corpora prepared by `scripts/prepare.py NAME --out DIR/NAME`"""
-    speech_dir: Words = field(default_factory=Words)
-    """speech, with train/ and valid/"""
-    noise_dir: Words = field(default_factory=Words)
-    """noise, with train/ and valid/"""
-    ood_noise_dir: str | None = None
-    """noise that training never hears, for the test"""
-    test_sets: str | None = None
-    """ready-made DIR/SET/{noisy,clean,ref,manifest.csv}"""
     encoder_checkpoint: str | None = None
     """of CLAP or PANNs; random: untrained, to try things out"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -93,7 +84,9 @@ class RunSettings:
 
 def main() -> None:
     """The plan, and unless --dry-run is given, its cells."""
-    settings = read_command_line(RunSettings, __doc__ or "")
+    parser = cli.make_parser([RunSettings, Data], __doc__ or "", with_files=False)
+    values = cli.parse(parser, sys.argv[1:])[-1].values
+    settings = cli.take(RunSettings, values)
     catalogue = load_experiments()
     if settings.list:
         print(list_hypotheses(catalogue))
@@ -102,10 +95,10 @@ def main() -> None:
     if settings.logger == "wandb" and not settings.dry_run:
         loggers.check_wandb()
     scale = load_scale(settings.scale)
-    folders = (settings.data_dir, settings.speech_dir, settings.noise_dir, settings.ood_noise_dir, settings.test_sets)
     experiments = select_experiments(catalogue, settings.ids)
     seeds = sorted(set(settings.seeds))
-    plan = make_plan(experiments, scale, make_data(scale, *folders), seeds, settings.encoder_checkpoint)
+    data = complete_data(scale, cli.take(Data, values))
+    plan = make_plan(experiments, scale, data, seeds, settings.encoder_checkpoint)
     out = settings.out or Path("experiments") / scale.name
     print(describe_plan(plan, scale, out), flush=True)
     left_out = check_plan(plan, scale, out)

@@ -39,28 +39,23 @@ class Comparison(NamedTuple):
 def check_results(results: pd.DataFrame, plan: Plan) -> None:
     """Raise `UserError` for scores that belong in no table with the others: other settings, scale, or test set; or
     that are there twice."""
+    remedy = "remove these scores and run run_experiments.py again, or use another --out"
     repeated = results[results.duplicated(["experiment", "set", "seed", "file"])]
     if len(repeated):
         experiment, test_set, file = repeated.iloc[0][["experiment", "set", "file"]]
-        raise UserError(
-            f"results.csv: has two rows of {experiment} for {file} of {test_set}; run run_experiments.py again, which "
-            "writes it anew"
-        )
+        raise UserError(f"results.csv: has two rows of {experiment} for {file} of {test_set}; {remedy}")
     known = results[results["experiment"].isin(list(plan.experiments))]
     for name, rows in known.groupby("experiment"):
-        if set(rows["config_hash"].astype(str)) != {plan.config_hash(str(name))}:
+        if set(rows["config_hash"]) != {plan.config_hash(str(name))}:
             raise UserError(
                 f"results.csv: scores of {name} were made with other settings than plan.json holds (its config_hash is "
-                f"{plan.config_hash(str(name))}); run run_experiments.py {name} again, or use another --out"
+                f"{plan.config_hash(str(name))}); {remedy}"
             )
     for scale in set(results["scale"].dropna()) - {plan.scale}:
-        raise UserError(f"results.csv: has scores of the scale {scale}, and plan.json is {plan.scale}; keep them apart")
+        raise UserError(f"results.csv: has scores of the scale {scale}, and plan.json is {plan.scale}; {remedy}")
     for name, rows in results.groupby("set"):
         if rows["set_sha256"].nunique() > 1:
-            raise UserError(
-                f"results.csv: scores on {name} come from {rows['set_sha256'].nunique()} different test sets of that "
-                "name; keep one, and run run_experiments.py --stage evaluate again"
-            )
+            raise UserError(f"results.csv: scores on {name} come from different test sets of that name; {remedy}")
 
 
 def compare_experiments(results: pd.DataFrame, trainings: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -68,10 +63,8 @@ def compare_experiments(results: pd.DataFrame, trainings: pd.DataFrame, plan: Pl
 
     For each pair, set and metric a row of the whole set (by "all", group ""), and for the first metric one per class
     and SNR; a pair without scores has a row that says what is missing. p_holm: Holm's correction over all pairs and
-    sets of a metric, `smoke` ones left out; the slices are descriptive and have none. Returns `COLUMNS`. Raises what
-    `check_results` raises.
+    sets of a metric, `smoke` ones left out; the slices are descriptive and have none. Returns `COLUMNS`.
     """
-    check_results(results, plan)
     scores, rows = group_scores(results), []
     asked = [
         (name, against, test_set, metric)

@@ -15,7 +15,7 @@ from sgmse.evaluation import statistics
 from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.evaluation.tables import NOTHING, Table, print_table, probability, score_interval
 from sgmse.experiments.catalogue import EXPERIMENTS, make_declared
-from sgmse.experiments.comparisons import Comparison, check_results, compare, group_scores
+from sgmse.experiments.comparisons import Comparison, compare, group_scores
 from sgmse.experiments.plan import Plan
 from sgmse.settings import cli
 
@@ -58,9 +58,7 @@ def judge_criteria(
 
     p: two-sided, of a difference equal to the threshold; p_holm: Holm's correction over all rows. What this correction
     takes away is not decided. Rows of networks with random weights (`smoke`) count as no data. Returns `COLUMNS`.
-    Raises what `check_results` raises.
     """
-    check_results(results, plan)
     scores = group_scores(results)
     rows: list[dict[str, Any]] = []
     for name, rule in (read_rules() if rules is None else rules).items():

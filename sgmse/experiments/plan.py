@@ -41,16 +41,18 @@ _DECIDE_NOTHING = frozenset(
 
 @dataclass(frozen=True)
 class Data:
-    """Where audio lies: prepared corpora below data_dir; or folders of speech and noise; or, with neither, embedded.
-
-    test_sets: folder of ready-made test sets, used instead of building them.
-    """
+    """Where audio lies: prepared corpora, or folders of speech and noise; with neither, it is the embedded corpus"""
 
     data_dir: str | None = None
+    """folder of corpora prepared by `scripts/prepare.py NAME --out DIR/NAME`"""
     speech_dir: list[str] = field(default_factory=list)
+    """speech, with train/ and valid/"""
     noise_dir: list[str] = field(default_factory=list)
+    """noise, with train/ and valid/"""
     ood_noise_dir: str | None = None
+    """noise that training never hears, for the test"""
     test_sets: str | None = None
+    """ready-made DIR/SET/{noisy,clean,ref,manifest.csv}"""
 
     def settings(self, corpora: Sequence[str], speech: Path) -> dict[str, Any]:
         """The data settings of train.py. `speech`: what `training.write_speech` made, for more corpora than pairs."""
@@ -178,27 +180,18 @@ def make_plan(
     )
 
 
-def make_data(
-    scale: Scale,
-    data_dir: str | None = None,
-    speech_dir: Sequence[str] = (),
-    noise_dir: Sequence[str] = (),
-    ood_noise_dir: str | None = None,
-    test_sets: str | None = None,
-) -> Data:
-    """Where audio lies, from the flags; without any, where the scale expects it. Raises `UserError` for half of it."""
-    if bool(speech_dir) != bool(noise_dir):
+def complete_data(scale: Scale, data: Data) -> Data:
+    """`data`; without any folder, those where the scale expects them. Raises `UserError` for half of it."""
+    if bool(data.speech_dir) != bool(data.noise_dir):
         raise UserError("folders of speech and noise go together: give both --speech_dir and --noise_dir, or neither")
-    if speech_dir and data_dir is not None:
+    if data.speech_dir and data.data_dir is not None:
         raise UserError("--data_dir holds prepared corpora, --speech_dir and --noise_dir replace them; give one kind")
-    if ood_noise_dir is not None and not speech_dir:
+    if data.ood_noise_dir is not None and not data.speech_dir:
         raise UserError("--ood_noise_dir goes with --speech_dir and --noise_dir; add them or leave it out")
     known = dict.fromkeys((*scale.sets.values(), VALID))
-    if test_sets is not None and not any((Path(test_sets) / name).is_dir() for name in known):
-        raise UserError(f"--test_sets {test_sets}: holds none of the folders {', '.join(known)}; check the path")
-    if not speech_dir and data_dir is None:
-        data_dir = scale.data_dir
-    return Data(data_dir, list(speech_dir), list(noise_dir), ood_noise_dir, test_sets)
+    if data.test_sets is not None and not any((Path(data.test_sets) / name).is_dir() for name in known):
+        raise UserError(f"--test_sets {data.test_sets}: holds none of the folders {', '.join(known)}; check the path")
+    return data if data.speech_dir or data.data_dir is not None else replace(data, data_dir=scale.data_dir)
 
 
 def read_plan(folder: Path) -> Plan | None:

@@ -20,7 +20,7 @@ from sgmse.data.testsets.build import folder_of
 from sgmse.evaluation import figures
 from sgmse.evaluation.metrics import FIRST
 from sgmse.evaluation.page import choose_items, scores_in_words
-from sgmse.experiments.page.run import Run
+from sgmse.experiments.results import Run
 
 _COLUMNS, _ROWS = 400, 128  # of a picture: more do not show in a column this narrow
 _COLOURS = 64

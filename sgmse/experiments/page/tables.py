@@ -11,7 +11,7 @@ import pandas as pd
 from sgmse.evaluation.metrics import FIRST, MAIN, METRICS
 from sgmse.evaluation.tables import NOTHING, Table, number, probability, score_interval, titles
 from sgmse.experiments.comparisons import SLICES, WHOLE
-from sgmse.experiments.page.run import Run
+from sgmse.experiments.results import Run
 
 SHARE = 0.95  # of the best gain, at which a training counts as converged
 _INTERVALS = "Brackets hold 95 % intervals of the paired difference over seeds and noise sources"

@@ -19,7 +19,7 @@ from sgmse.evaluation.page import json_for_script, write_html
 from sgmse.evaluation.tables import Table, latex, markdown
 from sgmse.experiments import comparisons, criteria, sets
 from sgmse.experiments.page import listening, tables
-from sgmse.experiments.page.run import Run, read_run
+from sgmse.experiments.results import Run, read_run
 from sgmse.experiments.work import list_cells, list_shares, read_record
 
 _MARK = "tables.md"  # beside index.html: what tells a folder of ours, which may be replaced, from any other
