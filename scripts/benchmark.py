@@ -35,7 +35,7 @@ from dataclasses import replace
 
 import torch
 from benchmarks import encoders, enhance, loader, measure, network, published_network
-from benchmarks.job import Job, Settings, alone, show
+from benchmarks.job import Job, Settings, measure_alone, show
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import device as find_device
@@ -61,18 +61,18 @@ def measure_part(job: Job) -> None:
     """Measure and print what one job asks for."""
     label = f"{job.part} nf {job.width}" + (f" {job.precision}" if job.device == "cuda" else "")
     if job.part == "loader":
-        show("loader", alone(loader.loader, job))
+        show("loader", measure_alone(loader.loader, job))
     elif job.part == "enhance":
         enhance.show_ways(job)
     elif job.part == "encoders":
         for encoder in encoders.variants():
-            show(encoder, alone(encoders.one, replace(job, encoder=encoder)))
+            show(encoder, measure_alone(encoders.measure_encoder, replace(job, encoder=encoder)))
     elif job.part == "attention":
         network.show_attention(label, job)
     else:
-        show(label, alone(network.speed, job))
+        show(label, measure_alone(network.speed, job))
         if job.published is not None:
-            show(label, alone(network.published_memory, job))
+            show(label, measure_alone(network.published_memory, job))
 
 
 def read_settings() -> Settings:

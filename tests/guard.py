@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from tiny_experiments import SCALE
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "guard"
@@ -106,15 +107,6 @@ def matrix(work: Path) -> None:
     run("scripts/run_experiments.py", "CFG-01", *flags, "--jobs", "1", "--device", "cpu")
 
 
-SCALE = """
-train: {nf: 4, ch_mult: [1, 1], num_res_blocks: 1, frequency_fold: 8, num_frames: 24, batch_size: 2, num_workers: 0,
-        num_valid_items: 2, num_eval_files: 1, max_steps: 2, val_every_n_steps: 1, cond_dim: 16, encoder_channels: 2,
-        accumulate_grad_batches: 1, warmup_steps: 1}
-bases: {sgmse_plus: {N: 2}}
-sets: {esc50: ood, urbansound8k: ood, stationary: id}
-items: {id: 6, ood: 6, nonstationary: 6, talkers: 6, valid: 6}
-steps: {bridge: [1, 2], sgmse_plus: [2]}
-"""
 PARTS = {"evaluate": evaluate, "sweep": sweep, "use": use, "matrix": matrix}
 
 

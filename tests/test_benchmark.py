@@ -38,14 +38,14 @@ class FakeClock:
 def test_measurements_take_turns_after_the_warm_up() -> None:
     clock = FakeClock()
     calls = {"A": clock.task("A", 1.0), "B": clock.task("B", 3.0)}
-    assert measure.interleaved(calls, 2, clock.now, min_seconds=0.5) == {"A": [1.0, 1.0], "B": [3.0, 3.0]}
+    assert measure.time_in_turns(calls, 2, clock.now, min_seconds=0.5) == {"A": [1.0, 1.0], "B": [3.0, 3.0]}
     assert clock.log == "AABB" + "AB" * 2
 
 
 def test_short_calls_are_repeated_and_reported_per_call() -> None:
     clock = FakeClock()
     calls = {"A": clock.task("A", 0.25), "B": clock.task("B", 2.0)}
-    assert measure.interleaved(calls, 1, clock.now, min_seconds=1.0) == {"A": [0.25], "B": [2.0]}
+    assert measure.time_in_turns(calls, 1, clock.now, min_seconds=1.0) == {"A": [0.25], "B": [2.0]}
     assert clock.log == "AABB" + "AAAAB"
 
 
@@ -72,7 +72,7 @@ def test_audio_rate_counts_the_audio_between_arrivals() -> None:
 
 
 def test_more_is_the_difference_round_by_round() -> None:
-    (row,) = measure.more([measure.Row("MiB", [5.0, 7.0])], [measure.Row("MiB", [4.0, 4.0])])
+    (row,) = measure.excess_rows([measure.Row("MiB", [5.0, 7.0])], [measure.Row("MiB", [4.0, 4.0])])
     assert row == ("more MiB", [1.0, 3.0], "")
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from benchmarks.job import Job
-from benchmarks.measure import Call, Row, clock, interleaved, ratios
+from benchmarks.measure import Call, Row, clock, ratios, time_in_turns
 from torch import Tensor
 
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import ENCODERS
 from sgmse.encoders.weights import RANDOM
 from sgmse.model.score_model import Batch, NoiseCondScoreModel
-from sgmse.settings.config import CONFIGS, ModelConfig
+from sgmse.settings import cli
+from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, ModelConfig
 
 REFERENCE_S = 1.0
 
@@ -33,35 +31,25 @@ def variants() -> dict[str, dict[str, Any]]:
     return found
 
 
-def one(job: Job) -> list[Row]:
-    """Of `job.encoder`, in the preset that fits the device."""
+def measure_encoder(job: Job) -> list[Row]:
+    """Of `job.encoder` in the model of the preset that fits the device, for a batch of references of 1 s."""
     torch.set_num_threads(job.threads)
     preset = CONFIGS / ("bridge.yaml" if job.device == "cuda" else "cpu.yaml")
-    settings = variants()[job.encoder]
-    return rows(settings, preset, job.batch_size, job.rounds, job.device)
-
-
-def rows(settings: dict[str, Any], preset: Path, items: int, rounds: int, device: str) -> list[Row]:
-    """Of one encoder in the model of a preset, for a batch of `items` references of 1 s."""
-    known = {f.name for f in dataclasses.fields(ModelConfig)}
-    values = {
-        name: value for name, value in yaml.safe_load(preset.read_text(encoding="utf-8")).items() if name in known
-    }
-    frames = yaml.safe_load(preset.read_text(encoding="utf-8"))["num_frames"]
-    config = ModelConfig(**(values | settings))
-    model = NoiseCondScoreModel(config, SamplerSettings()).to(device).train()
-    batch = random_batch(items, (frames - 1) * config.hop_length, round(REFERENCE_S * config.sample_rate), device)
-    calls = {"forward": forward(model, batch), "learning": learning(model, batch), "step": step(model, batch)}
-    seconds = interleaved(calls, rounds, clock(device), min_seconds=0.0)
+    values = cli.parse(cli.make_parser(TRAIN_GROUPS, ""), [], preset)[-1].values
+    config = cli.take(ModelConfig, values | variants()[job.encoder])
+    model = NoiseCondScoreModel(config, SamplerSettings()).to(job.device).train()
+    samples, reference = (values["num_frames"] - 1) * config.hop_length, round(REFERENCE_S * config.sample_rate)
+    batch = random_batch(job.batch_size, samples, reference, job.device)
+    calls = {"forward": forward(model, batch), "encoder": encoder_step(model, batch), "step": step(model, batch)}
+    seconds = time_in_turns(calls, job.rounds, clock(job.device), min_seconds=0.0)
     assert model.encoder is not None
     parameters = list(model.encoder.parameters())
-    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    millions = sum(p.numel() for p in parameters) / 1e6
+    trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
     return [
-        Row(
-            "parameters, millions", [sum(p.numel() for p in parameters) / 1e6], f"{trained / 1e6:.2f} M of them trained"
-        ),
-        Row("forward, s", seconds["forward"], f"{items} references of {REFERENCE_S:g} s"),
-        Row("share of a training step", ratios(seconds["learning"], seconds["step"]), f"of {preset.name}"),
+        Row("parameters, millions", [millions], f"{trained:.2f} M of them trained"),
+        Row("forward, s", seconds["forward"], f"{job.batch_size} references of {REFERENCE_S:g} s"),
+        Row("share of a training step", ratios(seconds["encoder"], seconds["step"]), f"of {preset.name}"),
     ]
 
 
@@ -83,7 +71,7 @@ def forward(model: NoiseCondScoreModel, batch: Batch) -> Call:
     return call
 
 
-def learning(model: NoiseCondScoreModel, batch: Batch) -> Call:
+def encoder_step(model: NoiseCondScoreModel, batch: Batch) -> Call:
     """The encoder's part of a step: forward and backward."""
 
     def call() -> None:

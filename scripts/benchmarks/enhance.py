@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from benchmarks import measure
-from benchmarks.job import Job, alone, show
+from benchmarks.job import Job, measure_alone, show
 from benchmarks.measure import Row
 
 from sgmse.common.errors import UserError
@@ -47,9 +47,9 @@ class Way:
 def show_ways(job: Job) -> None:
     """Print the rows of every way, each followed by its memory."""
     suffix = f" {job.precision}" if job.device == "cuda" else ""
-    for label, rows in alone(enhancement, job):
+    for label, rows in measure_alone(enhancement, job):
         if " / " not in label:
-            rows += alone(memory, replace(job, way=label))
+            rows += measure_alone(memory, replace(job, way=label))
         show(f"enhance {label}{suffix}", rows)
 
 
@@ -60,7 +60,7 @@ def enhancement(job: Job) -> Labelled:
     audio_s = sum(audio.info(one.noisy).seconds for one in files.items)
     first = {name: [way(one) for one in files.items] for name, way in found.items()}  # warms up, and is scored
     now = measure.clock(job.device)
-    seconds = measure.turns({name: partial(_seconds, way, files, now) for name, way in found.items()}, job.rounds)
+    seconds = measure.take_turns({name: partial(_seconds, way, files, now) for name, way in found.items()}, job.rounds)
     frame = pd.DataFrame([row for name, results in first.items() for row in _scores(name, found[name], results, files)])
     rows: Labelled = []
     for name, results in first.items():

@@ -96,7 +96,7 @@ def show(label: str, rows: list[Row]) -> None:
         print(f"{label:36}{row.quantity:30}{numbers}  {row.note}".rstrip(), flush=True)
 
 
-def alone(part: Callable[[Job], Result], job: Job) -> Result:
+def measure_alone(part: Callable[[Job], Result], job: Job) -> Result:
     """Measure in a process of its own, so that peaks of memory stay apart."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:

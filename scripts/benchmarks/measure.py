@@ -121,7 +121,7 @@ def clock(device: str) -> Clock:
     return now
 
 
-def interleaved(
+def time_in_turns(
     calls: dict[str, Call], rounds: int, now: Callable[[], float], min_seconds: float
 ) -> dict[str, list[float]]:
     """Seconds per call of each thing in each round; within a round they take turns.
@@ -139,10 +139,10 @@ def interleaved(
     for name, call in calls.items():
         call()
         times[name] = max(1, round(min_seconds / max(seconds(call, 1), 1e-6)))
-    return turns({name: partial(seconds, call, times[name]) for name, call in calls.items()}, rounds)
+    return take_turns({name: partial(seconds, call, times[name]) for name, call in calls.items()}, rounds)
 
 
-def turns(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def take_turns(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """What each measurement returns in each round; within a round they take turns."""
     measured: dict[str, list[float]] = {name: [] for name in measurements}
     for _ in range(rounds):
@@ -176,7 +176,7 @@ def memory_rows(call: Call, name: str, device: str) -> list[Row]:
     return rows
 
 
-def more(rows: list[Row], base: list[Row]) -> list[Row]:
+def excess_rows(rows: list[Row], base: list[Row]) -> list[Row]:
     """What each row has more than the same row of `base`, round by round."""
     return [
         Row(f"more {row.quantity}", [a - b for a, b in zip(row.values, other.values, strict=True)])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 from benchmarks import measure, published_network
-from benchmarks.job import MIN_SECONDS, Job, alone, show
+from benchmarks.job import MIN_SECONDS, Job, measure_alone, show
 from benchmarks.measure import Row
 
 from sgmse.model.build import make_backbone
@@ -36,7 +36,7 @@ def speed(job: Job) -> list[Row]:
         difference = ((forward() - expected).norm() / expected.norm()).item()
         note = f"outputs differ by {difference:.0e}; published resampling: {theirs.resampling}"
         calls["published"] = step(theirs, data, job.precision)
-    seconds = measure.interleaved(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
+    seconds = measure.time_in_turns(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
     return measure.speed_rows(seconds, flops, measure.operations(bare), job.batch_size, note) + memory
 
 
@@ -50,10 +50,10 @@ def published_memory(job: Job) -> list[Row]:
 
 def show_attention(label: str, job: Job) -> None:
     """Time and memory of cross-attention, a line for each as soon as a resolution is measured."""
-    without = alone(attention_memory, job)
+    without = measure_alone(attention_memory, job)
     for resolution in nominal_resolutions(len(ModelConfig().ch_mult)):
         job = replace(job, resolutions=(resolution,))
-        rows = alone(attention_speed, job) + measure.more(alone(attention_memory, job), without)
+        rows = measure_alone(attention_speed, job) + measure.excess_rows(measure_alone(attention_memory, job), without)
         show(f"{label} at {resolution}", rows)
 
 
@@ -65,7 +65,7 @@ def attention_speed(job: Job) -> list[Row]:
     for name, resolutions in (("with", job.resolutions), ("without", ())):
         network = measure.conditioned_network(job.width, resolutions).to(job.device)
         calls |= {f"{kind} {name}": step(network, data, job.precision) for kind, step in measure.STEPS.items()}
-    seconds = measure.interleaved(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
+    seconds = measure.time_in_turns(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
     return [
         Row(f"{kind}, with / without", measure.ratios(seconds[f"{kind} with"], seconds[f"{kind} without"]))
         for kind in measure.STEPS

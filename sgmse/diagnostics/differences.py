@@ -39,6 +39,8 @@ BY_GROUP = tuple(("disjoint", other) for other in (BASELINE, "mismatched", "none
 _SNR_WIDTH_DB = 5  # of the groups where there are more SNRs than `_MOST_SNRS`
 _MOST_SNRS = 8
 
+COLUMNS = ["by", "group", "difference", "first", "second", "metric", "mean", "low", "high", "files", "sources", "seeds"]
+
 Pair = tuple[str, str]
 
 
@@ -64,7 +66,7 @@ def paired_differences(frame: pd.DataFrame, pairs: Sequence[Pair] | None = None)
     if pairs is None:
         pairs = PAIRS if "disjoint" in rows else WITHOUT_DISJOINT
     there = [(a, b) for a, b in pairs if a in rows and b in rows]
-    return pd.DataFrame([line for a, b in there for line in summarise(a, rows[a], b, rows[b])])
+    return pd.DataFrame([line for a, b in there for line in summarise(a, rows[a], b, rows[b])], columns=COLUMNS)
 
 
 def summarise(

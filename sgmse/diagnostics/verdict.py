@@ -10,12 +10,16 @@ from matplotlib.figure import Figure
 
 from sgmse.common.files import save_figure, write_text
 from sgmse.diagnostics import differences
-from sgmse.diagnostics.differences import BASELINE, SMALL, Pair, count_exclusions, interval_table
+from sgmse.diagnostics.differences import BASELINE, SMALL, Pair, count_exclusions, interval_table, pair_title
 from sgmse.diagnostics.use import FILE_WORDS
 from sgmse.evaluation.metrics import METRICS
 from sgmse.evaluation.tables import score_interval
 
 _GAIN, _WRONG, _NULL = ("disjoint", BASELINE), ("disjoint", "mismatched"), ("disjoint", "none")
+_SHARES = (
+    ("beyond the mixture", ("disjoint", "estimated"), "the real reference gives {} more than one estimated blindly"),
+    ("leak share", ("oracle", "disjoint"), "an overlapping reference gives {} more than the disjoint one"),
+)
 _COLOURS = {BASELINE: "C0", "oracle": "C3"}  # what pays, what leaks; the other protocols are grey
 
 
@@ -36,7 +40,7 @@ def judge(found: pd.DataFrame, unlike: Sequence[str] = ()) -> tuple[str, str]:
         found: the long table of `differences.paired_differences`.
         unlike: in what else than the reference the baseline differs.
     """
-    if found.empty or "disjoint" not in set(found["first"]):
+    if "disjoint" not in set(found["first"]):
         return "undecided", "there are no matched references to judge"
     wrong, gain = _find(found, _WRONG), _find(found, _GAIN)
     if wrong is not None and wrong["low"] > 0:  # never where there is no interval
@@ -85,23 +89,17 @@ def _explain_undecided(wrong: pd.Series | None) -> str:
 def describe_differences(found: pd.DataFrame) -> list[str]:
     """In sentences: the largest difference between protocols, what the reference tells that the noisy file does not,
     and what an overlapping reference gives on top of the disjoint one."""
-    lines = [
-        "largest difference between protocols: none could be measured",
-        "beyond the mixture: not measured, since matched or estimated references are missing",
-        "leak share: not measured, since oracle or matched references are missing",
-    ]
-    if found.empty:
-        return lines
     moves = found[(found["second"] != BASELINE) & (found["metric"] == "pesq") & found["mean"].notna()]
+    largest = "none could be measured"
     if len(moves):
         most = moves.iloc[int(moves["mean"].abs().argmax())]
-        lines[0] = f"largest difference between protocols: {most['difference']}, {_in_pesq(most)}"
-    if _find(found, ("disjoint", "estimated")) is not None:
-        given = _in_both_metrics(found, ("disjoint", "estimated"))
-        lines[1] = f"beyond the mixture: the real reference gives {given} more than one estimated from the noisy file"
-    if _find(found, ("oracle", "disjoint")) is not None:
-        given = _in_both_metrics(found, ("oracle", "disjoint"))
-        lines[2] = f"leak share: an overlapping reference gives {given} more than the disjoint one"
+        largest = f"{most['difference']}, {_in_pesq(most)}"
+    lines = [f"largest difference between protocols: {largest}"]
+    for subject, (first, second), text in _SHARES:
+        rows = {metric: _find(found, (first, second), metric) for metric in SMALL}
+        gains = [f"{score_interval(row, m, True)} {METRICS[m].title}" for m, row in rows.items() if row is not None]
+        missing = f"not measured, since {pair_title(first)} or {pair_title(second)} references are missing"
+        lines.append(f"{subject}: {text.format(' and '.join(gains)) if gains else missing}")
     return lines
 
 
@@ -113,12 +111,6 @@ def _find(found: pd.DataFrame, pair: Pair, metric: str = "pesq") -> pd.Series | 
 
 def _in_pesq(row: pd.Series) -> str:
     return f"{score_interval(row, 'pesq', signed=True)} {_title('pesq')}"
-
-
-def _in_both_metrics(found: pd.DataFrame, pair: Pair) -> str:
-    rows = {metric: _find(found, pair, metric) for metric in SMALL}
-    texts = [f"{score_interval(row, m, signed=True)} {METRICS[m].title}" for m, row in rows.items() if row is not None]
-    return " and ".join(texts)
 
 
 def _title(metric: str) -> str:
@@ -162,7 +154,7 @@ def _describe_groups(name: str, groups: dict[str, pd.DataFrame]) -> str:
             for label, rows in groups.items()
         ]
     )
-    shown = found[found["metric"].isin(SMALL)] if len(found) else found.reindex(columns=["low", "high"])
+    shown = found[found["metric"].isin(SMALL)]
     text, says_something = count_exclusions(shown)
     if not says_something:
         return text
