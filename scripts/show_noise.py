@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import whole_file
 from sgmse.data import audio
-from sgmse.data.references.estimated import estimated
+from sgmse.data.references.estimated import estimate_noise
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
 from sgmse.evaluation import figures
 from sgmse.settings import cli
@@ -86,7 +86,7 @@ def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
         title = f"{name.rpartition('_')[2]} {items[place].get('kind', '')} {items[place].get('snr_db', '?')} dB"
         shown = {title: mixture, "noise": mixture - target}
         shown |= {protocol: audio.read(found[name], rate) for protocol, found in references.items()}
-        estimate = estimated(mixture, rate, seed=0)
+        estimate = estimate_noise(mixture, rate, seed=0)
         rows.append(shown | {f"estimated ({estimate.way})": estimate.reference})
     return rows, rate
 

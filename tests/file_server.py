@@ -21,12 +21,12 @@ class Served:
     stop_after: int | None = None
     url: str = ""
     redirects: dict[str, tuple[str, dict[str, str]] | None] = field(default_factory=dict)
-    asked: list[str | None] = field(default_factory=list)
+    requests: list[str | None] = field(default_factory=list)
 
 
 @contextmanager
 def serving(content: bytes, ranges: bool = True) -> Iterator[Served]:
-    """Serve `content` under all other paths on a free port; `asked` collects the Range headers of its requests."""
+    """Serve `content` under all other paths on a free port; `requests` collects the Range headers of its requests."""
     served = Served(content, ranges)
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def serving(content: bytes, ranges: bool = True) -> Iterator[Served]:
                 self.end_headers()
                 return
             wanted = self.headers["Range"]
-            served.asked.append(wanted)
+            served.requests.append(wanted)
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and served.ranges else 0
             total = len(served.content)
             if start >= total:

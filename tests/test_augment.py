@@ -95,12 +95,7 @@ def test_noise_keeps_its_length_and_level_and_the_reference_its_bounds(rate: int
             assert changed.noise.dtype == changed.reference.dtype == np.float32
             assert rms(changed.noise) == pytest.approx(rms(cut.noise), rel=1e-4)
             assert 0.25 * rate - 8 <= len(changed.reference) <= 0.8 * rate + 8
-
-
-def test_an_empty_reference_stays_empty() -> None:
-    transform = augment.draw(ALWAYS, np.random.default_rng(0))
-    cut = Cut(white(0), white(transform.source(Wanted(RATE, 0.25, 1.0)).length))
-    assert len(transform(cut, RATE, RATE).reference) == 0
+        assert len(transform(cut._replace(reference=white(0)), rate, rate).reference) == 0
 
 
 def test_equal_waveforms_stay_equal_as_noise_and_as_reference() -> None:
@@ -113,7 +108,7 @@ def test_equal_waveforms_stay_equal_as_noise_and_as_reference() -> None:
 
 @pytest.mark.parametrize(("tempo", "semitones"), [(1.25, 0.0), (0.8, 0.0), (1.0, 4.0), (1.0, -4.0), (0.9, 2.5)])
 def test_tempo_changes_the_duration_and_semitones_the_pitch(tempo: float, semitones: float) -> None:
-    changed = augment.retimed(tone(500, 2 * RATE), RATE, tempo, semitones)
+    changed = augment.retime(tone(500, 2 * RATE), RATE, tempo, semitones)
     assert len(changed) == pytest.approx(2 * RATE / tempo, abs=4)
     assert strongest_frequency(changed[500:-500]) == pytest.approx(500 * 2 ** (semitones / 12), rel=2e-3)
 
@@ -122,27 +117,22 @@ def test_the_equaliser_has_the_drawn_gains_at_its_frequencies() -> None:
     gains_db = (6.0, -5.0, 3.0, 8.0, -8.0, 2.0)
     impulse = np.zeros(4 * RATE, np.float32)
     impulse[2 * RATE] = 1
-    response = augment.equalised(impulse, RATE, gains_db)
+    response = augment.equalise(impulse, RATE, gains_db)
     assert np.abs(response).argmax() == 2 * RATE, "linear phase without delay"
     found = 20 * np.log10(np.abs(np.fft.rfft(response)))
     at = np.round(np.geomspace(60, RATE / 2, 6) * 4).astype(int)
     assert found[at[1:-1]] == pytest.approx(gains_db[1:-1], abs=1.0)
 
 
-def test_a_flat_equaliser_is_a_gain() -> None:
-    noise = white(RATE)
-    np.testing.assert_allclose(augment.equalised(noise, RATE, [6.0] * 6), noise * 10 ** (6 / 20), atol=2e-3)
-
-
 def test_a_swell_is_a_sine_of_the_level() -> None:
     noise, time = white(RATE), np.arange(RATE) / RATE
     level_db = 5 * np.sin(2 * np.pi * 0.4 * time + 1)
-    np.testing.assert_allclose(augment.swelling(noise, RATE, 5, 0.4, 1.0), noise * 10 ** (level_db / 20), rtol=1e-4)
+    np.testing.assert_allclose(augment.swell(noise, RATE, 5, 0.4, 1.0), noise * 10 ** (level_db / 20), rtol=1e-4)
 
 
 def test_a_blend_weighs_two_noises_of_equal_level_and_their_references_alike() -> None:
     a, b = Cut(white(900, 1), white(5000, 2)), Cut(3 * white(900, 3), 3 * white(5000, 4), looped=True)
-    blend, factor = augment.blended(a, b, 0.4), rms(a.noise) / rms(b.noise)
+    blend, factor = augment.blend(a, b, 0.4), rms(a.noise) / rms(b.noise)
     np.testing.assert_allclose(blend.noise, 0.4 * a.noise + 0.6 * factor * b.noise, atol=1e-7)
     np.testing.assert_allclose(blend.reference, 0.4 * a.reference + 0.6 * factor * b.reference, atol=1e-7)
     assert blend.looped
@@ -151,9 +141,9 @@ def test_a_blend_weighs_two_noises_of_equal_level_and_their_references_alike() -
 def test_a_room_is_a_convolution_without_delay_at_the_level_of_the_speech() -> None:
     speech, response = white(RATE), np.zeros(600, np.float32)
     response[[100, 400]] = 0.8, 0.3
-    wet = augment.reverberant(speech, response)
+    wet = augment.reverberate(speech, response)
     expected = 0.8 * speech
     expected[300:] += 0.3 * speech[:-300]
     np.testing.assert_allclose(wet, expected * rms(speech) / rms(expected), atol=1e-6)
-    np.testing.assert_allclose(augment.reverberant(speech, response[:300]), speech, atol=1e-6)
-    np.testing.assert_array_equal(augment.reverberant(speech, np.zeros(9, np.float32)), speech)
+    np.testing.assert_allclose(augment.reverberate(speech, response[:300]), speech, atol=1e-6)
+    np.testing.assert_array_equal(augment.reverberate(speech, np.zeros(9, np.float32)), speech)

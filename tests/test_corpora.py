@@ -15,39 +15,36 @@ from sgmse.data.corpora.manifest import Entry
 
 
 def test_a_folder_without_splits_is_training_data_only(tmp_path: Path) -> None:
-    save(tmp_path / "plain/a.wav")
-    save(tmp_path / "split/train/b.wav")
-    save(tmp_path / "split/valid/c.wav")
+    for name in ("plain/a.wav", "split/train/b.wav", "split/valid/c.wav", "split/test/d.wav"):
+        save(tmp_path / name)
     both = [tmp_path / "plain", tmp_path / "split"]
     assert [info.path.stem for info in split_files(both, "train", "noise")] == ["a", "b"]
     assert [info.path.stem for info in split_files(both, "valid", "noise")] == ["c"]
-    with pytest.raises(UserError, match=r"plain: no noise for the split 'valid'.*train/ and valid/"):
-        split_files([tmp_path / "plain"], "valid", "noise")
 
 
-def test_test_files_are_never_used_for_training(tmp_path: Path) -> None:
-    save(tmp_path / "noise/test/a.wav")
-    with pytest.raises(UserError, match="no noise for the split 'train'"):
-        split_files([tmp_path / "noise"], "train", "noise")
-
-
-def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        split_files([tmp_path / "nowhere"], "train", "speech")
+@pytest.mark.parametrize(
+    ("folders", "split", "message"),
+    [
+        (["plain"], "valid", r"plain: no noise for the split 'valid'.*train/ and valid/"),
+        (["tested"], "train", "tested: no noise for the split 'train'"),
+        (["nowhere"], "train", "nowhere: no such folder"),
+        (["empty"], "train", "empty: holds no file"),
+        (["broken"], "train", r"b\.wav: is empty"),
+        (["pairs"], "train", "holds pairs of clean and noisy speech, not noise; use it with --base_dir"),
+        ([], "train", "no noise folder given"),
+    ],
+)
+def test_folders_without_data_for_a_split_are_named(
+    tmp_path: Path, folders: list[str], split: str, message: str
+) -> None:
+    save(tmp_path / "plain/a.wav")
+    save(tmp_path / "tested/test/a.wav")
+    save(tmp_path / "broken/a.wav")
+    (tmp_path / "broken/b.wav").touch()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: holds no file"):
-        split_files([tmp_path / "empty"], "train", "speech")
-    with pytest.raises(UserError, match="no speech folder given"):
-        split_files([], "train", "speech")
-    with pytest.raises(UserError, match=r"clean: no such folder"):
-        paired_files(tmp_path, "train")
-
-
-def test_an_empty_file_is_named_when_the_corpus_is_scanned(tmp_path: Path) -> None:
-    save(tmp_path / "speech/a.wav")
-    (tmp_path / "speech/b.wav").touch()
-    with pytest.raises(UserError, match=r"b\.wav: is empty"):
-        split_files([tmp_path / "speech"], "train", "speech")
+    small_pairs(tmp_path / "pairs")
+    with pytest.raises(UserError, match=message):
+        split_files([tmp_path / name for name in folders], split, "noise")
 
 
 def test_very_short_files_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -96,6 +93,7 @@ def test_a_manifest_decides_which_files_belong_to_a_split(tmp_path: Path) -> Non
     folder = _with_manifest(tmp_path / "noise")
     assert [info.path for info in split_files([folder], "train", "noise")] == [folder / "a.wav"]
     assert [info.path for info in split_files([folder], "valid", "noise")] == [tmp_path / "elsewhere/b.wav"]
+    assert clips(folder) == manifest.read(folder / "manifest.csv")
     with pytest.raises(UserError, match="no noise for the split 'test'"):
         split_files([folder], "test", "noise")
 
@@ -110,11 +108,6 @@ def test_a_file_that_the_manifest_names_and_that_is_gone_is_named(tmp_path: Path
         clips(folder)
 
 
-def test_pairs_are_no_noise(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds pairs of clean and noisy speech, not noise; use it with --base_dir"):
-        split_files([small_pairs(tmp_path)], "train", "noise")
-
-
 def test_clips_of_an_esc50_tree_carry_class_recording_and_split(tmp_path: Path) -> None:
     found = clips(published_layouts.esc50(tmp_path))
     assert [(clip.kind, clip.source, clip.split, clip.fold) for clip in found[-3:]] == [
@@ -123,11 +116,6 @@ def test_clips_of_an_esc50_tree_carry_class_recording_and_split(tmp_path: Path) 
         ("rain", "5002", "test", 5),
     ]
     assert found[0].seconds == 0.2
-
-
-def test_clips_of_a_manifest_are_its_rows(tmp_path: Path) -> None:
-    folder = _with_manifest(tmp_path / "noise")
-    assert clips(folder) == manifest.read(folder / "manifest.csv")
 
 
 def test_clips_of_a_plain_folder_are_classed_by_folder_or_by_the_letters_of_their_name(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora import paired_files, split_files
-from sgmse.data.dataset import ItemSettings, Paired, ValidationSet, mixing_report, shuffled
+from sgmse.data.dataset import ItemSettings, Paired, ValidationSet, draw_index, mixing_report
 from sgmse.data.loaders import collate
 from sgmse.data.mixtures import DynamicMixing
 from sgmse.data.noise import read_clip
@@ -84,7 +84,7 @@ def test_a_paired_reference_is_the_residual_outside_the_crop(pairs: Paired) -> N
 
 
 def test_short_speech_lies_between_zeros_under_noise_of_full_length(mixing: DynamicMixing) -> None:
-    short = [mixing[key] for key in range(40) if shuffled(key, 5, 3, 1) == 0]
+    short = [mixing[key] for key in range(40) if draw_index(key, 5, 3, 1) == 0]
     assert len(short) == 8
     starts = set()
     for item in short:
@@ -115,8 +115,8 @@ def test_items_are_the_same_for_any_number_of_workers(source: str, request: pyte
         list(DataLoader(dataset, 3, sampler=range(9), num_workers=workers, collate_fn=collate)) for workers in (0, 2)
     ]
     assert len(batches[0]) == 3
-    for alone, shared in zip(*batches, strict=True):
-        assert all(torch.equal(alone[name], shared[name]) for name in alone)
+    for one, two in zip(*batches, strict=True):
+        assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_without_references_the_mixtures_stay_the_same(mixing: DynamicMixing) -> None:
@@ -129,21 +129,23 @@ def test_without_references_the_mixtures_stay_the_same(mixing: DynamicMixing) ->
 
 def test_pairs_without_references_keep_their_whole_crop(pairs: Paired) -> None:
     without = Paired(pairs.pairs, ItemSettings(RATE, CROP, seed=3, with_reference=False))
-    lengths = {without.pairs[shuffled(key, 4, 3, 1)].name: int((without[key]["clean"] != 0).sum()) for key in range(4)}
+    lengths = {
+        without.pairs[draw_index(key, 4, 3, 1)].name: int((without[key]["clean"] != 0).sum()) for key in range(4)
+    }
     assert lengths == {"a/p0": pytest.approx(0.9 * RATE, rel=0.01)} | {
         f"a/p{index}": pytest.approx(CROP, rel=0.01) for index in (1, 2, 3)
     }
 
 
 def test_an_epoch_visits_every_file_once_in_a_new_order() -> None:
-    epochs = [[shuffled(key, 7, 0, 1) for key in range(7 * epoch, 7 * epoch + 7)] for epoch in range(40)]
+    epochs = [[draw_index(key, 7, 0, 1) for key in range(7 * epoch, 7 * epoch + 7)] for epoch in range(40)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 30
 
 
 @pytest.mark.parametrize("length", [2, 3, 4])
 def test_no_noise_comes_twice_in_a_row(length: int) -> None:
-    indices = [shuffled(key, length, 0, 2) for key in range(50 * length)]
+    indices = [draw_index(key, length, 0, 2) for key in range(50 * length)]
     assert all(before != after for before, after in pairwise(indices))
 
 

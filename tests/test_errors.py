@@ -20,10 +20,10 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize(("body", "code", "said"), ENDS.values(), ids=ENDS)
-def test_commands_end_with_a_code_and_one_line(body, code, said):
+@pytest.mark.parametrize(("body", "code", "stderr"), ENDS.values(), ids=ENDS)
+def test_commands_end_with_a_code_and_one_line(body, code, stderr):
     done = subprocess.run([sys.executable, "-c", f"{BEGIN}{body}\nrun(main)"], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (code, said)
+    assert (done.returncode, done.stderr) == (code, stderr)
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_traceback():
@@ -32,5 +32,5 @@ def test_output_that_nobody_reads_to_its_end_is_no_traceback():
     with subprocess.Popen(writer, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "x" * 100 + "\n"
         process.stdout.close()
-        said = process.stderr.read()
-    assert (process.returncode, said) == (141, "stopped: what is printed is read no further\n")
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (141, "stopped: what is printed is read no further\n")

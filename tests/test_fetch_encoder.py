@@ -62,7 +62,7 @@ def test_the_file_is_checked_against_the_hash_that_the_redirect_tells(address, s
     assert SHA256 in printed
     assert "CC0-1.0" in printed
     assert "serves no hash" not in printed
-    assert server.asked == [None], "the redirect is not followed for the hash"
+    assert server.requests == [None], "the redirect is not followed for the hash"
 
 
 def test_without_a_hash_the_command_says_that_none_was_checked(server, cached, capsys):
@@ -81,7 +81,7 @@ def test_the_weights_of_panns_must_be_the_published_ones_wherever_they_come_from
     assert "CC BY 4.0" in call(fetch_encoder.main, capsys, "panns", "--out", out, "--url", url)
     assert out.read_bytes() == CONTENT
     assert "is there already" in call(fetch_encoder.main, capsys, "panns", "--out", out, "--url", url)
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
     out.write_bytes(bytes(len(CONTENT)))
     assert "delete it" in refusal_of(capsys, "panns", "--out", out)
 

@@ -18,8 +18,8 @@ from sgmse.evaluation import scores as evaluation
 
 def test_training_and_test_sets_read_what_was_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = published_layouts.esc50(tmp_path / "esc"), tmp_path / "out"
-    said = call(prepare.main, capsys, "esc50", "--source", source, "--out", out, "--classes", "dog", "--folds", 1, 4)
-    assert said == (
+    printed = call(prepare.main, capsys, "esc50", "--source", source, "--out", out, "--classes", "dog", "--folds", 1, 4)
+    assert printed == (
         f"{out}/manifest.csv: 2 train, 2 valid clips, 1 classes, 2 recordings, 0.0 h at 44.1 kHz; "
         f"train with --noise_dir {out}\n"
     )
@@ -33,8 +33,8 @@ def test_voicebank_becomes_a_base_dir(
 ) -> None:
     monkeypatch.setattr(voicebank, "PAIRS", {"train": 8, "test": 6})
     source = published_layouts.voicebank(tmp_path / "vb")
-    said = call(prepare.main, capsys, "voicebank", "--source", source, "--out", tmp_path / "out")
-    assert said == f"{tmp_path}/out: 4 train, 4 valid, 6 test; train with --base_dir {tmp_path}/out\n"
+    printed = call(prepare.main, capsys, "voicebank", "--source", source, "--out", tmp_path / "out")
+    assert printed == f"{tmp_path}/out: 4 train, 4 valid, 6 test; train with --base_dir {tmp_path}/out\n"
 
 
 @pytest.mark.parametrize(("pesq", "passes"), [(1.964, True), (1.976, True), (1.95, False), (float("nan"), False)])

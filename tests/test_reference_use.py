@@ -17,7 +17,7 @@ from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
-from sgmse.data.references.estimated import estimated
+from sgmse.data.references.estimated import estimate_noise
 from sgmse.diagnostics import use
 from sgmse.diagnostics.use import COLUMNS, open_set, read_scores
 from sgmse.diffusion.noise import FrameNoise
@@ -124,7 +124,7 @@ def test_every_protocol_is_what_it_says(test_set, logs):
     assert np.allclose(given["softer"], own / 10**0.3)
     assert given["none"] is None
     noisy = audio.read(item.noisy, RATE)
-    blind = [estimated(noisy, RATE, seed).reference for seed in (0, 1)]
+    blind = [estimate_noise(noisy, RATE, seed).reference for seed in (0, 1)]
     assert np.array_equal(*blind), "no seed matters where stretches without speech serve"
     assert np.array_equal(given["estimated"], blind[0])
     assert len(given["oracle"]) == min(len(own), RATE)

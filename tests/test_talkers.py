@@ -30,7 +30,7 @@ def source(folder: Path) -> Talkers:
     return Talkers(split_files([folder], "train", "speech"), RATE)
 
 
-def heard(waveform: np.ndarray) -> set[tuple[int, int]]:
+def find_tones(waveform: np.ndarray) -> set[tuple[int, int]]:
     """(talker, utterance) of every tone that is at most 20 dB below the strongest."""
     power = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), 8 * RATE))
     near = {
@@ -50,7 +50,7 @@ def heard(waveform: np.ndarray) -> set[tuple[int, int]]:
         ("train/espeak-en-gb-andy_112.flac", "espeak-en-gb-andy"),
     ],
 )
-def test_a_talker_is_told_by_name_or_folder(path: str, name: str) -> None:
+def test_a_talker_is_known_by_name_or_folder(path: str, name: str) -> None:
     assert talker(Path(path)) == name
 
 
@@ -59,8 +59,8 @@ def test_babble_is_three_to_eight_other_talkers_and_its_reference_the_same_voice
     sizes = []
     for seed in range(40):
         cut = speech.babble("p4", WANTED, np.random.default_rng(seed))
-        voices = heard(cut.noise)
-        assert heard(cut.reference) == voices
+        voices = find_tones(cut.noise)
+        assert find_tones(cut.reference) == voices
         assert 4 not in {who for who, _ in voices}
         assert len(cut.noise) == 2 * RATE
         assert 0.25 * RATE <= len(cut.reference) <= RATE
@@ -84,7 +84,7 @@ def test_a_competing_talker_is_another_and_the_reference_another_utterance_at_th
     speech, drawn = source(save_tones(tmp_path, talkers=4, utterances=2)), set()
     for seed in range(30):
         cut = speech.competing("p2", WANTED, np.random.default_rng(seed))
-        ((who, utterance),), ((same, other),) = heard(cut.noise), heard(cut.reference)
+        ((who, utterance),), ((same, other),) = find_tones(cut.noise), find_tones(cut.reference)
         assert same == who != 2
         assert other != utterance
         assert rms(cut.reference) == pytest.approx(rms(cut.noise), rel=0.02)
@@ -97,7 +97,7 @@ def test_a_talker_with_one_file_never_competes(tmp_path: Path) -> None:
     (tmp_path / "p1_1.wav").unlink()
     speech = source(tmp_path)
     for seed in range(10):
-        assert {who for who, _ in heard(speech.competing("p0", WANTED, np.random.default_rng(seed)).noise)} == {2}
+        assert {who for who, _ in find_tones(speech.competing("p0", WANTED, np.random.default_rng(seed)).noise)} == {2}
 
 
 def test_short_utterances_are_joined_before_they_are_looped(tmp_path: Path) -> None:

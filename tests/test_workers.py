@@ -24,7 +24,7 @@ def test_a_process_that_dies_costs_its_own_file_alone() -> None:
     assert list(in_processes(end_process, range(9), 2, "tasks", lambda _: -1)) == [0, -1, *range(20, 90, 10)]
 
 
-def test_a_process_that_dies_is_told_where_there_is_no_row_for_it() -> None:
+def test_a_process_that_dies_is_an_error_where_there_is_no_row_for_it() -> None:
     with Workers(2) as workers, pytest.raises(UserError, match="--jobs 1"):
         list(workers.map(end_process, range(3)))
 

@@ -88,7 +88,7 @@ class KeyedDataset(Dataset[TensorDict]):
         """The header of the speech file number `index`."""
 
     def _file_index(self, key: int) -> int:
-        return shuffled(key, self.num_files, self.settings.seed, _SPEECH_STREAM)
+        return draw_index(key, self.num_files, self.settings.seed, _SPEECH_STREAM)
 
 
 class Paired(KeyedDataset):
@@ -164,7 +164,7 @@ def mixing_report(dataset: KeyedDataset, num: int = 200) -> MixingReport:
     return MixingReport(nulls / num, sum(item.looped for item in items) / num)
 
 
-def shuffled(key: int, length: int, seed: int, stream: int) -> int:
+def draw_index(key: int, length: int, seed: int, stream: int) -> int:
     """The index in [0, length) that a running `key` stands for; no index comes twice in a row if length > 1."""
     epoch, position = divmod(key, length)
     return int(_order(epoch, length, seed, stream)[position])

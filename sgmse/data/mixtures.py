@@ -10,7 +10,7 @@ import numpy as np
 from sgmse.common.errors import UserError
 from sgmse.data import audio, references
 from sgmse.data.audio import AudioInfo
-from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, shuffled
+from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, draw_index
 from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
 from sgmse.data.noise import Cut, NoiseFiles, Wanted, augment, draw_synthetic, match_level
 from sgmse.data.noise.augment import Augmentation, Transform
@@ -99,7 +99,7 @@ class DynamicMixing(KeyedDataset):
         raise UserError(f"{info.path}: is silent, and so are the other speech files drawn; check the speech corpus")
 
     def _noise_index(self, key: int) -> int:
-        return shuffled(key, len(self.noise), self.settings.seed, _NOISE_STREAM)
+        return draw_index(key, len(self.noise), self.settings.seed, _NOISE_STREAM)
 
     def _varied_noise(self, key: int, plain: Cut, wanted: Wanted, target: str) -> Cut:
         """The noise and its reference, from the source drawn and through the transform drawn."""
@@ -111,7 +111,7 @@ class DynamicMixing(KeyedDataset):
             seconds = len(cut.reference) / self.sample_rate
             other = self._files.cut_other(self._noise_index(key), Wanted(source.length, seconds, seconds), rng)
             if len(other.reference) == len(cut.reference):
-                cut = augment.blended(cut, other, transform.alpha)
+                cut = augment.blend(cut, other, transform.alpha)
         return transform(cut, wanted.length, self.sample_rate)
 
     def _source(
@@ -148,7 +148,7 @@ class DynamicMixing(KeyedDataset):
         first_channel = audio.read(info.path, self.sample_rate, mono=False)[0]
         if is_silent(first_channel):
             raise UserError(f"{info.path}: is silent, and no room answers with silence; remove it from --rir_dir")
-        return augment.reverberant(speech, first_channel)
+        return augment.reverberate(speech, first_channel)
 
     def _rng(self, stream: int, key: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, stream, key))

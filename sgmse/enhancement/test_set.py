@@ -16,7 +16,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.workers import in_processes
 from sgmse.data import audio
 from sgmse.data.references import leak
-from sgmse.data.references.estimated import estimated
+from sgmse.data.references.estimated import estimate_noise
 from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
@@ -115,7 +115,7 @@ class TestSet:
         """
         if protocol == "estimated":
             noisy = audio.read(item.noisy, rate) if mono is None else mono
-            estimate = estimated(noisy, rate, seed_of(f"{seed} {item.name}"))
+            estimate = estimate_noise(noisy, rate, seed_of(f"{seed} {item.name}"))
             return Reference(estimate.reference if len(estimate.reference) else None, estimate.way)
         rng = np.random.default_rng(seed_of(f"{seed} {item.name} {protocol}"))
         if protocol == "oracle" and "oracle" not in self.paths:

@@ -98,11 +98,11 @@ class Transform:
 
     def _apply(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         if self.tempo != 1 or self.semitones != 0:
-            waveform = retimed(waveform, sample_rate, self.tempo, self.semitones)
+            waveform = retime(waveform, sample_rate, self.tempo, self.semitones)
         if self.equaliser_db:
-            waveform = equalised(waveform, sample_rate, self.equaliser_db)
+            waveform = equalise(waveform, sample_rate, self.equaliser_db)
         if self.swell is not None:
-            waveform = swelling(waveform, sample_rate, *self.swell)
+            waveform = swell(waveform, sample_rate, *self.swell)
         return waveform
 
 
@@ -124,14 +124,14 @@ def draw(augmentation: Augmentation, rng: np.random.Generator) -> Transform:
     )
 
 
-def blended(first: Cut, second: Cut, alpha: float) -> Cut:
+def blend(first: Cut, second: Cut, alpha: float) -> Cut:
     """alpha · first + (1 − alpha) · second, both brought to the level of the first; references [M] alike."""
     a, b = np.float32(alpha), np.float32((1 - alpha) * rms(first.noise) / rms(second.noise))
     reference = a * first.reference + b * second.reference
     return Cut(reference, a * first.noise + b * second.noise, first.looped or second.looped)
 
 
-def retimed(waveform: np.ndarray, sample_rate: int, tempo: float, semitones: float) -> np.ndarray:
+def retime(waveform: np.ndarray, sample_rate: int, tempo: float, semitones: float) -> np.ndarray:
     """`waveform` [N] played `tempo` times as fast with its pitch moved by `semitones`. Returns [about N / tempo].
 
     A phase vocoder changes the duration, resampling then moves pitch and duration together.
@@ -148,7 +148,7 @@ def retimed(waveform: np.ndarray, sample_rate: int, tempo: float, semitones: flo
     return audio.resample(slow.numpy(), round(pitch * sample_rate), sample_rate)
 
 
-def equalised(waveform: np.ndarray, sample_rate: int, gains_db: Sequence[float]) -> np.ndarray:
+def equalise(waveform: np.ndarray, sample_rate: int, gains_db: Sequence[float]) -> np.ndarray:
     """`waveform` [N] through a linear-phase filter without delay; gains at frequencies even in octaves up to Nyquist.
 
     Between them the gain in dB is linear over octaves; below the lowest, 60 Hz, it stays the same.
@@ -162,14 +162,14 @@ def equalised(waveform: np.ndarray, sample_rate: int, gains_db: Sequence[float])
     return scipy.signal.oaconvolve(np.pad(waveform, half, mode="reflect"), taps, mode="valid")
 
 
-def swelling(waveform: np.ndarray, sample_rate: int, depth_db: float, frequency: float, phase: float) -> np.ndarray:
+def swell(waveform: np.ndarray, sample_rate: int, depth_db: float, frequency: float, phase: float) -> np.ndarray:
     """`waveform` [N] whose level moves slowly by up to `depth_db` to either side, as a sine over time."""
     time = np.arange(len(waveform), dtype=np.float32) / np.float32(sample_rate)
     level_db = depth_db * np.sin(2 * np.pi * frequency * time + phase)
     return (waveform * 10 ** (level_db / 20)).astype(np.float32)
 
 
-def reverberant(speech: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
+def reverberate(speech: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
     """`speech` [N] in a room: not delayed, its level kept. Returns [N]."""
     direct = int(np.argmax(np.abs(impulse_response)))
     wet = scipy.signal.fftconvolve(speech, impulse_response)[direct : direct + len(speech)].astype(np.float32)

@@ -1,6 +1,6 @@
 """Noise references, one function per protocol. A reference of length 0 means: there is none, use the null condition.
 
-`disjoint` and `oracle` cut a reference from the item's own noise, `estimated` finds one in the noisy recording alone.
+`disjoint` and `oracle` cut a reference from the item's own noise, `estimated` finds one in a recording.
 `partners` chooses another item whose reference serves: of the same class, another take, or mismatched.
 """
 

@@ -38,21 +38,21 @@ class Estimate(NamedTuple):
     way: Literal["gaps", "minimum"]
 
 
-def estimated(noisy: np.ndarray, sample_rate: int, seed: int) -> Estimate:
+def estimate_noise(noisy: np.ndarray, sample_rate: int, seed: int) -> Estimate:
     """The noise of `noisy` [N], as far as the recording itself tells; `seed` draws Gaussian noise where it is needed.
 
     Stretches without speech, if they last 0.25 s together; else 1 s of noise with the estimated spectrum.
     """
     if is_silent(noisy):
         return Estimate(NO_REFERENCE, "gaps")
-    reference = between(noisy, speech(noisy, sample_rate), sample_rate)
+    reference = join_gaps(noisy, find_speech(noisy, sample_rate), sample_rate)
     if len(reference) >= round(MIN_S * sample_rate):
         return Estimate(reference, "gaps")
     power = minimum_statistics(noisy, sample_rate)
-    return Estimate(shaped(power, round(SHAPED_S * sample_rate), np.random.default_rng(seed)), "minimum")
+    return Estimate(shape_noise(power, round(SHAPED_S * sample_rate), np.random.default_rng(seed)), "minimum")
 
 
-def speech(noisy: np.ndarray, sample_rate: int) -> list[Stretch]:
+def find_speech(noisy: np.ndarray, sample_rate: int) -> list[Stretch]:
     """The stretches of `noisy` [N] with speech, a guard of 50 ms included (Silero VAD)."""
     with _one_thread():
         from silero_vad import get_speech_timestamps  # torch's number of threads is set to 1 by this import
@@ -70,7 +70,7 @@ def speech(noisy: np.ndarray, sample_rate: int) -> list[Stretch]:
     return [(int(part["start"] * scale), min(len(noisy), int(np.ceil(part["end"] * scale)))) for part in found]
 
 
-def between(noisy: np.ndarray, spoken: list[Stretch], sample_rate: int) -> np.ndarray:
+def join_gaps(noisy: np.ndarray, spoken: list[Stretch], sample_rate: int) -> np.ndarray:
     """What lies between the stretches `spoken` (in order) of `noisy` [N], joined by cross-fades. Returns [M <= 4 s].
 
     Gaps below 0.1 s and digital silence are left out.
@@ -96,7 +96,7 @@ def minimum_statistics(noisy: np.ndarray, sample_rate: int) -> np.ndarray:
     return _minimum(noisy, size) / _minimum(white, size).mean()
 
 
-def shaped(power: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+def shape_noise(power: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise [length] with the power density `power` [F] of `minimum_statistics`."""
     spectrum = np.fft.rfft(rng.standard_normal(length))
     place = np.linspace(0, len(power) - 1, len(spectrum))

@@ -104,7 +104,7 @@ def make_plan(
     digits = max(3, len(str(num - 1)))
     parts, draws = _parts(recipe.seed, by_kind), []
     for index in range(num):
-        speech_path = usable[_shuffled(index, len(usable), recipe.seed, _SPEECH_STREAM)]
+        speech_path = usable[_draw_index(index, len(usable), recipe.seed, _SPEECH_STREAM)]
         change = CHANGES[index % len(CHANGES)] if recipe.name == "nonstationary" else ""
         chosen = [next(parts) for _ in range(_PARTS[change])]
         turn = index // len(CHANGES) if recipe.name == "nonstationary" else chosen[0][0]
@@ -168,7 +168,7 @@ def _parts(seed: int, by_kind: dict[str, tuple[Clip, ...]]) -> Iterator[tuple[in
     takes = [_sources(by_kind[kind], (seed, _SOURCE_STREAM, number)) for number, kind in enumerate(kinds)]
     count = 0
     while True:
-        number = _shuffled(count, len(kinds), seed, _KIND_STREAM)
+        number = _draw_index(count, len(kinds), seed, _KIND_STREAM)
         use = count // len(kinds)
         source = takes[number][use % len(takes[number])]
         yield use + number, source[use // len(takes[number]) % len(source)]
@@ -184,7 +184,7 @@ def _sources(clips: Sequence[Clip], seed: tuple[int, ...]) -> list[list[Clip]]:
     return list(groups.values())
 
 
-def _shuffled(count: int, length: int, seed: int, stream: int) -> int:
+def _draw_index(count: int, length: int, seed: int, stream: int) -> int:
     """The index in [0, length) of a running count: every round visits all, none comes twice in a row if length > 1."""
     turn, place = divmod(count, length)
     return int(_order(turn, length, seed, stream)[place])
