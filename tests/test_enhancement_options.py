@@ -169,13 +169,8 @@ def test_parts_have_samples_too(enhance, tmp_path):
 
 
 def test_disagreement_of_equal_samples_is_zero_and_of_known_ones_known():
-    transform = SpectrogramTransform(510, 128, 0.15, 1.0)
-    base = torch.randn(1, 1, 8000)
-    same, known = recordings.Disagreement(transform), recordings.Disagreement(transform)
-    same.add(base.expand(3, 1, -1))
-    assert same.value < 1e-5
-    known.add(torch.cat([0.5 * base, 1.5 * base]))  # mean 1, deviation √½
-    assert known.value == pytest.approx(0.5**0.5, rel=1e-4)
-    silent = recordings.Disagreement(transform)
-    silent.add(torch.zeros(2, 1, 8000))
-    assert silent.value == 0
+    transform, base = SpectrogramTransform(510, 128, 0.15, 1.0), torch.randn(1, 1, 8000)
+    different = torch.cat([0.5 * base, 1.5 * base])  # mean 1, deviation √½
+    for drawn, expected in ((base.expand(3, 1, -1), 0), (different, 0.5**0.5), (torch.zeros(2, 1, 8000), 0)):
+        sums = recordings.compare_samples(transform, drawn)[1]
+        assert recordings.disagreement(2 * sums) == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -82,18 +82,8 @@ def main() -> None:
     if arguments.page is not None:
         from sgmse.evaluation.page import write_page  # matplotlib takes a second to load, which scoring need not pay
 
-        folders = {"clean": arguments.clean_dir, "noisy": arguments.noisy_dir, "reference": arguments.ref_dir}
-        page = write_page(
-            arguments.page,
-            frame,
-            systems,
-            arguments.clean_dir,
-            arguments.noisy_dir,
-            arguments.ref_dir,
-            arguments.max_items,
-            arguments.title,
-            {name: folder for name, folder in {**folders, **systems}.items() if folder is not None},
-        )
+        folders = (arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
+        page = write_page(arguments.page, frame, systems, *folders, arguments.max_items, arguments.title)
         print(f"Page: {page}")
 
 

@@ -30,31 +30,27 @@ from sgmse.model.chunking import Span, cut_parts, join_parts
 Row = dict[str, Any]
 
 
-class Disagreement:
-    """Collects the disagreement of a recording, whole or part by part."""
+def compare_samples(transform: SpectrogramTransform, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """How far samples [K, C, n] disagree: their standard deviation [F, T], averaged over channels, for a picture.
 
-    def __init__(self, transform: SpectrogramTransform) -> None:
-        self.transform = transform
-        self._variance = self._power = 0.0  # sums over frames and bins
+    Also returns the sums [2] over frames and bins of variance and power, for `disagreement`; sums of parts add up.
+    """
+    magnitude = transform(samples.flatten(0, 1)).abs().squeeze(1).unflatten(0, samples.shape[:2])
+    variance, power = magnitude.var(dim=0, correction=1).mean(dim=0), magnitude.mean(dim=0).square().mean(dim=0)
+    deviation = variance.sqrt() / power.mean().sqrt().clamp_min(torch.finfo(power.dtype).tiny)
+    return deviation, torch.stack([variance.sum(), power.sum()]).cpu()
 
-    def add(self, samples: Tensor) -> Tensor:
-        """Take in samples [K, C, n]; returns the standard deviation over samples [F, T], averaged over channels."""
-        magnitude = self.transform(samples.flatten(0, 1)).abs().squeeze(1).unflatten(0, samples.shape[:2])
-        variance, power = magnitude.var(dim=0, correction=1).mean(dim=0), magnitude.mean(dim=0).square().mean(dim=0)
-        self._variance += variance.sum().item()
-        self._power += power.sum().item()
-        return variance.sqrt() / power.mean().sqrt().clamp_min(torch.finfo(power.dtype).tiny)
 
-    @property
-    def value(self) -> float:
-        """The disagreement of all that was taken in; 0 for silence."""
-        return (self._variance / self._power) ** 0.5 if self._power > 0 else 0.0
+def disagreement(sums: Tensor) -> float:
+    """The measure out of the sums [2] of a recording; 0 for silence."""
+    variance, power = sums.tolist()
+    return (variance / power) ** 0.5 if power > 0 else 0.0
 
 
 def write_whole(request: Request, enhanced: Enhanced) -> Row:
     """Write an enhanced file, and the picture of its samples' disagreement. Returns its columns of the table."""
     item, engine, output = enhanced.item, request.engine, request.out_dir / enhanced.item.name
-    info, rate, disagreement = audio.info(item.noisy), engine.rate, None
+    info, rate, spread = audio.info(item.noisy), engine.rate, None
     if request.config.keep_highband and info.sample_rate > rate:
         original = np.atleast_2d(audio.read(item.noisy, None, mono=engine.mix))
         change = audio.resample(enhanced.waveform - enhanced.noisy, rate, info.sample_rate)
@@ -67,12 +63,11 @@ def write_whole(request: Request, enhanced: Enhanced) -> Row:
     if engine.num_samples > 1:
         from sgmse.evaluation.figures import draw_disagreement  # matplotlib takes a second to load
 
-        found = Disagreement(engine.model.transform)
-        deviation = found.add(enhanced.samples.to(engine.model.device)).cpu().numpy()
+        deviation, sums = compare_samples(engine.model.transform, enhanced.samples.to(engine.model.device))
         picture = (request.out_dir / "disagreement" / item.name).with_suffix(".png")
-        draw_disagreement(deviation, seconds, rate, picture)
-        disagreement = found.value
-    row = {"audio_s": seconds, "peak": peak, "disagreement": disagreement, "distance": enhanced.distance}
+        draw_disagreement(deviation.cpu().numpy(), seconds, rate, picture)
+        spread = disagreement(sums)
+    row = {"audio_s": seconds, "peak": peak, "disagreement": spread, "distance": enhanced.distance}
     row |= {"nfe": enhanced.nfe, "passes": enhanced.passes}
     return row | {"reference": enhanced.source, "is_null": enhanced.is_null}
 
@@ -118,8 +113,7 @@ def _enhance_parts(
 
     The last part leaves in `row` what it cost, all samples, besides what the reference did.
     """
-    engine, before = request.engine, dict(row)
-    disagreement = Disagreement(engine.model.transform)
+    engine, before, sums = request.engine, dict(row), torch.zeros(2)
     for part, (start, _) in parts:
         window = torch.from_numpy(part).to(reference.peak.device)
         guidance = request.setting.guidance
@@ -130,8 +124,8 @@ def _enhance_parts(
         distance, waveforms = samples[0].distance, torch.stack([sample.waveform for sample in samples])
         row["distance"] = None if distance is None else distance.mean().item()
         if len(samples) > 1:
-            disagreement.add(waveforms)
-            row["disagreement"] = disagreement.value
+            sums += compare_samples(engine.model.transform, waveforms)[1]
+            row["disagreement"] = disagreement(sums)
         mean = waveforms[0] if len(samples) == 1 else waveforms.mean(dim=0)
         yield (mean - window if difference else mean).cpu().numpy()
 

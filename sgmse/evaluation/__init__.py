@@ -1,1 +1,1 @@
-"""One checkpoint, one test set, many settings of guidance and sampler: cells, what they cost and how good they are."""
+"""Metrics, tables of results, intervals, leak scores, figures and pages: what enhanced speech is worth."""

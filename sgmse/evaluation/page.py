@@ -32,19 +32,15 @@ def write_page(
     ref_dir: Path | None = None,
     max_items: int = 6,
     title: str = "Speech enhancement",
-    settings: Mapping[str, object] | None = None,
 ) -> Path:
     """Write `out_dir`/index.html, overview.png and copies of the sounds of a few files. Returns the page's path.
 
-    `frame` comes from `scores.evaluate` with the same folders. `settings` are shown as they are; those in each
-    system's run.json are added.
+    `frame` comes from `scores.evaluate` with the same folders, which are named there beside the settings in each
+    system's run.json.
     """
-    folders: dict[str, Path | None] = {"clean": clean_dir, scores.NOISY: noisy_dir, "reference": ref_dir}
-    versions = {
-        name: scores.match(clean_dir, folder, name)
-        for name, folder in {**folders, **systems}.items()
-        if folder is not None
-    }
+    named = {"clean": clean_dir, scores.NOISY: noisy_dir, "reference": ref_dir, **systems}
+    folders = {name: folder for name, folder in named.items() if folder is not None}
+    versions = {name: scores.match(clean_dir, folder, name) for name, folder in folders.items()}
     runs = {name: values for name, folder in systems.items() if (values := scores.run_settings(folder))}
     means = scores.summary(frame)
     try:
@@ -65,7 +61,7 @@ def write_page(
         tables=_tables(frame, means),
         items=items,
         ranked_by=frame["system"].iloc[-1],
-        settings=settings or {},
+        folders=folders,
         runs=runs,
     )
     return out_dir / "index.html"
