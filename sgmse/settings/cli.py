@@ -39,7 +39,7 @@ from sgmse.settings.yaml_files import read_yaml
 Settings = TypeVar("Settings")
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*|(?=\.))(\.[0-9]*)?(e[-+]?[0-9]+)?", re.IGNORECASE)  # neither 010 nor .inf
+_DECIMAL = re.compile(r"[-+]?((0|[1-9](_?[0-9])*)(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)  # not 010, .inf
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -69,11 +69,8 @@ def positional(**options: Any) -> Any:
     return dataclasses.field(metadata={"positional": True}, **options)
 
 
-class HelpFormatter(argparse.HelpFormatter):
-    """The description as it is written, a short usage, each default once."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, each default once."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
@@ -202,19 +199,13 @@ def read_words(argv: Sequence[str], parser: Parser) -> dict[str, Any]:
             given[name] = value if equals else not switched_off
             continue
         several = is_list(hint)
-        values = [value] if equals else _take_values(words, several)
+        values = [value] if equals else []
+        while words and not words[0].startswith("--") and not equals and (several or not values):
+            values.append(words.pop(0))
         if not values:
             raise UserError(f"{flag} needs {_describe_type(hint)} after it (see --help)")
         given[name] = given.get(name, []) + values if several else values[0]
     return given | _name_positionals(without_flag, parser)
-
-
-def _take_values(words: list[str], several: bool) -> list[str]:
-    """Take the value that opens `words`, or the `several` up to the next flag."""
-    values: list[str] = []
-    while words and not words[0].startswith("--") and (several or not values):
-        values.append(words.pop(0))
-    return values
 
 
 def _name_positionals(words: list[str], parser: Parser) -> dict[str, Any]:
@@ -283,12 +274,7 @@ def _read_scalar(value: Any, flag: str, hint: Any) -> Any:
 
 def _read_number(text: str) -> int | float | None:
     """A finite decimal number, whole where it can be (`1e3`), else None."""
-    if not _DECIMAL.fullmatch(text):
-        return None
-    try:
-        value = float(text)
-    except ValueError:  # a lone sign or point
-        return None
+    value = float(text) if _DECIMAL.fullmatch(text) else math.nan
     if not math.isfinite(value):
         return None
     return int(value) if value.is_integer() else value
