@@ -15,7 +15,7 @@ from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.settings.config import ModelConfig, TrainConfig
 from sgmse.training import interruption
-from sgmse.training.loggers import loggers
+from sgmse.training.loggers import RunProgress, loggers
 from sgmse.training.resumption import is_missed, read_validations
 from sgmse.training.run import run_folder
 from sgmse.training.saving import RunFiles
@@ -187,6 +187,15 @@ def test_a_resumed_run_keeps_its_wandb_id_group_and_tags(start, tmp_path, monkey
     identity = (tmp_path / "run" / "wandb_id.txt").read_text().strip()
     assert seen == [(identity, "CFG-01", ("mini", "cnn"))] * 2
     assert len(list((tmp_path / "run").glob(f"wandb/offline-run-*-{identity}"))) in (1, 2)  # one per second
+
+
+def test_progress_says_the_rate_and_the_times_that_are_left():
+    progress = RunProgress(val_every_n_steps=100)
+    progress.started = 0.0
+    assert progress.describe(50, 200, 100.0) == "step 50 of 200, 0.5 steps/s, validation in 0:01:40, end in 0:05:00"
+    progress.validating_s = 50.0
+    assert progress.describe(50, None, 100.0) == "step 50, 0.5 steps/s, validation in 0:00:50"
+    assert progress.describe(0, 200, 100.0) == "step 0 of 200, 0 steps/s"
 
 
 def test_nolog_logs_nothing():

@@ -16,10 +16,9 @@ from sgmse.evaluation.metrics import METRICS
 from sgmse.evaluation.tables import score_interval
 
 _GAIN, _WRONG, _NULL = ("disjoint", BASELINE), ("disjoint", "mismatched"), ("disjoint", "none")
-_SHARES = (
-    ("beyond the mixture", ("disjoint", "estimated"), "the real reference gives {} more than one estimated blindly"),
-    ("leak share", ("oracle", "disjoint"), "an overlapping reference gives {} more than the disjoint one"),
-)
+_BLIND = "the real reference gives {} more than one estimated from the noisy file alone"
+_LEAK = "an overlapping reference gives {} more than the disjoint one"
+_SHARES = {"beyond the mixture": (("disjoint", "estimated"), _BLIND), "leak share": (("oracle", "disjoint"), _LEAK)}
 _COLOURS = {BASELINE: "C0", "oracle": "C3"}  # what pays, what leaks; the other protocols are grey
 
 
@@ -95,7 +94,7 @@ def describe_differences(found: pd.DataFrame) -> list[str]:
         most = moves.iloc[int(moves["mean"].abs().argmax())]
         largest = f"{most['difference']}, {_in_pesq(most)}"
     lines = [f"largest difference between protocols: {largest}"]
-    for subject, (first, second), text in _SHARES:
+    for subject, ((first, second), text) in _SHARES.items():
         rows = {metric: _find(found, (first, second), metric) for metric in SMALL}
         gains = [f"{score_interval(row, m, True)} {METRICS[m].title}" for m, row in rows.items() if row is not None]
         missing = f"not measured, since {pair_title(first)} or {pair_title(second)} references are missing"

@@ -108,7 +108,14 @@ class RunProgress(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.validating_s += time.monotonic() - self.validation_start
 
-    def teardown(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self.end_line(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
+        self.end_line(trainer)
+
+    def end_line(self, trainer: pl.Trainer) -> None:
+        """Let what comes next begin a line of its own on a terminal."""
         if self.on_terminal and trainer.is_global_zero:
             print(file=sys.stderr)
 
