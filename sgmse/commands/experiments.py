@@ -30,6 +30,7 @@ from typing import Literal
 
 from sgmse.common import machine
 from sgmse.common.errors import UserError, run
+from sgmse.enhancement.request import parse_shard
 from sgmse.experiments import results
 from sgmse.experiments.catalogue import load_experiments, select_experiments
 from sgmse.experiments.criteria import judge_criteria, print_criteria
@@ -106,7 +107,10 @@ def main() -> None:
         print(f"left out: the test set {name}; {remedy}")
     shares = list_shares(plan)
     print(f"shares: {len(shares)}, each a training and its experiments (--shard K/{len(shares)})", flush=True)
-    mine = shares if settings.shard is None else [shares[parse_share(settings.shard, len(shares))]]
+    shard = parse_shard(settings.shard)
+    if shard is not None and shard[1] != len(shares):
+        raise UserError(f"--shard {settings.shard}: this plan has {len(shares)} shares; write K/{len(shares)}")
+    mine = shares if shard is None else [shares[shard[0] - 1]]
     if settings.dry_run:
         return
     launcher = Launcher()
@@ -119,16 +123,6 @@ def main() -> None:
         print("stopped as asked; the same command goes on from here", flush=True)
         raise
     conclude(work, runner)
-
-
-def parse_share(text: str, count: int) -> int:
-    """The place, from 0, of the share K/N among `count`."""
-    number, _, total = text.partition("/")
-    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise UserError(f"--shard {text}: K/N is needed, with K from 1 to N, e.g. 1/{count}")
-    if int(total) != count:
-        raise UserError(f"--shard {text}: this plan has {count} shares; write K/{count}")
-    return int(number) - 1
 
 
 def conclude(work: Work, runner: Runner) -> None:

@@ -73,10 +73,6 @@ class Scale:
     """test set of an experiment and the one that stands for it here"""
     data_dir: str | None = None
     """where prepared corpora lie unless something else is named; without it the embedded corpus serves"""
-    sizes_from: str | None = None
-    """a file of configs/ whose settings are laid below `train`"""
-    not_taken: list[str] = field(default_factory=list)
-    """settings of that file that are left out"""
     figures: Figures = field(default_factory=Figures)
 
 
@@ -110,25 +106,11 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
     if min([*scale.items.values(), *(n for tried in scale.steps.values() for n in tried or [0])]) < 1:
         raise UserError(f"{path}: items and steps: whole numbers from 1 on are needed")
 
-    laid: dict[str, Any] = {"train": _read_sizes(path, scale) | read_train_settings(scale.train, path)}
+    laid: dict[str, Any] = {"train": read_train_settings(scale.train, path)}
     for part in ("bases", "encoders"):
         given = getattr(scale, part).items()
         laid[part] = {one: read_train_settings(settings, path, f"{part}: {one}") for one, settings in given}
     return replace(scale, sets=sets, figures=figures, **laid)
-
-
-def _read_sizes(path: Path, scale: Scale) -> dict[str, Any]:
-    """The settings of another config file that this scale takes: all but `not_taken`."""
-    if scale.sizes_from is None:
-        return {}
-    source = CONFIGS / scale.sizes_from
-    if not source.is_file():
-        raise UserError(f"{path}: sizes_from {scale.sizes_from}: no such file below {CONFIGS.name}/")
-    taken = read_train_settings(cli.read_yaml(source), source)
-    for name in scale.not_taken:
-        if taken.pop(name, None) is None:
-            raise UserError(f"{path}: not_taken: {source.name} has no {name}; leave it out")
-    return taken
 
 
 @cache

@@ -114,19 +114,13 @@ def _reference(protocol: object) -> str:
 
 def draw(spectrum: np.ndarray, top_db: float, path: Path) -> None:
     """Picture of a power spectrogram in dB [F, T] and nothing else: low frequencies below, a palette, few colours."""
-    pooled = _pooled(_pooled(spectrum, _ROWS).T, _COLUMNS).T[::-1]
+    size = min(spectrum.shape[1], _COLUMNS), min(spectrum.shape[0], _ROWS)
+    pooled = np.asarray(Image.fromarray(spectrum[::-1].astype(np.float32)).resize(size, Image.Resampling.BOX))
     levels = np.clip((pooled - top_db) / figures.RANGE_DB + 1, 0, 1) * (_COLOURS - 1)
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.round().astype(np.uint8).tobytes())
     palette = 255 * matplotlib.colormaps[_MAP](np.linspace(0, 1, _COLOURS))[:, :3]
     image.putpalette(palette.round().astype(np.uint8).tobytes())
     image.save(path, optimize=True)
-
-
-def _pooled(values: np.ndarray, limit: int) -> np.ndarray:
-    """`values` [R, C] averaged over neighbouring rows, so that at most `limit` rows are left."""
-    starts = np.unique(np.linspace(0, len(values), limit, endpoint=False).astype(int))
-    counts = np.diff(np.append(starts, len(values)))
-    return np.add.reduceat(values, starts, axis=0) / counts[:, None]
 
 
 def _list_choices(run: Run, experiments: list[str], seed: int) -> list[dict[str, Any]]:
