@@ -30,32 +30,22 @@ _SHA = "a" * 64
 CHOICE = {"guidance_scale": 1.0, "N": 3, "checkpoint": "best_pesq"}
 
 
-def experiment(name: str, baseline: str | None = "BASE-00", versus: tuple[str, ...] = ()) -> Experiment:
-    return Experiment(
-        id=name,
-        hypothesis=f"What {name} is expected to show.",
-        train={"encoder": "cnn" if baseline else "none"},
-        sets=["nonstationary"] if name.startswith("XAttn") else list(SETS),
-        baseline=baseline,
-        versus=list(versus),
-        reference="disjoint" if baseline else "none",
-    )
-
-
 def make_plan(names: tuple[str, ...], seeds: tuple[int, ...]) -> Plan:
     """Every experiment with a training of its own."""
-    experiments = {
-        name: experiment(
-            name,
-            None if name == "BASE-00" else "BASE-00",
-            ("XAttn-03",) if name == "XAttn-02" and "XAttn-03" in names else (),
+    experiments, trainings, training_of = {}, {}, {}
+    for name in names:
+        baseline, training = None if name == "BASE-00" else "BASE-00", f"bridge_{name.lower()}"
+        experiments[name] = Experiment(
+            id=name,
+            hypothesis=f"What {name} is expected to show.",
+            train={"encoder": "cnn" if baseline else "none"},
+            sets=["nonstationary"] if name.startswith("XAttn") else list(SETS),
+            baseline=baseline,
+            versus=["XAttn-03"] if name == "XAttn-02" and "XAttn-03" in names else [],
+            reference="disjoint" if baseline else "none",
         )
-        for name in names
-    }
-    training_of = {name: f"bridge_{name.lower()}" for name in names}
-    trainings = {training: Training(training, experiments[name].train, []) for name, training in training_of.items()}
-    items = dict.fromkeys((*SETS, "valid"), 6)
-    steps = {name: [1, 3] for name in names}
+        training_of[name], trainings[training] = training, Training(training, experiments[name].train, [])
+    items, steps = dict.fromkeys((*SETS, "valid"), 6), {name: [1, 3] for name in names}
     set_names = {name: name for name in SETS}
     return Plan("mini", list(seeds), experiments, trainings, training_of, Data(), set_names, items, steps)
 
@@ -92,17 +82,8 @@ def make_run(
     return plan
 
 
-_FIXED_NOISY = {
-    "experiment": "noisy",
-    "seed": None,
-    "system": "noisy",
-    "reason": None,
-    "seconds": 0.4,
-    "smoke": False,
-    "scale": "mini",
-    "reference": None,
-    "set_sha256": _SHA,
-}
+_FIXED_NOISY = {"experiment": "noisy", "seed": None, "system": "noisy", "reason": None, "seconds": 0.4, "smoke": False}
+_FIXED_NOISY |= {"scale": "mini", "reference": None, "set_sha256": _SHA}
 
 
 def _set_rows(name: str, items: int, rng: np.random.Generator) -> list[dict[str, object]]:
@@ -161,61 +142,34 @@ def _write_set(folder: Path, files: list[str], seconds: float, rng: np.random.Ge
 def _write_enhanced(folder: Path, name: str, seed: int, set_name: str, files: pd.Series) -> None:
     for file in files:
         noisy = audio.read(folder / "sets" / set_name / "noisy" / f"{file}.flac", RATE)
-        audio.write(
-            folder / "enhanced" / name / f"seed{seed}" / set_name / f"{file}.flac", noisy * (1 - GAINS[name]), RATE
-        )
+        out = folder / "enhanced" / name / f"seed{seed}" / set_name / f"{file}.flac"
+        audio.write(out, noisy * (1 - GAINS[name]), RATE)
 
 
 def _write_choice(folder: Path, gain: float) -> None:
     folder.mkdir(parents=True)
-    rows = [
-        {
-            "guidance_scale": w,
-            "N": N,
-            "checkpoint": checkpoint,
-            "pesq": 1.2 + gain + 0.02 * w - 0.006 * w**2 + 0.01 * N - 0.01 * (checkpoint == "last"),
-            "nfe": N,
-            "passes": N * (1 if w == 1 else 2),
-        }
-        for checkpoint in ("best_pesq", "last")
-        for N in (1, 3)
-        for w in (1.0, 3.0)
-    ]
-    pd.DataFrame(rows).to_csv(folder / "sweep.csv", index=False)
+    grid = [(checkpoint, N, w) for checkpoint in ("best_pesq", "last") for N in (1, 3) for w in (1.0, 3.0)]
+    rows = pd.DataFrame(grid, columns=["checkpoint", "N", "guidance_scale"])
+    w, N = rows["guidance_scale"], rows["N"]
+    pesq = 1.2 + gain + 0.02 * w - 0.006 * w**2 + 0.01 * N - 0.01 * (rows["checkpoint"] == "last")
+    rows.assign(pesq=pesq, nfe=N, passes=N * np.where(w == 1, 1, 2)).to_csv(folder / "sweep.csv", index=False)
 
 
 def _write_trainings(folder: Path, plan: Plan) -> None:
     rows = []
-    for name in plan.trainings:
-        (experiment_id,) = plan.experiments_of(name)
+    for id, name in plan.training_of.items():
         for seed in plan.seeds:
-            run = folder / "trainings" / name / f"seed{seed}"
+            run, steps = folder / "trainings" / name / f"seed{seed}", np.arange(100, 501, 100)
             run.mkdir(parents=True)
-            steps = np.arange(100, 501, 100)
-            table = {
-                "step": steps,
-                "seconds": steps * 0.5,
-                "valid_loss": 0.01 / np.sqrt(steps),
-                "noisy/pesq": 1.2,
-                "pesq": 1.2 + GAINS[experiment_id] * (1 - np.exp(-steps / 150)),
-            }
-            if plan.experiments[experiment_id].baseline:
+            table = pd.DataFrame({"step": steps, "seconds": steps * 0.5, "valid_loss": 0.01 / np.sqrt(steps)})
+            table = table.assign(**{"noisy/pesq": 1.2, "pesq": 1.2 + GAINS[id] * (1 - np.exp(-steps / 150))})
+            if plan.experiments[id].baseline:
                 table["cond_gap"] = 1e-4 * steps / 500
-            pd.DataFrame(table).to_csv(run / "validation.csv", index=False)
+            table.to_csv(run / "validation.csv", index=False)
             (run / "config.yaml").write_text("# code: 0123abc\nmax_steps: 500\n")
-            rows.append(
-                {
-                    "training": name,
-                    "seed": seed,
-                    "experiments": experiment_id,
-                    "run_folder": f"trainings/{name}/seed{seed}",
-                    "steps": 500,
-                    "minutes": 4.2,
-                    "device": "cpu",
-                    "parameters_trained": 1_000_000,
-                    "parameters_frozen": 28_000_000 if experiment_id.startswith("CLAP") else 0,
-                    "smoke": experiment_id.startswith("CLAP"),
-                    "config_hash": plan.config_hash(experiment_id),
-                }
-            )
+            row = {"training": name, "seed": seed, "experiments": id, "run_folder": f"trainings/{name}/seed{seed}"}
+            row |= {"steps": 500, "minutes": 4.2, "device": "cpu", "parameters_trained": 1_000_000}
+            smoke = id.startswith("CLAP")
+            row |= {"parameters_frozen": 28_000_000 if smoke else 0, "smoke": smoke}
+            rows.append(row | {"config_hash": plan.config_hash(id)})
     pd.DataFrame(rows).to_csv(folder / "trainings.csv", index=False)

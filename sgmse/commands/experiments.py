@@ -35,7 +35,7 @@ from sgmse.experiments import results
 from sgmse.experiments.catalogue import load_experiments, select_experiments
 from sgmse.experiments.criteria import judge_criteria, print_criteria
 from sgmse.experiments.forecast import check_plan, describe_plan, list_hypotheses
-from sgmse.experiments.plan import Data, complete_data, join_plan, make_plan
+from sgmse.experiments.plan import Data, Plan, complete_data, join_plan, make_plan
 from sgmse.experiments.runner import Runner
 from sgmse.experiments.scales import load_scale
 from sgmse.experiments.scoring import ENHANCED
@@ -96,21 +96,15 @@ def main() -> None:
     if settings.logger == "wandb" and not settings.dry_run:
         loggers.check_wandb()
     scale = load_scale(settings.scale)
+    data, seeds = complete_data(scale, cli.take(Data, values)), sorted(set(settings.seeds))
     experiments = select_experiments(catalogue, settings.ids)
-    seeds = sorted(set(settings.seeds))
-    data = complete_data(scale, cli.take(Data, values))
     plan = make_plan(experiments, scale, data, seeds, settings.encoder_checkpoint)
     out = settings.out or Path("experiments") / scale.name
     print(describe_plan(plan, scale, out), flush=True)
     left_out = check_plan(plan, scale, out)
     for name, remedy in left_out.items():
         print(f"left out: the test set {name}; {remedy}")
-    shares = list_shares(plan)
-    print(f"shares: {len(shares)}, each a training and its experiments (--shard K/{len(shares)})", flush=True)
-    shard = parse_shard(settings.shard)
-    if shard is not None and shard[1] != len(shares):
-        raise UserError(f"--shard {settings.shard}: this plan has {len(shares)} shares; write K/{len(shares)}")
-    mine = shares if shard is None else [shares[shard[0] - 1]]
+    shares = choose_shares(plan, settings.shard)
     if settings.dry_run:
         return
     launcher = Launcher()
@@ -118,11 +112,21 @@ def main() -> None:
     runner = Runner(work, patient=settings.stage != "train")
     try:
         with launcher.handling_signals():
-            runner.run(list_cells(plan, mine, settings.stage, left_out))
+            runner.run(list_cells(plan, shares, settings.stage, left_out))
     except Preempted:
         print("stopped as asked; the same command goes on from here", flush=True)
         raise
     conclude(work, runner)
+
+
+def choose_shares(plan: Plan, text: str | None) -> list[tuple[str, int]]:
+    """All shares of a plan, or the one that --shard names; prints how many there are."""
+    shares = list_shares(plan)
+    print(f"shares: {len(shares)}, each a training and its experiments (--shard K/{len(shares)})", flush=True)
+    shard = parse_shard(text)
+    if shard is not None and shard[1] != len(shares):
+        raise UserError(f"--shard {text}: this plan has {len(shares)} shares; write K/{len(shares)}")
+    return shares if shard is None else [shares[shard[0] - 1]]
 
 
 def conclude(work: Work, runner: Runner) -> None:

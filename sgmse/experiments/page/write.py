@@ -146,14 +146,11 @@ def _draw_curves(trainings: Mapping[tuple[str, int], pd.DataFrame], path: Path) 
     grid = figure.subplots(len(rows), len(_CURVES), squeeze=False, sharex=True, sharey="col")
     for shown, panels in zip(rows, grid, strict=True):
         for axes, (column, title) in zip(panels, _CURVES.items(), strict=True):
-            for (name, seed), values in trainings.items():
+            for (name, _), values in trainings.items():
                 if name in shown and column in values:
-                    known, first = (
-                        values.dropna(subset=[column]),
-                        (name, seed) == next(k for k in trainings if k[0] == name),
-                    )
-                    style = {"color": colour(shown.index(name)), "lw": 1.5, "marker": ".", "ms": 4}
-                    axes.plot(known["step"], known[column], label=name if first else None, **style)
+                    known = values.dropna(subset=[column])
+                    style: dict[str, Any] = {"color": colour(shown.index(name)), "lw": 1.5, "marker": ".", "ms": 4}
+                    axes.plot(known["step"], known[column], label=name, **style)
             if column == "cond_gap":
                 axes.axhline(0, color="0.4", lw=0.9, zorder=0)
             elif column == FIRST:
@@ -162,13 +159,10 @@ def _draw_curves(trainings: Mapping[tuple[str, int], pd.DataFrame], path: Path) 
                     axes.axhline(value, color="0.6", lw=1, ls=(0, (6, 3)), zorder=0)
             axes.set(title=title, xlabel="step")
             finish_axes(axes)
-        panels[-1].legend(
-            *panels[0].get_legend_handles_labels(),
-            loc="upper left",
-            bbox_to_anchor=(1.02, 1),
-            frameon=False,
-            fontsize=8,
-        )
+        handles, labels = panels[0].get_legend_handles_labels()
+        lines = dict(zip(labels, handles, strict=True))  # seeds share a colour and a line of the legend
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
+        panels[-1].legend(lines.values(), lines, frameon=False, fontsize=8, **place)
     save_figure(figure, path)
 
 
