@@ -42,17 +42,26 @@ def test_files_of_equally_many_frames_share_a_call_and_no_other_files_do():
     assert group_by_frames(MODEL, lengths, [1, 5, 1, 1], 3) == [[1], [0, 2, 3]], "many rows: a group of its own"
 
 
-@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 3.0}, {"guidance_scale": 3.0, "guidance": "icg"}])
-def test_a_file_in_a_batch_is_enhanced_as_alone(folder, guidance):
-    test_set = open_test_set(folder)
-    setting = Setting(STEPS, GuidanceSettings(**guidance))
+@pytest.mark.parametrize(
+    ("protocol", "guidance", "nfe", "passes"),
+    [
+        ("disjoint", {}, 2, 2),
+        ("disjoint", {"guidance_scale": 3.0}, 2, 4),
+        ("disjoint", {"guidance_scale": 3.0, "guidance": "icg"}, 2, 4),
+        ("estimated", {"guidance_scale": 3.0, "guidance": "icg"}, 2, 4),
+        ("self", {}, 4, 4),
+    ],
+)
+def test_a_file_in_a_batch_is_enhanced_as_alone(folder, protocol, guidance, nfe, passes):
+    test_set = open_test_set(folder, protocol)
+    setting = Setting(STEPS, GuidanceSettings(**guidance), protocol)
     together, alone = (
         {e.item.name: e for e in Engine(MODEL, batch_size=size).enhance(test_set, setting)} for size in (4, 1)
     )
     assert together.keys() == {item.name for item in test_set.items}
     for name, enhanced in together.items():
         np.testing.assert_allclose(enhanced.waveform, alone[name].waveform, atol=1e-4)
-        assert (enhanced.nfe, enhanced.passes) == (2, 4 if guidance else 2)
+        assert (enhanced.nfe, enhanced.passes) == (nfe, passes)
 
 
 def test_waveforms_in_memory_are_enhanced_as_files_are(folder):

@@ -53,12 +53,6 @@ def test_name_rate_channels_length_and_format_are_kept(enhance, tmp_path, name, 
     assert np.abs(result).max() > 0
 
 
-def test_silence_is_enhanced_without_complaint(enhance, tmp_path):
-    save(tmp_path / "noisy" / "silent.wav", samples=np.zeros(4000), rate=RATE)
-    enhance(tmp_path / "noisy")
-    assert np.isfinite(samples(tmp_path / "out" / "silent.wav")).all()
-
-
 def test_a_rerun_does_nothing_and_an_interrupted_one_goes_on(enhance, testset, tmp_path):
     enhance(testset)
     first = times(tmp_path / "out")

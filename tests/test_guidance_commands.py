@@ -81,11 +81,8 @@ def test_a_model_trained_without_dropping_is_guided_against_the_references_of_ot
 
 
 @pytest.mark.parametrize("reference", [(), ("--reference", "estimated")])
-def test_unrelated_references_work_in_batches_and_in_parts(enhance, testset, reference):
+def test_unrelated_references_work_in_parts(enhance, testset, reference):
     flags = ("--guidance", "icg", "--guidance_scale", 2, *reference)
-    alone, batched = enhance(*flags), enhance(*flags, "--batch_size", 3, out="batched")
-    for name in alone:
-        np.testing.assert_allclose(alone[name], batched[name], atol=1e-3)
     save(testset / "noisy" / "0.wav", samples=np.random.default_rng(0).standard_normal(4 * RATE) * 0.1, rate=RATE)
     assert np.isfinite(enhance(*flags, "--chunk_s", 2.1, out="parts")["0.wav"]).all()
 

@@ -45,11 +45,6 @@ def test_scoring_is_repeatable_and_leaves_the_global_generator_alone() -> None:
     assert repr(metrics.score(clean, noisy, RATE)) == repr(first)
 
 
-def test_orthogonal_noise_of_a_hundredth_of_the_energy_gives_twenty_decibels() -> None:
-    clean, noise = orthogonal(2)
-    assert metrics.si_sdr(clean, clean + 0.1 * noise) == pytest.approx(20)
-
-
 def test_si_sdr_ignores_the_scale_of_both_signals() -> None:
     clean, noisy = pair()
     expected = metrics.si_sdr(clean, noisy)
@@ -66,6 +61,7 @@ def test_si_sdr_is_infinite_for_a_perfect_and_for_an_unrelated_estimate() -> Non
 
 def test_energy_ratios_tell_interference_from_artifacts() -> None:
     clean, noise, artifact = orthogonal(3)
+    assert metrics.si_sdr(clean, clean + 0.1 * noise) == pytest.approx(20)
     ratios = metrics.energy_ratios(clean + 0.1 * noise + 0.01 * artifact, clean, noise)
     assert ratios == pytest.approx((-10 * np.log10(0.01 + 0.0001), 20, 40))
 
