@@ -15,7 +15,7 @@ from small_corpora import save
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora import Pair, manifest, paired_files, voicebank
-from sgmse.data.corpora.voicebank import Condition, check_partners, choose_references, prepare
+from sgmse.data.corpora.voicebank import check_partners, choose_references, prepare
 
 RATE = 16000
 
@@ -75,7 +75,7 @@ def test_references_are_the_noise_of_another_test_file_of_the_same_type(source: 
 def test_every_file_serves_about_once_as_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voicebank, "_shares_noise", lambda pair, other: False)
     names = [f"p{speaker}_{number:03d}" for speaker in (232, 257) for number in range(100)]
-    conditions = {name: Condition(("bus", "cafe")[i % 2], 2.5) for i, name in enumerate(names)}
+    conditions = {name: (("bus", "cafe")[i % 2], 2.5) for i, name in enumerate(names)}
     pairs = [Pair(name, None, None) for name in names]
     chosen = choose_references(pairs, conditions)
     assert chosen == choose_references(pairs[::-1], dict(reversed(conditions.items())))
@@ -92,12 +92,12 @@ def test_a_file_whose_noise_shares_samples_is_passed_over(tmp_path: Path) -> Non
         for kind, samples in (("clean", np.zeros(RATE)), ("noisy", noise)):
             infos.append(audio.info(save(tmp_path / kind / f"p1_{number}.flac", samples=samples, rate=RATE)))
         pairs.append(Pair(f"p1_{number}", *infos))
-    chosen = choose_references(pairs, {pair.name: Condition("bus", 0.0) for pair in pairs})
+    chosen = choose_references(pairs, {pair.name: ("bus", 0.0) for pair in pairs})
     assert (chosen["p1_1"], chosen["p1_2"]) == ("p1_3", "p1_3")
 
 
 def test_a_noise_type_with_one_sentence_alone_has_no_reference() -> None:
-    conditions = {"p232_001": Condition("bus", 2.5), "p257_001": Condition("bus", 7.5)}
+    conditions = {"p232_001": ("bus", 2.5), "p257_001": ("bus", 7.5)}
     with pytest.raises(UserError, match=r"p\d+_001: no other test file has the noise 'bus'"):
         check_partners(conditions)
 

@@ -160,7 +160,9 @@ def read(
         if duration_s is not None:
             end = begin + round(duration_s * to_rate)
             last = min(total, math.ceil(end * down / up) + margin)
-        frames = _decode(file, path, first, last)
+        skipped = 0 if file.format != "MP3" else first  # MP3 frames depend on those before: after a seek they differ
+        frames = _next_frames(file, path, last - first + skipped, first - skipped)[skipped:]
+        _check_complete(file, path, last - first - len(frames))
     offset = first // down * up
     channels = frames.T if not mono else frames.mean(axis=1, dtype=np.float32)
     part = resample(channels, from_rate, to_rate)[..., begin - offset : None if end is None else end - offset]
@@ -303,14 +305,6 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         if cut and int(cut[2]) < int(cut[1]) < _STREAMED_WAV_BYTES:
             raise UserError(f"{path}: is truncated ({cut[2]} of {cut[1]} bytes of audio); copy or download it again")
         yield file
-
-
-def _decode(file: soundfile.SoundFile, path: Path, first: int, last: int) -> np.ndarray:
-    """Frames [first, last) as float32 [N, C], checked for truncation and for NaN or Inf."""
-    begin = 0 if file.format == "MP3" else first  # MP3 frames depend on those before: after a seek they differ
-    frames = _next_frames(file, path, last - begin, begin)[first - begin :]
-    _check_complete(file, path, last - first - len(frames))
-    return frames
 
 
 def _decode_blocks(path: Path) -> Iterator[np.ndarray]:

@@ -45,7 +45,7 @@ def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
     """The pairs of `base_dir/split/{clean,noisy}` at any depth, matched by their relative path without suffix."""
     folder = Path(base_dir) / split
     pairs = matched_pairs(folder / "clean", folder / "noisy", f" ({split})")
-    return _long_enough(pairs, [pair.clean for pair in pairs], folder, "paired speech")
+    return _drop_short(pairs, folder, "paired speech", lambda pair: pair.clean)
 
 
 def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:
@@ -79,14 +79,14 @@ def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[Au
     A folder with a manifest.csv gives the rows of that split; a folder that holds sub-folders train, valid or test
     the one that is asked for and nothing else; any other folder is all training data.
     """
-    sources = [(Path(folder), read_headers(_paths(Path(folder), split, what))) for folder in folders]
+    sources = [(Path(folder), read_headers(_find_files(Path(folder), split, what))) for folder in folders]
     if not any(infos for _, infos in sources):
         named = ", ".join(str(folder) for folder in folders) or f"no {what} folder given"
         raise UserError(
             f"{named}: no {what} for the split '{split}'; at least one {what} folder needs the sub-folders train/ "
             f"and valid/ with different recordings in each (a folder without them is used for training only)"
         )
-    return [info for folder, infos in sources for info in _long_enough(infos, infos, folder, what)]
+    return [info for folder, infos in sources for info in _drop_short(infos, folder, what, lambda info: info)]
 
 
 def read_headers(paths: Iterable[Path]) -> list[AudioInfo]:
@@ -125,7 +125,7 @@ def _plain_entry(folder: Path, path: Path) -> Entry:
     return Entry(path, (kind,), path.relative_to(folder).with_suffix("").as_posix(), split)
 
 
-def _paths(folder: Path, split: str, what: str) -> list[Path]:
+def _find_files(folder: Path, split: str, what: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (for {what}); check the path")
     if (folder / split / "clean").is_dir() and (folder / split / "noisy").is_dir():
@@ -142,11 +142,10 @@ def _paths(folder: Path, split: str, what: str) -> list[Path]:
     return audio.find(folder, f"{what}, {split}") if split == "train" else []
 
 
-def _long_enough(items: list[File], headers: Sequence[AudioInfo], folder: Path, what: str) -> list[File]:
+def _drop_short(items: list[File], folder: Path, what: str, header: Callable[[File], AudioInfo]) -> list[File]:
     """The items whose file is not too short to train on; the others are counted in a warning."""
-    usable = [item for item, info in zip(items, headers, strict=True) if info.seconds >= MIN_S]
-    if len(usable) < len(items):
-        skipped = len(items) - len(usable)
+    usable = [item for item in items if header(item).seconds >= MIN_S]
+    if skipped := len(items) - len(usable):
         _log.warning("%s: %d of %d files are shorter than %s s and are skipped", folder, skipped, len(items), MIN_S)
     if items and not usable:
         raise UserError(f"{folder}: all files are shorter than {MIN_S} s (for {what}); check the corpus")

@@ -138,14 +138,14 @@ def save(path: Path, samples: NDArray[np.int16]) -> None:
     soundfile.write(path, samples, RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
 
 
-def sentences(split: str) -> list[str]:
+def read_sentences(split: str) -> list[str]:
     """The sentences of one split; no sentence is in two of them."""
     return (EMBEDDED / "sentences" / f"{split}.txt").read_text(encoding="utf-8").splitlines()
 
 
 def write_speech(out: Path, split: str, seed: int) -> None:
     """Write speech/<split>/<voice>_<number>.flac."""
-    texts = sentences(split)
+    texts = read_sentences(split)
     voices = [voice for voice, clips in VOICES[split].items() for _ in range(clips)]
     for number, voice in enumerate(voices):
         name = f"speech/{split}/{voice}_{number:03d}.flac"
@@ -187,7 +187,7 @@ def write_test(out: Path, seed: int) -> None:
     """Write test/{clean,noisy,ref,noise}/NNN.flac and test/manifest.csv: every kind once at every SNR."""
     natural, *others = VOICES["test"]
     rows = []
-    for number, sentence in enumerate(sentences("test")):
+    for number, sentence in enumerate(read_sentences("test")):
         block, place = divmod(number, len(TEST_KINDS))
         name, kind, snr_db = f"{number:03d}", TEST_KINDS[place], TEST_SNRS_DB[block]
         voice = natural if (block + place) % 2 == 0 else others[(block + place // 2) % len(others)]

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -44,14 +43,8 @@ _LOGS = {"train": "log_trainset_28spk.txt", "test": "log_testset.txt"}
 _FOLDERS = {"train": "trainset_28spk_wav", "test": "testset_wav"}
 _INCOMPLETE = ".incomplete"
 _PEAK = 0.999
+Condition = tuple[str, float]  # noise type of a noisy file and its ratio in dB, as a log says it
 _COLUMNS = ("id", "kind", "source", "snr_db", "ref_source", "seconds", "ref_seconds")
-
-
-class Condition(NamedTuple):
-    """The noise type of a noisy file and its SNR, as a log says it."""
-
-    kind: str
-    snr_db: float
 
 
 def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
@@ -86,7 +79,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
             (building / split).replace(out / split)
     known = conditions["train"] | conditions["test"]
     entries = [
-        Entry(out / split / "noisy" / f"{pair.name}.flac", (known[pair.name].kind,), speaker(pair.name), split)
+        Entry(out / split / "noisy" / f"{pair.name}.flac", (known[pair.name][0],), speaker(pair.name), split)
         for split, chosen in parts.items()
         for pair in chosen
     ]
@@ -105,7 +98,7 @@ def write_validation_set(voicebank: Path, items: int, out: Path) -> None:
     kinds = {clip.path.stem: clip.kind for clip in manifest.read(voicebank / manifest.MANIFEST)}
     levels = {pair.name: (rms(audio.read(pair.clean.path, None)), rms(_read_noise(pair))) for pair in pairs}
     snrs_db = {n: round(20 * math.log10(max(a, 1e-9) / max(b, 1e-9)), 1) for n, (a, b) in levels.items()}
-    conditions = {name: Condition(kinds[name], snr_db) for name, snr_db in snrs_db.items()}
+    conditions = {name: (kinds[name], snr_db) for name, snr_db in snrs_db.items()}
     places = np.unique(np.linspace(0, len(pairs) - 1, min(items, len(pairs))).round().astype(int))
     with whole_folder(out) as building:
         chosen = [pairs[place] for place in places]
@@ -149,11 +142,12 @@ def check_partners(conditions: Mapping[str, Condition]) -> None:
 def _group_by_kind(conditions: Mapping[str, Condition]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(conditions):
-        groups[conditions[name].kind].append(name)
+        groups[conditions[name][0]].append(name)
     return groups
 
 
 def _shares_noise(pair: Pair, other: Pair) -> bool:
+    """Whether the noises of two pairs are cut from one stretch of a recording."""
     return leak.score(_read_noise(pair), _read_noise(other), pair.noisy.sample_rate).shared
 
 
@@ -211,7 +205,7 @@ def _read_log(folder: Path, split: str, pairs: Sequence[Pair]) -> dict[str, Cond
             continue
         try:
             name, kind, snr_db = words[:3]
-            found[name.removesuffix(".wav")] = Condition(kind, float(snr_db))
+            found[name.removesuffix(".wav")] = kind, float(snr_db)
         except ValueError:
             raise UserError(f"{path}: line {number} is not 'name noise SNR'; download logfiles.zip again") from None
     unknown = sorted({pair.name for pair in pairs} - found.keys())

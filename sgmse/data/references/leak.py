@@ -91,7 +91,8 @@ def agreement(one: np.ndarray, other: np.ndarray, sample_rate: int) -> tuple[flo
     """
     size = 2 * round(FRAME_S / 2 * sample_rate)
     window = scipy.signal.get_window("blackmanharris", size)  # side lobes at -92 dB: a tone stays in its bins
-    spectra = [np.fft.rfft(_frames(block, size, size // 4) * window) for block in (one, other)]
+    frames = [np.lib.stride_tricks.sliding_window_view(block, size)[:: size // 4] for block in (one, other)]
+    spectra = [np.fft.rfft(overlapping * window) for overlapping in frames]
     cross = spectra[0] * np.conj(spectra[1])
     floor = _AUDIBLE * np.sum(window**2)
     weights = np.prod([np.abs(s) ** 2 / (np.abs(s) ** 2 + floor) for s in spectra], axis=0)
@@ -148,8 +149,3 @@ def _energy(waveform: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.nda
     """Energies of the stretches [first, last) of `waveform` [N]."""
     until = np.concatenate([[0.0], np.cumsum(np.square(waveform))])
     return until[last] - until[first]
-
-
-def _frames(waveform: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Overlapping frames [T, size] of `waveform` [K >= size]."""
-    return np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop]
