@@ -23,7 +23,7 @@ STOP_AT = 1  # the step in which one process has the signal, in the second train
 
 
 @contextmanager
-def noted(rank: int, out: Path) -> Iterator[None]:
+def record_work(rank: int, out: Path) -> Iterator[None]:
     """Leaves the gradients of each step before clipping, the weights at the end, and which files were enhanced."""
 
     def on_before_optimizer_step(self, optimizer):
@@ -59,7 +59,7 @@ def exit_code(*arguments: str) -> int:
 
 
 @contextmanager
-def signalled(rank: int) -> Iterator[None]:
+def signal_one_process(rank: int) -> Iterator[None]:
     """Process 1 alone gets a signal in the step `STOP_AT`."""
     step = NoiseCondScoreModel.training_step
 
@@ -78,10 +78,10 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     familiarity.NUM_REFERENCES = 8
-    with noted(rank, Path(out)):
+    with record_work(rank, Path(out)):
         codes = [exit_code(*arguments, "--run_dir", f"{out}/whole")]
     again = (*arguments, "--num_eval_files", "0", "--run_dir", f"{out}/stopped")
-    with signalled(rank):
+    with signal_one_process(rank):
         codes.append(exit_code(*again))
     codes.append(exit_code(*again))
     (Path(out) / f"codes_{rank}.txt").write_text(" ".join(map(str, codes)))

@@ -15,7 +15,7 @@ from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.settings.config import ModelConfig, TrainConfig
 from sgmse.training import interruption
-from sgmse.training.loggers import RunProgress, loggers
+from sgmse.training.loggers import RunProgress, make_loggers
 from sgmse.training.resumption import is_missed, read_validations
 from sgmse.training.run import run_folder
 from sgmse.training.saving import RunFiles
@@ -199,7 +199,7 @@ def test_progress_says_the_rate_and_the_times_that_are_left():
 
 
 def test_nolog_logs_nothing():
-    assert loggers(TrainConfig(nolog=True, logger="wandb"), Path("nowhere")) == []
+    assert make_loggers(TrainConfig(nolog=True, logger="wandb"), Path("nowhere")) == []
 
 
 # ---- clusters ----

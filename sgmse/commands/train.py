@@ -37,7 +37,7 @@ from sgmse.settings import cli
 from sgmse.settings.checks import check_data, check_model, check_typed
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.training import resumption
-from sgmse.training.resumption import Stopped
+from sgmse.training.resumption import StoppedRun
 
 
 def main() -> None:
@@ -62,9 +62,9 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     ckpt, run_dir = (layers[-1].values[name] for name in ("ckpt", "run_dir"))
     stopped = None
     if ckpt is not None:
-        stopped = resumption.stopped_run(Path(ckpt))
+        stopped = resumption.read_stopped_run(Path(ckpt))
     elif run_dir is not None:
-        stopped = resumption.stopped_in(Path(run_dir))
+        stopped = resumption.find_stopped_run(Path(run_dir))
     if stopped is not None:
         layers = cli.parse(parser, argv, stopped.settings)
     elif len(layers) == 1:  # no --config
@@ -90,7 +90,7 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     return values
 
 
-def _check_resumption(stopped: Stopped, model: ModelConfig, train: TrainConfig) -> None:
+def _check_resumption(stopped: StoppedRun, model: ModelConfig, train: TrainConfig) -> None:
     """Raise `UserError` where the run cannot go on, or is complete; with --run_dir a complete one ends here."""
     resumption.check_same_model(stopped, model)
     reached = resumption.find_reached_limit(stopped, train)

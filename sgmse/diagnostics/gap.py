@@ -19,8 +19,9 @@ from sgmse.common.files import save_figure, write_csv
 from sgmse.diagnostics.items import ProbeFile, mean_over_files
 from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
+from sgmse.diffusion.guidance import clean_estimate
 from sgmse.diffusion.noise import FrameNoise
-from sgmse.diffusion.sde import SBVE, SDE, per_item
+from sgmse.diffusion.sde import per_item
 from sgmse.evaluation.figures import finish_axes
 from sgmse.evaluation.tables import interval
 from sgmse.model.enhancer import Enhancer
@@ -108,13 +109,6 @@ def estimate_clean(
         }
         found[name] = clean_estimate(model.sde, model.predict(x_t, y, t, Condition(**parts)), x_t, y, t)
     return found
-
-
-def clean_estimate(sde: SDE, prediction: Tensor, x_t: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    """x̂ [B, C, F, T]: the prediction itself for the bridge; E[x_0 | x_t, y] of a score, by Tweedie's formula."""
-    if isinstance(sde, SBVE):
-        return prediction
-    return sde.clean_from_score(x_t, y, prediction, t)
 
 
 def average_over_files(rows: pd.DataFrame) -> pd.DataFrame:

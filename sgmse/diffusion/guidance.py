@@ -170,7 +170,7 @@ class Guide:
 
     def _project_and_rescale(self, c: Tensor, u: Tensor, w: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """c + (w − 1) (c − u) by way of clean spectrograms, projected and rescaled as the settings say."""
-        clean, worse = (self._clean(prediction, x_t, t) for prediction in (c, u))
+        clean, worse = (clean_estimate(self.sde, prediction, x_t, self.y, t) for prediction in (c, u))
         difference = clean - worse
         if self.settings.guidance_apg:
             if self._last_difference is not None:
@@ -182,11 +182,12 @@ class Guide:
             return guided
         return self.sde.score_from_clean(x_t, self.y, guided, t)
 
-    def _clean(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The clean spectrogram that a prediction stands for."""
-        if isinstance(self.sde, SBVE):
-            return prediction
-        return self.sde.clean_from_score(x_t, self.y, prediction, t)
+
+def clean_estimate(sde: SDE, prediction: Tensor, x_t: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    """x̂ [B, C, F, T] of a prediction: itself for the bridge; E[x_0 | x_t, y] of a score, by Tweedie's formula."""
+    if isinstance(sde, SBVE):
+        return prediction
+    return sde.clean_from_score(x_t, y, prediction, t)
 
 
 def item_norm(x: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def check_wandb() -> None:
         raise UserError(f"--logger wandb: {error} (or set WANDB_MODE=offline)") from None
 
 
-def loggers(train: TrainConfig, folder: Path) -> list[Logger]:
+def make_loggers(train: TrainConfig, folder: Path) -> list[Logger]:
     """The loggers of a run: CSV first. None at all with --nolog."""
     if train.nolog:
         return []

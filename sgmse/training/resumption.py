@@ -21,7 +21,7 @@ _OF_JOBS = (".log", ".out", ".err", ".lock")  # what a job may have put into a f
 
 
 @dataclass(frozen=True)
-class Stopped:
+class StoppedRun:
     """A run that can go on: its checkpoint, its config.yaml, the model in it, and how far it has come.
 
     minutes: of training. encoder_identity: of the pretrained weights it was trained with, or None.
@@ -36,7 +36,7 @@ class Stopped:
     encoder_identity: str | None
 
 
-def stopped_run(ckpt: Path) -> Stopped:
+def read_stopped_run(ckpt: Path) -> StoppedRun:
     """The run that wrote a checkpoint. Raises `UserError` unless training can go on from it."""
     content = checkpoints.read(ckpt)
     average = content.get("average")
@@ -49,10 +49,10 @@ def stopped_run(ckpt: Path) -> Stopped:
     model = checkpoints.stored_settings(content)[0]
     seconds = content.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
     steps, epochs = content["global_step"], content.get("epoch", 0)
-    return Stopped(ckpt, path, model, steps, epochs, seconds / 60, content.get("encoder_identity"))
+    return StoppedRun(ckpt, path, model, steps, epochs, seconds / 60, content.get("encoder_identity"))
 
 
-def stopped_in(folder: Path) -> Stopped | None:
+def find_stopped_run(folder: Path) -> StoppedRun | None:
     """The run in `folder`; None where one is to start. Raises `UserError` for a folder of something else.
 
     A run that was killed before its first checkpoint starts again.
@@ -60,7 +60,7 @@ def stopped_in(folder: Path) -> Stopped | None:
     saved = folder / "checkpoints"
     found = [*sorted(saved.glob("step_*.ckpt")), *saved.glob("last.ckpt")]
     if found:
-        return stopped_run(found[-1])
+        return read_stopped_run(found[-1])
     for path in (path for path in saved.glob("*.ckpt") if path.name[0] != "."):
         raise UserError(f"{folder}: holds {path.name} but no last.ckpt to go on from; choose another --run_dir")
     # further processes may see what the first one has begun
@@ -71,7 +71,7 @@ def stopped_in(folder: Path) -> Stopped | None:
     return None
 
 
-def check_same_model(run: Stopped, wanted: ModelConfig) -> None:
+def check_same_model(run: StoppedRun, wanted: ModelConfig) -> None:
     """Raise `UserError` unless the run is of the model that is wanted, before anything is written into its folder."""
     ckpt, stored = run.ckpt, asdict(run.model)
     for name, value in asdict(wanted).items():
@@ -98,7 +98,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any], step: in
     return sentences
 
 
-def find_reached_limit(run: Stopped, train: TrainConfig) -> tuple[str, str] | None:
+def find_reached_limit(run: StoppedRun, train: TrainConfig) -> tuple[str, str] | None:
     """The limit that the run has reached and how, e.g. ("max_steps", "400 of 400 steps"); None before that."""
     missed = is_missed(run.settings.with_name(CURVES), run.steps, train.val_every_n_steps)
     if 0 <= train.max_steps <= run.steps and not (train.max_steps == run.steps and missed):

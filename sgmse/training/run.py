@@ -31,7 +31,7 @@ from sgmse.settings.checks import check_data
 from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
 from sgmse.training.datamodule import build_datamodule
 from sgmse.training.interruption import Preempted, Preemption, check_launch, slurm_plugins, watch_signals
-from sgmse.training.loggers import RunProgress, check_wandb, loggers
+from sgmse.training.loggers import RunProgress, check_wandb, make_loggers
 from sgmse.training.resumption import CURVES, SETTINGS
 from sgmse.training.saving import RunFiles, WholeCheckpoints
 from sgmse.training.validation import EnhancementValidation
@@ -234,7 +234,7 @@ def make_trainer(train: TrainConfig, folder: Path, callbacks: list[pl.Callback])
         val_check_interval=train.val_every_n_steps * train.accumulate_grad_batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        logger=loggers(train, folder),
+        logger=make_loggers(train, folder),
         log_every_n_steps=LOG_EVERY,
         callbacks=callbacks,
         benchmark=device(train.device) == "cuda",
