@@ -8,9 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -258,28 +258,19 @@ def test_a_set_is_compared_with_data_that_join_the_plan_later_and_scores_stay(tm
     assert json.loads(path.read_text())["product"]["compared"]
 
 
-def rows(N: int, pesq: dict[str, float], checkpoint: str = "last") -> list[dict[str, object]]:
-    common = {
-        "guidance_scale": 1.0,
-        "N": N,
-        "checkpoint": checkpoint,
-        "nfe": N,
-        "passes": N,
-        "seconds": 1,
-        "audio_s": 1,
-    }
-    return [{**common, "file": file, "pesq": value, "estoi": 1, "si_sdr": 1} for file, value in pesq.items()]
+def candidate(N: int, pesq: dict[str, float], checkpoint: str = "last") -> pd.DataFrame:
+    cost = {"guidance_scale": 1.0, "N": N, "checkpoint": checkpoint, "nfe": N, "passes": N, "seconds": 1, "audio_s": 1}
+    return pd.DataFrame({"file": pesq.keys(), "pesq": pesq.values()}).assign(estoi=1, si_sdr=1, **cost)
 
 
 def test_files_that_a_candidate_leaves_unscored_count_for_none():
-    table = pd.DataFrame([*rows(1, {"a": 2.0, "b": math.nan}), *rows(3, {"a": 1.9, "b": 4.0})])
-    found = rank_candidates(table)
+    found = rank_candidates(pd.concat([candidate(1, {"a": 2.0, "b": math.nan}), candidate(3, {"a": 1.9, "b": 4.0})]))
     assert found[["N", "pesq", "files"]].to_numpy().tolist() == [[1, 2.0, 1], [3, 1.9, 1]]
 
 
 def test_of_equal_candidates_the_cheaper_comes_first_then_the_checkpoint_that_validation_preferred():
     equal = [(3, "best_pesq"), (1, "last"), (1, "best_pesq")]
-    found = rank_candidates(pd.DataFrame([row for N, name in equal for row in rows(N, {"a": 2.0}, name)]))
+    found = rank_candidates(pd.concat([candidate(N, {"a": 2.0}, name) for N, name in equal]))
     assert list(zip(found["N"], found["checkpoint"], strict=True)) == [(1, "best_pesq"), (1, "last"), (3, "best_pesq")]
 
 
@@ -299,6 +290,9 @@ def test_a_folder_of_experiments_grows_but_takes_no_other_settings(tmp_path):
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"holds thesis.tex and is no folder of experiments"):
         join_plan(tmp_path / "other", small)
+    for out in ("other/thesis.tex", "other/thesis.tex/run"):
+        with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"):
+            join_plan(tmp_path / out, small)
 
 
 def test_speech_for_mixing_is_listed_once_also_after_a_stop_in_between(tmp_path, monkeypatch):
@@ -318,33 +312,13 @@ def test_speech_for_mixing_is_listed_once_also_after_a_stop_in_between(tmp_path,
 
 @pytest.mark.parametrize("works", [True, False])
 def test_the_tables_go_to_wandb_and_stay_on_disk_whatever_it_does(tmp_path, capsys, monkeypatch, works):
-    class Artifact(list):
-        def __init__(self, name, type):
-            sent.append(self)
-
-        add_file = list.append
-
-    class Run:
-        def log_artifact(self, artifact):
-            if not works:
-                raise ConnectionError("no way")
-
-        def finish(self):
-            pass
-
-    sent: list[Artifact] = []
-    fake = types.SimpleNamespace(init=lambda **settings: Run(), Artifact=Artifact)
-    monkeypatch.setitem(sys.modules, "wandb", fake)
+    wandb = MagicMock()
+    wandb.init.return_value.log_artifact.side_effect = None if works else ConnectionError("no way")
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     results.send_to_wandb(work(tmp_path, plan(tmp_path), StandIn()))
-    assert sent == [[str(tmp_path / "results.csv"), str(tmp_path / "trainings.csv")]]
+    sent = [call.args[0] for call in wandb.Artifact.return_value.add_file.call_args_list]
+    assert sent == [str(tmp_path / "results.csv"), str(tmp_path / "trainings.csv")]
     assert ("warning: W&B did not take the tables (ConnectionError: no way)" in capsys.readouterr().err) != works
-
-
-@pytest.mark.parametrize("out", ["file", "file/run"])
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, out):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"):
-        join_plan(tmp_path / out, plan(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"cell": "c"}', b"\xff\xfe", NO_PRODUCT])
@@ -360,16 +334,9 @@ def test_a_runner_killed_in_the_middle_of_a_training_goes_on_there(tmp_path):
     scale.write_text(
         scale.read_text().replace("max_steps: 2, val_every_n_steps: 1", "max_steps: 400, val_every_n_steps: 20")
     )
-    command = [
-        sys.executable,
-        "scripts/run_experiments.py",
-        "BASE-00",
-        "--scale",
-        str(scale),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    command += ["--test_sets", str(ready_sets(tmp_path / "ready")), "--stage", "train", "--device", "cpu"]
+    where = ["--scale", scale, "--out", tmp_path / "run", "--test_sets", ready_sets(tmp_path / "ready")]
+    words = ["BASE-00", *where, "--stage", "train", "--device", "cpu"]
+    command = [sys.executable, "scripts/run_experiments.py", *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT) as runner:
         while not list((tmp_path / "run").glob("trainings/*/seed0/checkpoints/last.ckpt")):
             assert runner.poll() is None

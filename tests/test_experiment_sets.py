@@ -1,5 +1,6 @@
 """Test sets of experiments: from which recordings they are made, none of which was trained on or chosen on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,10 @@ def test_without_folders_unheard_noise_is_that_of_the_kinds_training_lacks():
     assert sets.left_out(("id", "ood", "nonstationary", "valid"), EMBEDDED) == {}
 
 
-def test_other_talkers_come_from_the_speech_that_is_tested_on(folders):
+def test_other_talkers_come_from_the_speech_that_is_tested_on_if_it_tells_who_speaks(folders):
     made = sets.sources("talkers", folders)
     assert {clip.path for clip in made.clips} == {info.path for info in made.speech}
     assert made.noise_dir == made.speech_dir
-
-
-def test_speech_that_does_not_tell_who_speaks_makes_no_set_of_talkers():
     assert "who speaks" in sets.left_out(("talkers",), EMBEDDED)["talkers"]
 
 
@@ -87,9 +85,12 @@ def test_sets_are_built_once_and_the_same_again(folders, tmp_path):
     assert sets.provide("nonstationary", folders, 3, tmp_path / "set", trained, 1) == told
 
 
-def test_noise_of_one_class_may_change_from_recording_to_recording(folders):
-    inside = Data(speech_dir=folders.speech_dir, noise_dir=folders.noise_dir)
+def test_without_unheard_noise_that_set_is_left_out_and_recordings_of_one_class_are_what_changes(folders):
+    inside = replace(folders, ood_noise_dir=None)
     assert len({clip.kind for clip in sets.sources("nonstationary", inside).clips}) == 2
+    missing = sets.left_out(("id", "ood", "nonstationary"), inside)
+    assert missing.keys() == {"ood"}
+    assert "--ood_noise_dir" in missing["ood"]
 
 
 def test_recordings_that_were_trained_on_are_left_out_and_told(folders, tmp_path, capsys):
@@ -104,13 +105,6 @@ def test_recordings_that_were_trained_on_are_left_out_and_told(folders, tmp_path
         sets.provide("ood", folders, 6, tmp_path / "another", [config(tmp_path, folders)], 1)
 
 
-def test_without_unheard_noise_that_set_is_left_out_with_the_flag_that_brings_it(folders):
-    inside = Data(speech_dir=folders.speech_dir, noise_dir=folders.noise_dir)
-    missing = sets.left_out(("id", "ood", "nonstationary"), inside)
-    assert missing.keys() == {"ood"}
-    assert "--ood_noise_dir" in missing["ood"]
-
-
 def test_ready_made_sets_are_used_as_they_are(tmp_path, folders, capsys):
     data = Data(test_sets=str(ready_sets(tmp_path / "ready")))
     told = sets.provide("id", data, 2, tmp_path / "run" / "id", [config(tmp_path, folders)], 1)
@@ -119,20 +113,17 @@ def test_ready_made_sets_are_used_as_they_are(tmp_path, folders, capsys):
     assert "nothing tells whether they were trained on" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("part", ["manifest.csv", "noisy", "clean"])
+@pytest.mark.parametrize("part", ["manifest.csv", "noisy", "clean", "row"])
 def test_a_ready_made_set_that_is_not_whole_is_refused_before_anything_is_trained(tmp_path, part):
-    data = Data(test_sets=str(ready_sets(tmp_path / "ready")))
-    (tmp_path / "ready" / "id" / part).rename(tmp_path / part)
-    with pytest.raises(UserError, match=f"is no test set, {part} is missing"):
-        sets.left_out(("id",), data)
-
-
-def test_a_ready_made_set_has_a_row_for_every_file(tmp_path):
-    data = Data(test_sets=str(ready_sets(tmp_path / "ready")))
-    path = tmp_path / "ready" / "id" / "manifest.csv"
-    path.write_text(path.read_text().replace("001,", "100,"))
-    with pytest.raises(UserError, match=r"manifest.csv: has no row whose id is 001"):
-        sets.left_out(("id",), data)
+    ready = ready_sets(tmp_path / "ready") / "id"
+    table = ready / "manifest.csv"
+    if part == "row":
+        table.write_text(table.read_text().replace("001,", "100,"))
+    else:
+        (ready / part).rename(tmp_path / part)
+    complaint = "has no row whose id is 001" if part == "row" else f"is no test set, {part} is missing"
+    with pytest.raises(UserError, match=complaint):
+        sets.left_out(("id",), Data(test_sets=str(ready.parent)))
 
 
 def test_a_ready_made_set_of_a_recording_that_was_trained_on_is_refused(folders, tmp_path):

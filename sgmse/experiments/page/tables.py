@@ -48,17 +48,16 @@ def list_scores(run: Run, differences: pd.DataFrame) -> list[Table]:
     for name in run.plan.sets:
         scores, here = run.enhanced[run.enhanced["set"] == name], _select(differences, set=name, by=WHOLE)
         noisy = _means(run.noisy[run.noisy["set"] == name])
-        lines = [("noisy", "", "", "", *noisy, *[""] * (len(_DELTAS) + 1))]
+        lines = [("noisy", "", "", "", *noisy, *[""] * (len(MAIN) + 2))]
         for experiment in scores["experiment"].unique():
             rows, baseline = _select(scores, experiment=experiment), run.plan.experiments[experiment].baseline
             title = f"{experiment} (smoke)" if experiment in run.smoke else experiment
             chosen = [_list_values(rows[column]) for column in ("guidance_scale", "N", "nfe")]
-            deltas = _describe_pair(_select(here, experiment=experiment, against=baseline))
+            deltas = _without_other_p(_describe_pair(_select(here, experiment=experiment, against=baseline)))
             counts = f"{rows['file'].nunique()} × {rows['seed'].nunique()}"
             lines.append((title, *chosen, *_means(rows), *deltas, counts))
-        deltas = [title.replace("Δ", "to baseline: Δ") for title in _DELTAS]
-        header = ("experiment", "w", "N", "NFE", *titles(), *deltas, "files × seeds")
-        note = f"{_INTERVALS}; Holm's correction over all planned differences"
+        header = ("experiment", "w", "N", "NFE", *titles(), *_without_other_p(_DELTAS), "files × seeds")
+        note = f"Δ is the difference to the baseline. {_INTERVALS}; Holm's correction over all planned differences"
         tones = ("first", *[""] * (len(lines) - 1))
         tables.append(Table(f"set-{name}", f"Scores on {name}", header, lines, [note], tones))
     return tables
@@ -190,6 +189,11 @@ def _describe_pair(own: pd.DataFrame) -> list[str]:
         for _, row in own.iterrows()
     }
     return [cell for metric in MAIN for cell in found.get(metric, [NOTHING, NOTHING])]
+
+
+def _without_other_p(cells: list[str]) -> list[str]:
+    """Cells below `_DELTAS` with the p of the first metric alone; the others stand in `list_differences`."""
+    return [*cells[:2], *cells[2::2]]
 
 
 def _means(rows: pd.DataFrame) -> list[str]:
