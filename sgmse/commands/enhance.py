@@ -26,12 +26,15 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
-from sgmse.common.errors import run
+from sgmse.common.errors import UserError, run
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.settings import cli
 from sgmse.settings.config import EnhanceConfig
+
+PIPE = "-"  # as --test_dir: one file from stdin
 
 
 def main() -> None:
@@ -40,8 +43,11 @@ def main() -> None:
     values = layers[-1].values
     sampler = {name: values[name] for name in SamplerSettings.__dataclass_fields__ if values[name] is not None}
     config, guidance = cli.take(EnhanceConfig, values), cli.take(GuidanceSettings, values)
-    # this takes seconds to load, which --help need not wait for
-    from sgmse.enhancement.folder import PIPE, enhance_folder, enhance_pipe
+    for flag, path, kind in (("--ckpt", config.ckpt, "checkpoint"), ("--test_dir", config.test_dir, "folder")):
+        if path not in (None, PIPE) and not Path(str(path)).exists():
+            raise UserError(f"{path}: no such {kind}; check {flag}")
+    # this takes a second to load, which --help and a wrong path need not wait for
+    from sgmse.enhancement.folder import enhance_folder, enhance_pipe
 
     if config.test_dir == PIPE:
         enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)

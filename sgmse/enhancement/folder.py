@@ -35,7 +35,6 @@ from sgmse.enhancement.test_set import Item
 from sgmse.evaluation.results import Results, differing_facts, read_facts, read_rows
 from sgmse.settings.config import EnhanceConfig
 
-PIPE = "-"
 RUN = "run.json"  # in the output folder: the settings, and which files are done with them
 PICTURE = "adaptive_guidance.png"
 HIGH_DISAGREEMENT = 0.25  # files above it are warned of
