@@ -9,7 +9,7 @@ import pytest
 
 from sgmse.common.errors import UserError
 from sgmse.data.mixing import rms
-from sgmse.data.noise import Cut, Wanted, augment
+from sgmse.data.noise import Cut, CutLengths, augment
 from sgmse.data.noise.augment import KINDS, Augmentation, Transform, parse
 
 RATE = 8000
@@ -76,18 +76,18 @@ def test_switching_one_kind_off_leaves_the_draws_of_the_others(kind: str) -> Non
 
 
 def test_the_transform_that_changes_nothing_changes_nothing() -> None:
-    cut, wanted = Cut(white(3000), white(8000, 1)), Wanted(8000, 0.25, 2.0)
+    cut, lengths = Cut(white(3000), white(8000, 1)), CutLengths(8000, 0.25, 2.0)
     same = Transform()(cut, 8000, RATE)
     np.testing.assert_array_equal(same.noise, cut.noise)
     np.testing.assert_array_equal(same.reference, cut.reference)
-    assert Transform().source(wanted) == wanted
+    assert Transform().source(lengths) == lengths
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_noise_keeps_its_length_and_level_and_the_reference_its_bounds(rate: int) -> None:
     for seed in range(12):
         transform = augment.draw(ALWAYS, np.random.default_rng(seed))
-        source = transform.source(Wanted(rate, 0.25, 0.8))
+        source = transform.source(CutLengths(rate, 0.25, 0.8))
         for seconds in (source.min_s, source.max_s):
             cut = Cut(white(round(seconds * rate), 1), white(source.length, 2))
             changed = transform(cut, rate, rate)
@@ -101,7 +101,7 @@ def test_noise_keeps_its_length_and_level_and_the_reference_its_bounds(rate: int
 def test_equal_waveforms_stay_equal_as_noise_and_as_reference() -> None:
     for seed in range(6):
         transform = augment.draw(ALWAYS, np.random.default_rng(seed))
-        source = white(transform.source(Wanted(RATE, 0.25, 1.0)).length)
+        source = white(transform.source(CutLengths(RATE, 0.25, 1.0)).length)
         changed = transform(Cut(source, source), RATE, RATE)
         np.testing.assert_array_equal(changed.reference[:RATE], changed.noise)
 

@@ -18,7 +18,7 @@ from sgmse.data.dataset import Item, mixing_report
 from sgmse.data.loaders import collate
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
-from sgmse.data.noise import Wanted, cut_clip, read_clip
+from sgmse.data.noise import CutLengths, cut_clip, read_clip
 from sgmse.data.noise.augment import Augmentation
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
@@ -233,7 +233,7 @@ def test_noise_of_any_rate_with_any_channels_and_shorter_than_the_mixture_is_loo
 def test_a_clip_too_short_for_the_mixture_beside_its_reference_counts_as_looped(seconds: float, looped: bool) -> None:
     clip = np.random.default_rng(0).standard_normal(round(seconds * RATE)).astype(np.float32)
     reference_s = 0.6 if seconds > 1.3 else 0.3
-    cut = cut_clip(clip, Wanted(RATE, reference_s, reference_s), RATE, np.random.default_rng(1))
+    cut = cut_clip(clip, CutLengths(RATE, reference_s, reference_s), RATE, np.random.default_rng(1))
     assert len(cut.reference) == round(reference_s * RATE)
     assert cut.looped == looped
 

@@ -76,7 +76,7 @@ def test_a_short_pulse_train_is_never_silent() -> None:
 def test_every_kind_is_long_enough_for_a_disjoint_reference(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "SYNTHETIC_NOISES", {kind: SYNTHETIC_NOISES[kind]})
     for seed in range(3):
-        cut = noise.draw_synthetic(noise.Wanted(2 * RATE, 0.25, 2.0), RATE, rng(seed))
+        cut = noise.draw_synthetic(noise.CutLengths(2 * RATE, 0.25, 2.0), RATE, rng(seed))
         assert len(cut.noise) == 2 * RATE
         assert 0.25 * RATE <= len(cut.reference) <= 2 * RATE
         assert not cut.looped
@@ -88,7 +88,7 @@ def test_noise_and_reference_of_a_procedure_are_two_stretches_of_one_instance(mo
 
     monkeypatch.setattr(noise, "SYNTHETIC_NOISES", {"ramp": ramp})
     for seed in range(20):
-        cut = noise.draw_synthetic(noise.Wanted(RATE, 0.25, 1.0), RATE, rng(seed))
+        cut = noise.draw_synthetic(noise.CutLengths(RATE, 0.25, 1.0), RATE, rng(seed))
         inside, outside = set(cut.noise.tolist()), set(cut.reference.tolist())
         assert not inside & outside
         assert all(b - a == 1 for a, b in pairwise(cut.reference.tolist()))

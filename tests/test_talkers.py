@@ -11,10 +11,10 @@ from small_corpora import RATE, save
 from sgmse.common.errors import UserError
 from sgmse.data.corpora import split_files
 from sgmse.data.mixing import rms
-from sgmse.data.noise import Cut, Wanted
+from sgmse.data.noise import Cut, CutLengths
 from sgmse.data.noise.talkers import Talkers, talker
 
-WANTED = Wanted(2 * RATE, 0.25, 1.0)
+LENGTHS = CutLengths(2 * RATE, 0.25, 1.0)
 
 
 def save_tones(folder: Path, talkers: int, utterances: int, seconds: float = 3.0) -> Path:
@@ -58,7 +58,7 @@ def test_babble_is_three_to_eight_other_talkers_and_its_reference_the_same_voice
     speech = source(save_tones(tmp_path, talkers=12, utterances=1, seconds=6.0))
     sizes = []
     for seed in range(40):
-        cut = speech.babble("p4", WANTED, np.random.default_rng(seed))
+        cut = speech.babble("p4", LENGTHS, np.random.default_rng(seed))
         voices = find_tones(cut.noise)
         assert find_tones(cut.reference) == voices
         assert 4 not in {who for who, _ in voices}
@@ -75,7 +75,7 @@ def test_reference_and_noise_of_babble_share_no_sample(tmp_path: Path) -> None:
         save(tmp_path / f"p{who}_0.wav", 5.0)
     speech = source(tmp_path)
     for seed in range(10):
-        cut = speech.babble("p0", WANTED, np.random.default_rng(seed))
+        cut = speech.babble("p0", LENGTHS, np.random.default_rng(seed))
         correlation = np.abs(np.correlate(cut.noise, cut.reference[: RATE // 4], mode="valid")).max()
         assert correlation < 0.3 * np.sum(cut.reference[: RATE // 4] ** 2)
 
@@ -83,7 +83,7 @@ def test_reference_and_noise_of_babble_share_no_sample(tmp_path: Path) -> None:
 def test_a_competing_talker_is_another_and_the_reference_another_utterance_at_the_same_level(tmp_path: Path) -> None:
     speech, drawn = source(save_tones(tmp_path, talkers=4, utterances=2)), set()
     for seed in range(30):
-        cut = speech.competing("p2", WANTED, np.random.default_rng(seed))
+        cut = speech.competing("p2", LENGTHS, np.random.default_rng(seed))
         ((who, utterance),), ((same, other),) = find_tones(cut.noise), find_tones(cut.reference)
         assert same == who != 2
         assert other != utterance
@@ -97,14 +97,14 @@ def test_a_talker_with_one_file_never_competes(tmp_path: Path) -> None:
     (tmp_path / "p1_1.wav").unlink()
     speech = source(tmp_path)
     for seed in range(10):
-        assert {who for who, _ in find_tones(speech.competing("p0", WANTED, np.random.default_rng(seed)).noise)} == {2}
+        assert {who for who, _ in find_tones(speech.competing("p0", LENGTHS, np.random.default_rng(seed)).noise)} == {2}
 
 
 def test_short_utterances_are_joined_before_they_are_looped(tmp_path: Path) -> None:
     speech = source(save_tones(tmp_path, talkers=4, utterances=2, seconds=1.5))
 
     def competing() -> Cut:
-        return speech.competing("p0", WANTED, np.random.default_rng(0))
+        return speech.competing("p0", LENGTHS, np.random.default_rng(0))
 
     assert competing().looped, "one utterance is the reference, and 1.5 s of the other are left for 2 s"
     for who in range(4):
@@ -125,6 +125,6 @@ def test_too_few_talkers_are_told_in_a_sentence(tmp_path: Path) -> None:
 def test_speech_too_short_for_a_reference_is_told_in_a_sentence(tmp_path: Path) -> None:
     speech = source(save_tones(tmp_path, talkers=5, utterances=2, seconds=0.2))
     with pytest.raises(UserError, match=r"--babble_share: .* too little speech for a reference of 0\.25 s"):
-        speech.babble("p0", WANTED, np.random.default_rng(0))
+        speech.babble("p0", LENGTHS, np.random.default_rng(0))
     with pytest.raises(UserError, match=r"--talker_share: .* no file of 0\.25 s"):
-        speech.competing("p0", WANTED, np.random.default_rng(0))
+        speech.competing("p0", LENGTHS, np.random.default_rng(0))

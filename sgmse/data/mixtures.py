@@ -12,7 +12,7 @@ from sgmse.data import audio, references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, draw_index
 from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
-from sgmse.data.noise import Cut, NoiseFiles, Wanted, augment, draw_synthetic, match_level
+from sgmse.data.noise import Cut, CutLengths, NoiseFiles, augment, draw_synthetic, match_level
 from sgmse.data.noise.augment import Augmentation, Transform
 from sgmse.data.noise.talkers import Talkers, talker
 
@@ -72,13 +72,13 @@ class DynamicMixing(KeyedDataset):
         return self.speech[index]
 
     def _draw(self, key: int, length: int, rng: np.random.Generator) -> Item:
-        wanted = Wanted(length, self.settings.reference_min_s, self.settings.reference_max_s)
+        lengths = CutLengths(length, self.settings.reference_min_s, self.settings.reference_max_s)
         info, clean = self._clean(key, length, rng)
-        cut = self._files.cut(self._noise_index(key), wanted, rng)
+        cut = self._files.cut(self._noise_index(key), lengths, rng)
         snr_db = rng.uniform(*self.snr_db)
         if self.variation != Variation():
             clean = self._in_a_room(key, clean)
-            cut = self._varied_reference(key, self._varied_noise(key, cut, wanted, talker(info.path)), wanted)
+            cut = self._varied_reference(key, self._varied_noise(key, cut, lengths, talker(info.path)), lengths)
         # The ratio holds for the whole file, as in test sets: a crop of a pause is noisier, one of a loud word cleaner.
         level = max(audio.measure_rms(info.path, self.sample_rate), SILENCE_RMS)
         gain = np.float32(snr_gain(level, rms(cut.noise), snr_db))
@@ -101,41 +101,47 @@ class DynamicMixing(KeyedDataset):
     def _noise_index(self, key: int) -> int:
         return draw_index(key, len(self.noise), self.settings.seed, _NOISE_STREAM)
 
-    def _varied_noise(self, key: int, plain: Cut, wanted: Wanted, target: str) -> Cut:
+    def _varied_noise(self, key: int, plain: Cut, lengths: CutLengths, target: str) -> Cut:
         """The noise and its reference, from the source drawn and through the transform drawn."""
         transform = augment.draw(self.variation.augmentation, self._rng(_TRANSFORM_STREAM, key))
         rng = self._rng(_SOURCE_STREAM, key)
-        source = transform.source(wanted)
-        cut = self._source(key, transform, plain if source == wanted else None, source, target, rng)
+        source = transform.source(lengths)
+        cut = self._source(key, transform, plain if source == lengths else None, source, target, rng)
         if transform.alpha is not None and len(cut.reference):
             seconds = len(cut.reference) / self.sample_rate
-            other = self._files.cut_other(self._noise_index(key), Wanted(source.length, seconds, seconds), rng)
+            other = self._files.cut_other(self._noise_index(key), CutLengths(source.length, seconds, seconds), rng)
             if len(other.reference) == len(cut.reference):
                 cut = augment.blend(cut, other, transform.alpha)
-        return transform(cut, wanted.length, self.sample_rate)
+        return transform(cut, lengths.length, self.sample_rate)
 
     def _source(
-        self, key: int, transform: Transform, plain: Cut | None, wanted: Wanted, target: str, rng: np.random.Generator
+        self,
+        key: int,
+        transform: Transform,
+        plain: Cut | None,
+        lengths: CutLengths,
+        target: str,
+        rng: np.random.Generator,
     ) -> Cut:
         """A cut of the source drawn; `plain`, where it fits, is what the noise files give."""
         v, drawn = self.variation, rng.random()
         if drawn < v.synthetic_share:
-            return draw_synthetic(wanted, self.sample_rate, rng)
+            return draw_synthetic(lengths, self.sample_rate, rng)
         if drawn < v.synthetic_share + v.babble_share:
-            return self._talkers.babble(target, wanted, rng)
+            return self._talkers.babble(target, lengths, rng)
         if drawn < v.synthetic_share + v.babble_share + v.talker_share:
-            return self._talkers.competing(target, wanted, rng)
+            return self._talkers.competing(target, lengths, rng)
         if transform.shares:
-            return self._files.cut_several(self._noise_index(key), transform.shares, wanted, rng)
-        return plain or self._files.cut(self._noise_index(key), wanted, rng)
+            return self._files.cut_several(self._noise_index(key), transform.shares, lengths, rng)
+        return plain or self._files.cut(self._noise_index(key), lengths, rng)
 
-    def _varied_reference(self, key: int, cut: Cut, wanted: Wanted) -> Cut:
+    def _varied_reference(self, key: int, cut: Cut, lengths: CutLengths) -> Cut:
         """`cut` with another noise's reference for a share of the items, and at another level."""
         rng, v = self._rng(_REFERENCE_STREAM, key), self.variation
         gain_db, mismatched = rng.uniform(-1, 1) * v.reference_gain_db, rng.random() < v.mismatched_share
         reference = cut.reference
         if mismatched and len(reference):
-            other = self._files.cut_other(self._noise_index(key), wanted, rng).reference
+            other = self._files.cut_other(self._noise_index(key), lengths, rng).reference
             reference = match_level(other, reference)
         return Cut(reference * np.float32(10 ** (gain_db / 20)), cut.noise, cut.looped)
 

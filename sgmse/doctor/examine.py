@@ -11,7 +11,7 @@ from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import SPLITS, Clip
 from sgmse.data.testsets.build import MANIFEST, PROTOCOLS, folder_of, read_rows
-from sgmse.data.testsets.heldout import used_clips
+from sgmse.data.testsets.heldout import list_used_clips
 from sgmse.doctor import Report, leaks, models, signals
 from sgmse.settings import cli
 from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, TrainConfig
@@ -133,7 +133,7 @@ def _check_recordings(
     """A folder of speech or noise from which training mixes; its clips with their headers."""
     label = f"{kind} {folder}"
     read_headers = partial(signals.read_headers, report, label)
-    clips = used_clips(folder, kind, read_headers)
+    clips = list_used_clips(folder, kind, read_headers)
     infos = {info.path: info for info in read_headers(clip.path for clip in clips)}  # a manifest may name broken ones
     clips = [clip for clip in clips if clip.path in infos]
     files = [infos[clip.path] for clip in clips]

@@ -18,7 +18,7 @@ from sgmse.data.corpora.manifest import Clip, shared_sources
 from sgmse.data.mixing import SILENCE_RMS, is_silent, rms
 from sgmse.data.references import leak
 from sgmse.data.testsets.build import INCOMPLETE, SET, folder_of, set_digest
-from sgmse.data.testsets.heldout import splits_of_items
+from sgmse.data.testsets.heldout import find_used_items
 from sgmse.doctor import UNREADABLE, Problem, Report, sample
 
 _STRETCHES = 32
@@ -100,7 +100,7 @@ def check_items(report: Report, label: str, rows: Sequence[Mapping[str, str]], c
     """What a test set's manifest says its items were made of, against the clips of training and validation."""
     found = [
         (splits | {"test"}, f"{row['id']}: {row.get('speech', '')} + {row.get('noise', '')}")
-        for row, splits in splits_of_items(rows, clips)
+        for row, splits in find_used_items(rows, clips)
     ]
     report.facts.append(
         f"{label}: sources of {len(rows)} items compared with {len(clips)} training and validation files"

@@ -103,7 +103,7 @@ def sources(name: str, data: Data) -> Sources:
     else:
         found = _embedded_sources(name)
     if name == TALKERS:
-        clips = [replace(clip, kind=talker(clip.path)) for clip in heldout.speech_clips(found.speech)]
+        clips = [replace(clip, kind=talker(clip.path)) for clip in heldout.speech_as_clips(found.speech)]
         return replace(found, noise_dir=found.speech_dir, clips=clips)
     if name == "nonstationary" and len({clip.kind for clip in found.clips}) < 2:  # each recording is its own class
         found = replace(found, clips=[replace(clip, kind=clip.path.stem) for clip in found.clips])
@@ -198,11 +198,11 @@ def _link(found: Path, out: Path) -> None:
 
 def _leave_out_trained(name: str, made: Sources, trained: Sequence[Path]) -> Sources:
     """The sources without the recordings that were trained on, which are printed. `UserError` where none is left."""
-    used = heldout.used_by(trained, "train")
-    speech = heldout.speech_clips(made.speech)
+    used = heldout.find_used_clips(trained, "train")
+    speech = heldout.speech_as_clips(made.speech)
     overlaps = {
-        "noise": heldout.overlap(made.clips, used, "noise"),
-        "speech": heldout.overlap(speech, used, "speech"),
+        "noise": heldout.find_overlap(made.clips, used, "noise"),
+        "speech": heldout.find_overlap(speech, used, "speech"),
     }
     for what, found in overlaps.items():
         total = len(made.clips) if what == "noise" else len(speech)
@@ -225,5 +225,5 @@ def _check_rows(folder: Path, trained: Sequence[Path]) -> None:
     if "noise_sha256" not in rows[0]:
         print(f"warning: {folder} names no hashes of its recordings, so nothing tells whether they were trained on")
         return
-    for row, _ in heldout.splits_of_items(rows, heldout.used_by(trained, "train")):
+    for row, _ in heldout.find_used_items(rows, heldout.find_used_clips(trained, "train")):
         raise UserError(f"{folder}: {row['id']} is made of a recording that was trained on; use another set")

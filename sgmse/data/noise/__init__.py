@@ -39,7 +39,7 @@ class Cut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CutLengths:
     """What is to be cut: `length` samples of noise and a reference of `min_s` to `max_s` seconds."""
 
     length: int
@@ -51,15 +51,15 @@ class Wanted:
         room = round((self.max_s + references.GUARD_S) * sample_rate)
         return max(self.length + room, round(self.max_s / references.MAX_SHARE * sample_rate))
 
-    def scaled(self, factor: float) -> Wanted:
+    def scale(self, factor: float) -> CutLengths:
         """What to cut if it is made `factor` times shorter afterwards."""
-        return Wanted(math.ceil(self.length * factor), self.min_s * factor, self.max_s * factor)
+        return CutLengths(math.ceil(self.length * factor), self.min_s * factor, self.max_s * factor)
 
 
-def cut_clip(clip: np.ndarray, wanted: Wanted, sample_rate: int, rng: np.random.Generator) -> Cut:
-    """`references.disjoint` on `clip` [K]: reference [M] and noise [wanted.length]."""
-    reference, noise = references.disjoint(clip, wanted.length, sample_rate, rng, wanted.min_s, wanted.max_s)
-    return Cut(reference, noise, len(clip) - len(reference) < wanted.length)
+def cut_clip(clip: np.ndarray, lengths: CutLengths, sample_rate: int, rng: np.random.Generator) -> Cut:
+    """`references.disjoint` on `clip` [K]: reference [M] and noise [lengths.length]."""
+    reference, noise = references.disjoint(clip, lengths.length, sample_rate, rng, lengths.min_s, lengths.max_s)
+    return Cut(reference, noise, len(clip) - len(reference) < lengths.length)
 
 
 def read_clip(info: AudioInfo, length: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -88,12 +88,12 @@ class NoiseFiles:
         self.sample_rate = sample_rate
         self._reported: set[Path] = set()
 
-    def cut(self, index: int, wanted: Wanted, rng: np.random.Generator) -> Cut:
+    def cut(self, index: int, lengths: CutLengths, rng: np.random.Generator) -> Cut:
         """Reference and noise from file number `index`, or from another one where it is silent."""
         rate = self.sample_rate
         for _ in range(_TRIES):
             info = self.files[index]
-            found = cut_clip(read_clip(info, wanted.clip_length(rate), rate, rng), wanted, rate, rng)
+            found = cut_clip(read_clip(info, lengths.clip_length(rate), rate, rng), lengths, rate, rng)
             if not is_silent(found.noise):
                 return found
             if info.path not in self._reported:
@@ -102,44 +102,44 @@ class NoiseFiles:
             index = int(rng.integers(len(self.files)))
         raise UserError(f"{info.path}: is silent, and so are the other noise files drawn; check the noise corpus")
 
-    def cut_other(self, index: int, wanted: Wanted, rng: np.random.Generator) -> Cut:
+    def cut_other(self, index: int, lengths: CutLengths, rng: np.random.Generator) -> Cut:
         """A cut from a random file other than `index`, if possible one that has room for a reference."""
         for _ in range(_TRIES):
             other = (index + 1 + int(rng.integers(len(self.files) - 1))) % len(self.files)
-            found = self.cut(other, wanted, rng)
+            found = self.cut(other, lengths, rng)
             if len(found.reference):
                 break
         return found
 
-    def cut_several(self, index: int, shares: Sequence[float], wanted: Wanted, rng: np.random.Generator) -> Cut:
+    def cut_several(self, index: int, shares: Sequence[float], lengths: CutLengths, rng: np.random.Generator) -> Cut:
         """Parts of several files, `index` first, of equal level, one after another over cross-fades.
 
         shares: the part of each file in the whole. The reference joins disjoint parts of the same files in the same
         order and proportions; where one of them has no room for its part, the cut is from file `index` alone.
         """
         rate = self.sample_rate
-        length = int(rng.integers(round(wanted.min_s * rate), round(wanted.max_s * rate) + 1))
+        length = int(rng.integers(round(lengths.min_s * rate), round(lengths.max_s * rate) + 1))
         overlap = (len(shares) - 1) * round(FADE_S * rate)  # of the parts: so much more is needed in all
         parts: list[Cut] = []
         for share in shares:
             reference_s = (length + overlap) * share / rate
-            part = Wanted(round((wanted.length + overlap) * share) + 1, reference_s, reference_s)
+            part = CutLengths(round((lengths.length + overlap) * share) + 1, reference_s, reference_s)
             parts.append(self.cut_other(index, part, rng) if parts else self.cut(index, part, rng))
             if len(parts[-1].reference) == 0:
-                return self.cut(index, wanted, rng)
+                return self.cut(index, lengths, rng)
         gains = [np.float32(rms(parts[0].noise) / rms(part.noise)) for part in parts]
         reference, noise = (
             reduce(lambda a, b: crossfade(a, b, rate), [g * waveform for g, waveform in zip(gains, row, strict=True)])
             for row in ([part.reference for part in parts], [part.noise for part in parts])
         )
-        return Cut(reference[:length], noise[: wanted.length], any(part.looped for part in parts))
+        return Cut(reference[:length], noise[: lengths.length], any(part.looped for part in parts))
 
 
-def draw_synthetic(wanted: Wanted, sample_rate: int, rng: np.random.Generator) -> Cut:
+def draw_synthetic(lengths: CutLengths, sample_rate: int, rng: np.random.Generator) -> Cut:
     """A new instance of a random kind of synthetic noise, long enough for noise and reference without a loop."""
     kinds = tuple(SYNTHETIC_NOISES.values())
-    clip = kinds[rng.integers(len(kinds))](wanted.clip_length(sample_rate), sample_rate, rng)
-    return cut_clip(clip, wanted, sample_rate, rng)
+    clip = kinds[rng.integers(len(kinds))](lengths.clip_length(sample_rate), sample_rate, rng)
+    return cut_clip(clip, lengths, sample_rate, rng)
 
 
 def match_level(reference: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from torchaudio.functional import phase_vocoder
 from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.mixing import rms
-from sgmse.data.noise import Cut, Wanted
+from sgmse.data.noise import Cut, CutLengths
 
 ALPHA = (0.3, 0.7)  # of a sum of two noises
 TEMPO = 1.25  # up to this much faster or slower
@@ -79,12 +79,12 @@ class Transform:
     equaliser_db: tuple[float, ...] = ()
     swell: tuple[float, float, float] | None = None
 
-    def source(self, wanted: Wanted) -> Wanted:
-        """What has to be cut for `wanted` to come out."""
+    def source(self, lengths: CutLengths) -> CutLengths:
+        """What has to be cut for these `lengths` to come out."""
         if self.tempo == 1 and self.semitones == 0:
-            return wanted
-        longer = wanted.scaled(self.tempo)
-        return Wanted(longer.length + _SPARE, longer.min_s, longer.max_s)
+            return lengths
+        longer = lengths.scale(self.tempo)
+        return CutLengths(longer.length + _SPARE, longer.min_s, longer.max_s)
 
     def __call__(self, cut: Cut, length: int, sample_rate: int) -> Cut:
         """`cut` (of `source` length) transformed: reference [M'], noise [length], at the level it had.

@@ -11,7 +11,7 @@ from sgmse.common.errors import UserError
 from sgmse.data import references
 from sgmse.data.audio import AudioInfo
 from sgmse.data.mixing import crossfade, is_silent, rms
-from sgmse.data.noise import Cut, Wanted, cut_clip, match_level, read_clip
+from sgmse.data.noise import Cut, CutLengths, cut_clip, match_level, read_clip
 from sgmse.data.noise.synthetic import with_rms
 
 FEWEST_VOICES, MOST_VOICES = 3, 8
@@ -53,45 +53,45 @@ class Talkers:
         if competing and several < 2:
             raise UserError(f"--talker_share needs two talkers with two files or more, but {found}; {_NAMES}")
 
-    def babble(self, target: str, wanted: Wanted, rng: np.random.Generator) -> Cut:
+    def babble(self, target: str, lengths: CutLengths, rng: np.random.Generator) -> Cut:
         """Three to eight talkers other than `target` at once; the reference is another stretch of the same voices."""
         rate = self.sample_rate
         others = [name for name in self.files if name != target]
         for _ in range(_TRIES):
             number = int(rng.integers(FEWEST_VOICES, min(MOST_VOICES, len(others)) + 1))
             names = [others[i] for i in rng.permutation(len(others))[:number]]
-            voices = [self._speech(self.files[name], wanted.clip_length(rate), rng) for name in names]
-            longest_s = min(wanted.max_s, references.MAX_SHARE * min(map(len, voices)) / rate)
-            if longest_s < wanted.min_s:
+            voices = [self._speech(self.files[name], lengths.clip_length(rate), rng) for name in names]
+            longest_s = min(lengths.max_s, references.MAX_SHARE * min(map(len, voices)) / rate)
+            if longest_s < lengths.min_s:
                 continue
-            reference_s = rng.uniform(wanted.min_s, longest_s)
-            cuts = [cut_clip(v, Wanted(wanted.length, reference_s, reference_s), rate, rng) for v in voices]
+            reference_s = rng.uniform(lengths.min_s, longest_s)
+            cuts = [cut_clip(v, CutLengths(lengths.length, reference_s, reference_s), rate, rng) for v in voices]
             if all(len(cut.reference) and not is_silent(cut.noise) for cut in cuts):
                 return _sum_voices(cuts, rng)
         raise UserError(
-            f"--babble_share: the talkers drawn have too little speech for a reference of {wanted.min_s:.2f} s; "
+            f"--babble_share: the talkers drawn have too little speech for a reference of {lengths.min_s:.2f} s; "
             "give longer speech files or a smaller --reference_s"
         )
 
-    def competing(self, target: str, wanted: Wanted, rng: np.random.Generator) -> Cut:
+    def competing(self, target: str, lengths: CutLengths, rng: np.random.Generator) -> Cut:
         """One talker other than `target`; the reference is from a file that the noise has no part in."""
         rate = self.sample_rate
         names = [name for name, files in self.files.items() if name != target and len(files) > 1]
         for _ in range(_TRIES):
             files = self.files[names[rng.integers(len(names))]]
             first, *rest = (files[i] for i in rng.permutation(len(files)))
-            utterance = read_clip(first, round(wanted.max_s * rate), rate, rng)
-            speech = self._speech(rest, wanted.length, rng)
-            shortest, longest = round(wanted.min_s * rate), min(round(wanted.max_s * rate), len(utterance))
+            utterance = read_clip(first, round(lengths.max_s * rate), rate, rng)
+            speech = self._speech(rest, lengths.length, rng)
+            shortest, longest = round(lengths.min_s * rate), min(round(lengths.max_s * rate), len(utterance))
             if longest < shortest or is_silent(speech) or is_silent(utterance):
                 continue
-            noise = references.sounding_segment(speech, wanted.length, rate, rng)
+            noise = references.sounding_segment(speech, lengths.length, rate, rng)
             length = int(rng.integers(shortest, longest + 1))
             reference = references.sounding_segment(utterance, length, rate, rng)
             if not (is_silent(noise) or is_silent(reference)):
-                return Cut(match_level(reference, noise), noise, len(speech) < wanted.length)
+                return Cut(match_level(reference, noise), noise, len(speech) < lengths.length)
         raise UserError(
-            f"--talker_share: the talkers drawn have no file of {wanted.min_s:.2f} s; give longer speech files or a "
+            f"--talker_share: the talkers drawn have no file of {lengths.min_s:.2f} s; give longer speech files or a "
             "smaller --reference_s"
         )
 

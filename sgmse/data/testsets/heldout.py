@@ -20,7 +20,7 @@ from sgmse.data.corpora import Headers, manifest
 from sgmse.data.corpora.manifest import Clip
 
 
-def used_by(files: Iterable[Path], split: str) -> list[Clip]:
+def find_used_clips(files: Iterable[Path], split: str) -> list[Clip]:
     """The clips of one split of a training; each file is a manifest.csv of prepare.py or a run's config.yaml."""
     used: list[Clip] = []
     for file in files:
@@ -31,7 +31,7 @@ def used_by(files: Iterable[Path], split: str) -> list[Clip]:
     return used
 
 
-def used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.read_headers) -> list[Clip]:
+def list_used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.read_headers) -> list[Clip]:
     """The clips that a run with this --speech_dir or --noise_dir uses, with the split that they serve.
 
     For `what` and `headers` see `corpora.clips`.
@@ -42,7 +42,7 @@ def used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.rea
     return [replace(clip, split="train") for clip in clips]
 
 
-def overlap(clips: Sequence[Clip], used: Sequence[Clip], what: str) -> list[tuple[Clip, str]]:
+def find_overlap(clips: Sequence[Clip], used: Sequence[Clip], what: str) -> list[tuple[Clip, str]]:
     """The clips that are among those used, each with how that is known. `what` names them beside the progress bar."""
     paths = {clip.path.resolve() for clip in used}
     sources = {clip.source for clip in used if clip.source_is_named}
@@ -65,15 +65,15 @@ def overlap(clips: Sequence[Clip], used: Sequence[Clip], what: str) -> list[tupl
 def check_held_out(files: Sequence[Path], clips: Sequence[Clip], speech: Sequence[audio.AudioInfo]) -> None:
     """Raise `UserError` when a clip or speech file was trained on; warn where it served validation.
 
-    `files` say what was trained on, see `used_by`. Validation chose the checkpoint, so it is no test either.
+    `files` say what was trained on, see `find_used_clips`. Validation chose the checkpoint, so it is no test either.
     """
     for split in ("train", "valid"):
-        used = used_by(files, split)
+        used = find_used_clips(files, split)
         for what, candidates, remedy in (
             ("noise", clips, "choose others with --split, --folds or --classes"),
-            ("speech", speech_clips(speech), "name another --speech_dir"),
+            ("speech", speech_as_clips(speech), "name another --speech_dir"),
         ):
-            found = overlap(candidates, used, what)
+            found = find_overlap(candidates, used, what)
             if found and split == "train":
                 raise UserError(
                     f"{found[0][0].path}: was trained on ({found[0][1]}), one of {len(found)} among the "
@@ -84,7 +84,7 @@ def check_held_out(files: Sequence[Path], clips: Sequence[Clip], speech: Sequenc
                 print(f"warning: {len(found)} of {len(candidates)} {what} files served validation, first {first}")
 
 
-def splits_of_items(
+def find_used_items(
     rows: Sequence[Mapping[str, str]], clips: Sequence[Clip]
 ) -> list[tuple[Mapping[str, str], set[str]]]:
     """The rows of a test set's manifest whose recordings are among `clips`, each with the splits that hold them."""
@@ -102,7 +102,7 @@ def splits_of_items(
     return found
 
 
-def speech_clips(infos: Sequence[audio.AudioInfo]) -> list[Clip]:
+def speech_as_clips(infos: Sequence[audio.AudioInfo]) -> list[Clip]:
     """Speech files as clips without class, so that they are compared like noises."""
     return [
         Clip(info.path, "speech", info.path.stem, "test", info.sample_rate, info.seconds, source_is_named=False)
@@ -122,4 +122,4 @@ def _used_by_run(file: Path, split: str) -> list[Clip]:
     if base is None and not folders:
         folders = [corpora.embedded_dir() / kind for kind in ("speech", "noise")]
     clips = [clip for folder in paired if folder.is_dir() for clip in corpora.clips(folder)]
-    return clips + [clip for folder in folders for clip in used_clips(folder) if clip.split == split]
+    return clips + [clip for folder in folders for clip in list_used_clips(folder) if clip.split == split]
