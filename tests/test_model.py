@@ -45,6 +45,7 @@ def with_open_condition(model):
         {"null_condition": "learned"},
         {"objective": "predictive", "sampler": SamplerSettings(N=1)},
         {"reference_statistics": True},
+        {"reference_prepend": True},
         {"output": "mask", "magnitude_weight": 1.0},
         LIGHT,
         {**LIGHT, "reference_statistics": True, "encoder": "sequence", "cross_attention_resolutions": [128]},
@@ -333,3 +334,36 @@ def test_a_training_starts_from_the_weights_of_another_model_as_far_as_they_fit(
     assert torch.equal(wider.backbone.input_conv.weight, kept["backbone.input_conv.weight"])
     with pytest.raises(UserError, match="absent"):
         model.start_from(tmp_path / "absent.ckpt")
+
+
+@pytest.mark.parametrize("settings", [{}, LIGHT])
+def test_a_prefix_is_the_reference_and_a_gap_before_both_inputs_and_leaves_no_trace_in_the_length(settings):
+    model, data, inputs = tiny(reference_prepend=True, **settings), batch(), []
+    model.backbone.register_forward_hook(lambda _, given, __: inputs.append(given))
+    condition = model.encode(data["reference"], data["reference_length"])
+    y, t = model.transform(data["noisy"]), torch.ones(2)
+    x_t = y + 0.1
+    output = model.predict(x_t, y, t, condition)
+    assert output.shape == y.shape
+    front = inputs[0][0].shape[-1] - y.shape[-1]
+    for given, own in zip(inputs[0][:2], (x_t, y), strict=True):
+        assert torch.equal(given[..., front:], own)
+        assert torch.equal(given[..., :front], condition.prefix)
+    assert condition.prefix[..., 1:40].abs().sum() > 0
+    assert condition.prefix[..., -10:].abs().sum() == 0
+
+
+def test_a_prefix_depends_on_no_other_item_and_is_silent_without_a_reference():
+    model, data = tiny(reference_prepend=True), batch()
+    both = model.encode(data["reference"], torch.tensor([6000, 0]))
+    alone = model.encode(data["reference"][:1, :6000], torch.tensor([6000]))
+    longer = model.encode(torch.nn.functional.pad(data["reference"], (0, 9000)), torch.tensor([6000, 6000]))
+    assert torch.allclose(both.prefix[:1], alone.prefix)
+    assert torch.allclose(longer.prefix[:1], alone.prefix)
+    assert not both.prefix[1].any()
+
+
+@pytest.mark.parametrize("name", ["reference_statistics", "reference_prepend"])
+def test_what_describes_a_reference_needs_one(name):
+    with pytest.raises(UserError, match=f"--{name}"):
+        tiny(encoder="none", **{name: True})

@@ -93,7 +93,12 @@ def map_attention(model: Enhancer, item: ProbeFile, sampler: SamplerSettings, se
     frames = len(item.noisy) // model.transform.hop_length + 1
     padded = frames + -frames % model.backbone.frame_multiple
     bands = int(model.settings["token_bands"]) if model.settings["encoder"] == "sequence" else 1
-    return average_weights([layer[0, ..., :valid] for _, layer in weights], bands, frames, padded)
+    before = 0 if condition.prefix is None else condition.prefix.shape[-1]
+    maps = []
+    for _, layer in weights:  # what goes before the mixture attends as well, but is not asked for
+        columns = layer.shape[2]
+        maps.append(layer[0, :, round(columns * before / (before + padded)) :, :valid])
+    return average_weights(maps, bands, frames, padded)
 
 
 def average_weights(weights: Sequence[Tensor], bands: int, frames: int, padded: int) -> AttentionMap:

@@ -18,12 +18,14 @@ class Condition:
         tokens: [B, L, D] or None, for cross-attention.
         mask: [B, L] bool or None; True where a token may be attended to.
         statistics: [B, K, F] or None; channels per frequency bin, for the input of the network.
+        prefix: [B, 1, F, R] complex or None; frames that go before those of the mixture.
     """
 
     vector: Tensor
     tokens: Tensor | None = None
     mask: Tensor | None = None
     statistics: Tensor | None = None
+    prefix: Tensor | None = None
 
     def where(self, keep: Tensor, other: Condition) -> Condition:
         """Per item: this condition where `keep` [B] is True, `other` elsewhere; all parts jointly."""
@@ -36,7 +38,7 @@ class Condition:
     def _combine(self, other: Condition, combine: Callable[[Tensor, Tensor], Tensor]) -> Condition:
         def combined(ours: Tensor | None, theirs: Tensor | None) -> Tensor | None:
             if (ours is None) != (theirs is None):
-                raise ValueError("two conditions must have the same parts: tokens, mask, statistics")
+                raise ValueError("two conditions must have the same parts: tokens, mask, statistics, prefix")
             return None if ours is None or theirs is None else combine(ours, theirs)
 
         return Condition(
@@ -44,6 +46,7 @@ class Condition:
             combined(self.tokens, other.tokens),
             combined(self.mask, other.mask),
             combined(self.statistics, other.statistics),
+            combined(self.prefix, other.prefix),
         )
 
 
@@ -56,12 +59,12 @@ class ZeroNull(nn.Module):
             torch.zeros_like(like.vector),
             None if like.tokens is None else torch.zeros_like(like.tokens),
             None if like.mask is None else torch.zeros_like(like.mask),
-            _no_statistics(like),
+            *_silence(like),
         )
 
 
 class LearnedNull(nn.Module):
-    """The null condition "no reference": one trained vector, as every token too, and no statistics."""
+    """The null condition "no reference": one trained vector, as every token too; no statistics and a silent prefix."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -74,13 +77,14 @@ class LearnedNull(nn.Module):
             vector.expand_as(like.vector),
             None if like.tokens is None else vector.expand_as(like.tokens),
             None if like.mask is None else torch.ones_like(like.mask),
-            _no_statistics(like),
+            *_silence(like),
         )
 
 
-def _no_statistics(like: Condition) -> Tensor | None:
-    """Zeros: the channel that tells whether there is a reference is among them."""
-    return None if like.statistics is None else torch.zeros_like(like.statistics)
+def _silence(like: Condition) -> tuple[Tensor | None, Tensor | None]:
+    """Statistics of zeros, among them the channel that tells whether there is a reference, and a prefix of zeros."""
+    statistics = None if like.statistics is None else torch.zeros_like(like.statistics)
+    return statistics, None if like.prefix is None else torch.zeros_like(like.prefix)
 
 
 POSITION_SPAN = 256  # length of an axis in the units of `sinusoids`: about one per frequency bin

@@ -21,6 +21,7 @@ from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import Noise, SamplerSettings, sample
 from sgmse.diffusion.sde import per_item
 from sgmse.encoders.levels import reference_statistics
+from sgmse.encoders.pretrained import to_clip
 from sgmse.encoders.weights import other_weights
 from sgmse.model.build import (
     make_backbone,
@@ -40,6 +41,8 @@ from sgmse.networks.published import rename
 from sgmse.settings.checks import check_model
 from sgmse.settings.config import ModelConfig
 
+PREFIX_S = 2.0  # of the reference that goes before the mixture; longer ones are cut, shorter ones repeated
+GAP_S = 0.25  # silence between the two
 SILENCE_RMS = 1e-5  # relative to the peak of the noisy speech; quieter references say nothing
 
 Waveform = TypeVar("Waveform", np.ndarray, Tensor)
@@ -168,14 +171,28 @@ class Enhancer(nn.Module):
         condition: Condition = self.encoder(reference, length)
         if self.backbone.statistics_input is not None:
             condition = replace(condition, statistics=reference_statistics(self.transform, reference, length))
+        if self.settings["reference_prepend"]:
+            samples = round(PREFIX_S * self.settings["sample_rate"])
+            # of one length, so that no item depends on the others of its batch
+            clip = to_clip(reference, length, samples, whole_repeats=False)
+            gap = clip.new_zeros(len(clip), round(GAP_S * self.settings["sample_rate"]))
+            condition = replace(condition, prefix=self.transform(torch.cat([clip, gap], dim=-1)))
         return condition.where(length > 0, self.null(condition))
 
     def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
         """Score (OUVE) or clean spectrogram (bridge) [B, 1, F, T] from x_t, y [B, 1, F, T], t [B]."""
-        output = self.preconditioner(lambda x, y, t: self.backbone(x, y, t, condition), x_t, y, t)
+        output = self.preconditioner(lambda x, y, t: self._run_backbone(x, y, t, condition), x_t, y, t)
         if self.objective.predicts == "mean":  # D ≈ μ; the score that belongs to it is (D − x_t) / σ²
             return (output - x_t) / per_item(self.sde.std(t), x_t) ** 2
         return output
+
+    def _run_backbone(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
+        """The raw output [B, 1, F, T]; a prefix goes before x_t and y alike, and what comes out for it is cut off."""
+        if condition is None or condition.prefix is None:
+            return self.backbone(x_t, y, t, condition)
+        front = condition.prefix
+        x_t, y = torch.cat([front, x_t], dim=-1), torch.cat([front, y], dim=-1)
+        return self.backbone(x_t, y, t, condition)[..., front.shape[-1] :]
 
     # ---- batches ----
 

@@ -31,8 +31,9 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
     if OBJECTIVES[objective].process is not process:
         fitting = " or ".join(name for name, other in OBJECTIVES.items() if other.process is process)
         raise UserError(f"--objective {objective} does not fit --sde {config.sde}; use {fitting}, or --objective auto")
-    if config.reference_statistics and config.encoder == "none":
-        raise UserError("--reference_statistics describes a reference, and --encoder none takes none; leave one out")
+    for name in ("reference_statistics", "reference_prepend"):
+        if getattr(config, name) and config.encoder == "none":
+            raise UserError(f"--{name} uses a reference, and --encoder none takes none; leave one of them out")
     if config.sigma_min >= config.sigma_max:
         raise UserError(f"--sigma_min {config.sigma_min} must be less than --sigma_max {config.sigma_max}; change one")
     if BACKBONES[config.backbone].fixed_scaling:
@@ -136,7 +137,7 @@ def _check_variation(data: DataConfig) -> None:
 _DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
 _DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
-_NEEDS_ENCODER |= {"reference_statistics"}
+_NEEDS_ENCODER |= {"reference_statistics", "reference_prepend"}
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
 # what each choice reads; a setting that others read and the chosen one does not has no meaning
 _READS: dict[str, Mapping[str, AbstractSet[str]]] = {

@@ -122,6 +122,9 @@ class ModelConfig:
     reference_statistics: bool = False
     """beside what the encoder says, four more input channels of the network, for each frequency bin: mean, 10 % and
     90 % quantile of the reference's log-magnitude over time, and whether there is a reference"""
+    reference_prepend: bool = False
+    """beside what the encoder says, two seconds of the reference and a gap go before the mixture in one input of the
+    network, whose output for them is cut off"""
     null_condition: Literal["zero", "learned"] = "zero"
     """what stands for "no reference" """
     cond_drop_prob: Annotated[float, Bounds(0, 1)] = 0.1
@@ -319,6 +322,6 @@ TRAIN_GROUPS = (ModelConfig, SamplerSettings, DataConfig, TrainConfig)
 
 CONDITIONING = frozenset(
     """encoder cond_dim encoder_channels encoder_checkpoint freeze_encoder encoder_lr_factor num_tokens token_bands
-    cross_attention_resolutions reference_statistics null_condition cond_drop_prob infonce_weight band_level_weight
-    reference_s mismatched_share reference_gain_db""".split()
+    cross_attention_resolutions reference_statistics reference_prepend null_condition cond_drop_prob infonce_weight
+    band_level_weight reference_s mismatched_share reference_gain_db""".split()
 )
