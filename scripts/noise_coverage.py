@@ -31,10 +31,9 @@ import torch
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
 from sgmse.common.machine import cores
-from sgmse.diagnostics import coverage
+from sgmse.diagnostics import coverage, use
 from sgmse.diagnostics.coverage_figures import draw_distances, draw_map
 from sgmse.diagnostics.items import load_conditioned, require_writable
-from sgmse.model.enhancer import Enhancer
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Count
 
@@ -75,7 +74,8 @@ def main() -> None:
     check_settings(settings)
     config, noise_dirs = coverage.find_training_settings(settings.ckpt, settings.train)
     model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
-    gains, what, baseline = None, "matched − baseline", load_baseline(settings)
+    gains, what = None, "matched − baseline"
+    baselines = [] if settings.baseline is None else use.load_baselines([settings.baseline], settings.ckpt)
     if settings.scores is not None:
         gains, what = coverage.read_gains(settings.scores, settings.gain, [folder.name for folder in settings.test_dir])
     sets = [coverage.embed_set(model, folder, settings.max_files) for folder in settings.test_dir]
@@ -89,10 +89,9 @@ def main() -> None:
     draw_map(training.numpy(), table, vectors.numpy(), settings.out / "map.png")
     write_csv(table, settings.out / "coverage.csv")
     print(coverage.describe_distances(table))
-    if baseline is not None:
-        gains = coverage.measure_gains(
-            model, baseline, settings.test_dir, settings.out, settings.max_files, settings.batch_size, settings.jobs
-        )
+    for baseline in baselines:
+        other, how = baseline.model.to(model.device), (settings.max_files, settings.batch_size, settings.jobs)
+        gains = coverage.measure_gains(model, other, settings.test_dir, settings.out, *how)
     if gains is None:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
         return
@@ -111,16 +110,6 @@ def check_settings(settings: CoverageSettings) -> None:
         raise UserError("--gain names two systems of a table of scores; give --scores, or leave it out")
     if len({folder.name for folder in settings.test_dir}) < len(settings.test_dir):
         raise UserError("--test_dir: two sets have the same name, by which they are told apart; rename a folder")
-
-
-def load_baseline(settings: CoverageSettings) -> Enhancer | None:
-    """The model of --baseline, if that is given. Raises `UserError` where it takes references."""
-    if settings.baseline is None:
-        return None
-    baseline = Enhancer.from_checkpoint(settings.baseline, settings.device)
-    if baseline.encoder is not None:
-        raise UserError(f"--baseline {settings.baseline}: has a noise encoder; name one trained with --encoder none")
-    return baseline
 
 
 if __name__ == "__main__":

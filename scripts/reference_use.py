@@ -77,7 +77,7 @@ def main() -> None:
     used_device = device(settings.device)
     models = use.load_subjects([settings.ckpt, *settings.more_seeds], settings.encoder_checkpoint)
     check_model(settings, models[0])
-    baselines = use.load_baselines(settings.baseline, models[0]) if settings.baseline else []
+    baselines = use.load_baselines(settings.baseline, settings.ckpt) if settings.baseline else []
     test_set = use.open_set(settings.test_set, models[0].model, settings.max_files)
     # refuses steps that one of them cannot take, before any work
     plan = [

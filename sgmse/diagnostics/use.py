@@ -94,10 +94,13 @@ def load_subjects(paths: Sequence[Path], encoder_checkpoint: str | None) -> list
     return found
 
 
-def load_baselines(paths: Sequence[Path], subject: Subject) -> list[Subject]:
-    """The checkpoints of the model without reference. Raises `UserError` where it takes one."""
-    if subject.path in paths:
-        raise UserError(f"{subject.path}: is model and baseline at once; name another --baseline")
+def load_baselines(paths: Sequence[Path], ckpt: Path) -> list[Subject]:
+    """The checkpoints of the model without reference, which that of `ckpt` is held against.
+
+    Raises `UserError` where it takes a reference, or is the same.
+    """
+    if ckpt in paths:
+        raise UserError(f"{ckpt}: is model and baseline at once; name another --baseline")
     found = load_subjects(paths, None)
     for baseline in found:
         if baseline.model.encoder is not None:
