@@ -1,5 +1,6 @@
 """How a command ends: the exit code, and one line instead of a traceback."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +18,54 @@ ENDS = {
         "error: a.wav: is empty; remove it\n",
     ),
     "Ctrl-C": ("raise KeyboardInterrupt", 130, "interrupted\n"),
+    "what the disk says": (
+        "raise PermissionError(13, 'Permission denied', 'a.wav')",
+        2,
+        "error: a.wav: Permission denied; check the path, its rights and the disk\n",
+    ),
+    "no memory": (
+        "raise MemoryError",
+        2,
+        "error: memory is full (none is left); use smaller batches, shorter parts or fewer processes (see --help)\n",
+    ),
+    "no memory on a device": (
+        "raise RuntimeError('CUDA out of memory. Tried')",
+        2,
+        "error: memory is full (CUDA out of memory. Tried); use smaller batches, shorter parts or fewer processes "
+        "(see --help)\n",
+    ),
+    "a loader that died": (
+        "raise RuntimeError('DataLoader worker (pid 1) is killed by signal: Killed.')",
+        2,
+        "error: a process that prepares batches died, maybe for lack of memory; use a smaller --num_workers\n",
+    ),
+    "a name of any bytes": ("print(chr(0xdcff) + chr(0x2192))", 0, ""),
+    "a mistake in a file of a name of any bytes": ("raise UserError(chr(0xdcff))", 2, "error: \\udcff\n"),
+    "a name that UTF-8 does not have": (
+        "(chr(0xdcff) + '.wav').encode()",
+        2,
+        r"error: '\udcff.wav': this name is not text of the encoding utf-8; rename it or set PYTHONUTF8=1" + "\n",
+    ),
 }
 
 
 @pytest.mark.parametrize(("body", "code", "stderr"), ENDS.values(), ids=ENDS)
 def test_commands_end_with_a_code_and_one_line(body, code, stderr):
-    done = subprocess.run([sys.executable, "-c", f"{BEGIN}{body}\nrun(main)"], cwd=ROOT, capture_output=True, text=True)
+    """In an 8-bit locale."""
+    command, settings = [sys.executable, "-c", f"{BEGIN}{body}\nrun(main)"], {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | settings)
     assert (done.returncode, done.stderr) == (code, stderr)
+
+
+@pytest.mark.parametrize(("redirected", "code"), [("2>&-", 2), ("2>/dev/full", 2), (">&- 2>&-", 2), (">/dev/full", 2)])
+def test_streams_that_are_closed_or_full_change_nothing_else(tmp_path, redirected, code):
+    """Without a stderr the first file that is opened would get what is printed there."""
+    body = f"file = open('{tmp_path}/a', 'w'); print('x'); raise UserError('b')"
+    script = f'PYTHONUNBUFFERED= {sys.executable} -c "{BEGIN}{body}\nrun(main)" {redirected}'
+    done = subprocess.run(script, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "error: b\n" if redirected.startswith(">/dev") else "")
+    assert done.stdout == ("x\n" if redirected.startswith("2") else "")
+    assert (tmp_path / "a").read_text() == ""
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_traceback():

@@ -1,6 +1,7 @@
 """A folder that is worked on belongs to one process, or to several that share it; a lock of several hosts to one."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -45,6 +46,23 @@ def test_a_killed_process_holds_nothing(tmp_path):
         holder.kill()
     with locked_folder(tmp_path, "trained"), hold(tmp_path / "a", wait=False):
         pass
+
+
+def test_a_forked_process_does_not_hold_the_folder_on(tmp_path):
+    """As those that prepare batches, which live on for seconds where the training is killed."""
+    with locked_folder(tmp_path, "trained"):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writing, b"forked")
+            signal.pause()
+        os.read(reading, 6)
+    try:
+        with locked_folder(tmp_path, "trained"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_lock_that_is_held_names_its_holder_and_is_free_afterwards(tmp_path):

@@ -41,15 +41,30 @@ def temporary_file(path: Path) -> Iterator[Path]:
     """Yield a hidden path beside `path`, which is removed at the end. A failure becomes a `UserError` about `path`."""
     part = _temporary_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(
-            f"{path}: cannot be written ({failure_of(error)}); check the folder, its rights and the disk"
-        ) from error
+        with explain_failure(path, part):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def explain_failure(path: Path, *also: Path) -> Iterator[None]:
+    """Inside, a failure to write becomes a `UserError` about `path`; one that names a file elsewhere stays as it is.
+
+    also: temporary files and folders that stand for `path`.
+    """
+    try:
+        yield
+    except (OSError, soundfile.LibsndfileError) as error:
+        name = getattr(error, "filename", None)
+        named, places = path if name is None else Path(os.fsdecode(name)), (path, *also)
+        if not any(place == named or named in place.parents or place in named.parents for place in places):
+            raise
+        raise UserError(
+            f"{path}: cannot be written ({failure_of(error)}); check the folder, its rights and the disk"
+        ) from error
 
 
 @contextmanager
@@ -60,13 +75,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     part, old = _temporary_path(folder), _temporary_path(folder)
     try:
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({failure_of(error)}); check the folder and the disk") from error
+        with explain_failure(folder, part, old):
+            part.mkdir(parents=True)
+            yield part
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(part, folder)
     finally:
         if old.exists() and not folder.exists():
             os.replace(old, folder)
@@ -109,13 +123,13 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]
 def read_rows(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str, str]]:
     """The rows of a CSV file, of which there is one at least, with these columns at least.
 
-    Raises `UserError`, which ends in `remedy`, for any other file.
+    Raises `UserError`, which ends in `remedy`, for any other file, and what the system says of one it cannot read.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a CSV file; {remedy}") from error
     missing = [name for name in columns if name not in (reader.fieldnames or [])]
     if missing:

@@ -9,14 +9,20 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+from weakref import WeakSet
 
 from filelock import SoftFileLease, Timeout
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import explain_failure
 
 LOCK = ".lock"  # in the folder; it holds the host and the process
 LEASE_S = 60.0  # a holder on another host that has not renewed its lock for so long is dead, or cut off from the disk
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # some network disks
+_held: WeakSet[TextIO] = WeakSet()  # files of the folders that this process holds
+# A forked process, such as one that prepares batches, would hold the lock on for a while after its parent was killed.
+os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
 
 
 class Held(UserError):
@@ -35,28 +41,32 @@ def locked_folder(folder: Path, work: str, shared: bool = False) -> Iterator[Non
     Raises:
         UserError: another process holds the folder; the sentence names its host and number. Or it cannot be written.
     """
-    try:
+    with explain_failure(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+    _held.add(file)
     with file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read() or "processes that share it"
-            raise UserError(
-                f"{folder}: is already being {work} by {holder}; wait for its end, or choose another folder"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
-                raise
-        # The file stays: a process that opened it before it was removed would hold a lock that nobody else sees.
-        file.truncate(0)
-        file.write("" if shared else f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with explain_failure(folder):
+            _acquire(file, folder, work, shared)
         yield
+
+
+def _acquire(file: TextIO, folder: Path, work: str, shared: bool) -> None:
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read() or "processes that share it"
+        raise UserError(
+            f"{folder}: is already being {work} by {holder}; wait for its end, or choose another folder"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+    # The file stays: a process that opened it before it was removed would hold a lock that nobody else sees.
+    file.truncate(0)
+    name = "" if shared else f"process {os.getpid()} on {socket.gethostname()}"
+    os.write(file.fileno(), name.encode())  # unbuffered: on a full disk closing the file would fail again
 
 
 @contextmanager
@@ -74,7 +84,7 @@ def hold(path: Path, wait: bool = True, announce: Callable[[str], None] = lambda
         Held: another process holds the lock. UserError: the lock file cannot be written.
     """
     lock = SoftFileLease(path, lease_duration=LEASE_S)
-    try:
+    with explain_failure(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
@@ -87,8 +97,6 @@ def hold(path: Path, wait: bool = True, announce: Callable[[str], None] = lambda
                 lock.acquire(timeout=-1 if wait else 0 if here else 1.5 * LEASE_S)
             except Timeout:
                 raise Held(f"{path.with_suffix('')}: {holder} is at work there; wait for it") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder and its rights") from None
     try:
         yield
     finally:

@@ -292,9 +292,9 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     try:
         file = soundfile.SoundFile(path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        if not os.access(path, os.R_OK):
-            raise UserError(f"{path}: cannot be opened, permission denied; check its rights") from error
+    except soundfile.LibsndfileError as error:
+        with path.open("rb") as content:  # what the system says of it comes first
+            content.read(1)
         raise UserError(f"{path}: is not a readable audio file; replace or remove it") from error
     with file:
         if file.frames >= _UNKNOWN_LENGTH:

@@ -143,7 +143,7 @@ def read_gains(path: Path, pair: Sequence[str], sets: Sequence[str]) -> tuple[pd
     try:
         # else a system that is called null would be none, and the file 007 would be 7
         table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(("set", "file", *_SYSTEM), str))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         raise UserError(f"{path}: cannot be read as a CSV table; check --scores") from None
     column = next((name for name in _SYSTEM if name in table), "system")
     missing = [name for name in ("file", "pesq", column) if name not in table]

@@ -125,7 +125,7 @@ def check_set_digest(report: Report, folder: Path) -> None:
         return
     try:
         built = json.loads((folder / SET).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{folder / SET}: is damaged; build the set anew") from None
     if set_digest(folder) == built:
         report.facts.append(f"{folder}: as it was built, sha256 {built[:16]}…")

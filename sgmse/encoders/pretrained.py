@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from sgmse.common.errors import UserError
+from sgmse.common.errors import UserError, is_of_machine
 from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.base import NoiseEncoder
@@ -112,6 +112,8 @@ class PretrainedNoiseEncoder(NoiseEncoder):
             try:
                 tower.load_state_dict(tower.published_state(read(path)))
             except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+                if is_of_machine(error):
+                    raise
                 raise wrong_file(path, cls.published, error) from None
             own_identity = identity(path)
         with_tokens = bool(settings["cross_attention_resolutions"])

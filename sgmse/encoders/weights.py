@@ -132,12 +132,9 @@ def other_weights(ckpt: Path, encoder: str, trained: str | None, found: str | No
 
 def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> UserError:
     """What to say about a file that does not hold the weights."""
-    try:
-        found = f"sha256 {file_digest(path)}"
-        if published.digest is not None:
-            found += f", md5 {file_digest(path, 'md5')} where {published.digest.removeprefix('md5:')} is published"
-    except OSError as unreadable:
-        return UserError(f"{path}: cannot be read ({unreadable.strerror}); check its permissions")
+    found = f"sha256 {file_digest(path)}"
+    if published.digest is not None:
+        found += f", md5 {file_digest(path, 'md5')} where {published.digest.removeprefix('md5:')} is published"
     reason = " ".join(str(error).strip("'\"").split()).partition(". ")[0][:120]  # torch goes on with advice of its own
     problem = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     remedy = f"delete it and run `{published.fetch_command}`"

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import resource
 import shutil
 import sys
@@ -65,6 +66,9 @@ def enhance_folder(
     is_other = differing_facts(out_dir, request.facts, _MAY_DIFFER)
     left = _find_left(request, [] if is_other else read_rows(out_dir), inputs)
     check_inputs(test_set, left, test_set.protocol, request.engine.model.settings["n_fft"], request.engine.rate)
+    if not left and not is_other and out_dir.is_dir() and not os.access(out_dir, os.W_OK, effective_ids=True):
+        print(f"all {len(items)} files are done already with these settings; the folder is read-only")
+        return
     with open_ledger(out_dir, request.facts, request.shard) as results:
         left = _find_left(request, results.rows(), inputs)
         if results.changed:
@@ -99,17 +103,17 @@ def enhance_pipe(
         noisy, out = Path(folder, "in", "stdin.wav"), Path(folder, "out")
         noisy.parent.mkdir()
         try:
-            with noisy.open("wb") as file:
-                shutil.copyfileobj(source, file)
+            try:
+                with noisy.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            except OSError as error:
+                reason = f"stdin cannot be kept there ({error.strerror})"
+                raise UserError(f"{folder}: {reason}; make room or set TMPDIR") from None
             audio.info(noisy)
             config = dataclasses.replace(config, test_dir=str(noisy.parent), enhanced_dir=str(out))
             enhance_folder(config, guidance, sampler, is_pipe=True)
         except UserError as error:
             raise UserError(str(error).replace(str(noisy), "stdin")) from None
-        except OSError as error:
-            raise UserError(
-                f"{folder}: stdin cannot be kept there ({error.strerror}); make room or set TMPDIR"
-            ) from None
         with (out / noisy.name).open("rb") as result:
             try:
                 shutil.copyfileobj(result, sink)

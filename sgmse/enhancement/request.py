@@ -201,7 +201,7 @@ def choose_chunks(config: EnhanceConfig, ckpt: Path, model: Enhancer) -> Chunks:
     try:
         trained = yaml.safe_load((ckpt.parent.parent / "config.yaml").read_text(encoding="utf-8"))
         num_frames = int(trained["num_frames"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError, yaml.YAMLError):
         num_frames = DataConfig().num_frames  # no file of ours: that of SGMSE+
     crop_s = (num_frames - 1) * hop / rate
     if 0 < config.chunk_s < crop_s:

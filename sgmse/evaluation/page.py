@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sgmse.common.errors import UserError
-from sgmse.common.files import save_figure, write_text
+from sgmse.common.files import explain_failure, save_figure, write_text
 from sgmse.data import audio
 from sgmse.evaluation import figures, scores
 from sgmse.evaluation.metrics import FIRST, MAIN, METRICS
@@ -43,15 +42,13 @@ def write_page(
     versions = {name: scores.match(clean_dir, folder, name) for name, folder in folders.items()}
     runs = {name: values for name, folder in systems.items() if (values := scores.run_settings(folder))}
     means = scores.summary(frame)
-    try:
+    with explain_failure(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
         figures.draw_means(means, out_dir / "overview.png")
         items = [
             _write_item(out_dir, number, key, versions, frame)
             for number, key in enumerate(choose_items(_gains(frame), max_items), start=1)
         ]
-    except OSError as error:
-        raise UserError(f"{out_dir}: the page cannot be written ({error.strerror}); check the folder") from error
     write_html(
         out_dir / "index.html",
         "page.html",

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_csv
+from sgmse.common.files import explain_failure, write_csv
 
 NOISY = "noisy"  # the setting of unprocessed files; their checkpoint is ""
 _TABLES = (
@@ -54,10 +54,8 @@ class Results:
         self.folder, self.facts = folder, json.loads(json.dumps(dict(facts)))
         self.shard = shard
         self.path = folder / ("results.sqlite" if shard is None else f"results.{shard}.sqlite")
-        try:
+        with explain_failure(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
         differing = differing_facts(folder, self.facts, may_differ)
         self.changed = sorted({name for names in differing.values() for name in names})
         if differing and shard is not None:  # they may be at work
@@ -174,7 +172,7 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
             yield table
     except sqlite3.OperationalError as error:
         raise UserError(f"{path}: cannot be read or written ({error}); check the folder and the disk") from None
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except sqlite3.DatabaseError as error:
         raise UserError(f"{path}: is damaged ({error}); remove it, and its results are made again") from None
     finally:
         if table is not None:

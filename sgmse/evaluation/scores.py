@@ -148,7 +148,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: is not valid JSON; remove it or enhance the files again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold one JSON object; remove it or enhance the files again")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_text
+from sgmse.common.files import explain_failure, write_text
 from sgmse.common.lock import hold
 from sgmse.experiments.catalogue import VOICEBANK, Experiment
 from sgmse.experiments.scales import (
@@ -210,7 +210,7 @@ def read_plan(folder: Path) -> Plan | None:
             plan.config_hash(name)
         if not set(plan.sets) <= plan.items.keys():
             raise KeyError("items")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r}); use another --out") from None
     return plan
 
@@ -221,10 +221,8 @@ def join_plan(folder: Path, plan: Plan) -> Plan:
     Raises `UserError` where the two would give one experiment different numbers. Array tasks may call it at once.
     """
     merge_plans(folder, plan)  # refuses before anything is written
-    try:
+    with explain_failure(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     with hold(folder / "state" / "plan.lease"):
         whole = merge_plans(folder, plan)
         if whole != read_plan(folder):

@@ -62,7 +62,7 @@ def read_table(path: Path, columns: Sequence[str], may_be_absent: bool = False) 
         return pd.DataFrame(columns=list(columns))
     try:
         frame = pd.read_csv(path, dtype=TYPES)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as a table ({error}); remove it and run again") from None
     absent = [column for column in columns if column not in frame]
     if absent:

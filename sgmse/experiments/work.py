@@ -104,7 +104,7 @@ def read_record(folder: Path, key: str) -> Record | None:
     """The record of a cell; None where it was never begun, or its file is damaged."""
     try:
         record = json.loads((folder / "state" / f"{key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     if not isinstance(record, dict) or not isinstance(record.get("product"), dict):
         return None

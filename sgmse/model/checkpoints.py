@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgmse.common.errors import UserError
+from sgmse.common.errors import UserError, is_of_machine
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders.weights import identity
 from sgmse.settings.config import ModelConfig
@@ -61,6 +61,8 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; check the path") from None
     except Exception as error:  # the many ways in which a file can be no checkpoint
+        if is_of_machine(error):  # it may be one
+            raise
         raise UserError(f"{path}: is no checkpoint ({type(error).__name__}); name another") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise UserError(f"{path}: is no checkpoint of a model (it holds no state_dict); name another")

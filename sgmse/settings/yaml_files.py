@@ -22,7 +22,7 @@ def read_yaml(path: Path, as_text: bool = False) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{path}: is no valid YAML ({where}{error.problem}); correct it") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (UnicodeDecodeError, yaml.YAMLError):
         raise UserError(f"{path}: cannot be read as YAML; check the name of the file") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; write lines such as `lr: 0.0001`")

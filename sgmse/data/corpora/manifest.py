@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest, read_rows, write_rows
+from sgmse.common.files import explain_failure, file_digest, read_rows, write_rows
 from sgmse.data import audio
 
 MANIFEST = "manifest.csv"
@@ -104,7 +104,7 @@ def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
     """
     digests = _read_journal(folder)
     clips = []
-    try:
+    with explain_failure(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / _JOURNAL, "a", encoding="utf-8") as file:
             for entry in tqdm(entries, desc="Hashing", unit="file"):
@@ -114,8 +114,6 @@ def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
                     digests[state] = file_digest(entry.path)
                     file.write("\n" + json.dumps([state, digests[state]]))  # the line before may have been cut
                 clips.append(entry.to_clip(info, digests[state]))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); check --out and the disk") from error
     return clips
 
 

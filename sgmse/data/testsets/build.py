@@ -15,7 +15,7 @@ import numpy as np
 
 from sgmse.common import files
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest, write_json, write_rows
+from sgmse.common.files import explain_failure, file_digest, write_json, write_rows
 from sgmse.common.workers import in_processes
 from sgmse.data import audio, references
 from sgmse.data.testsets.items import join
@@ -51,7 +51,7 @@ def build(plan: Plan, out: Path, origin: dict[str, Any], jobs: int = 1) -> dict[
             raise UserError(f"{out}: exists and is not this test set; choose another --out or remove it")
         return {**found, "was_there": True}
     folder = out.with_name(out.name + INCOMPLETE)
-    try:
+    with explain_failure(folder):
         _start(plan, folder)
         made = _make_items(plan, folder, jobs)
         summary = _write_partners(plan, folder, made)
@@ -64,8 +64,6 @@ def build(plan: Plan, out: Path, origin: dict[str, Any], jobs: int = 1) -> dict[
         write_json(folder / SET, content)
         folder.replace(out)
         shutil.rmtree(out / _SCRATCH, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); check the folder and the disk") from error
     return content
 
 
@@ -87,7 +85,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing where it is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -116,7 +116,7 @@ def _used_by_run(file: Path, split: str) -> list[Clip]:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
         folders = [Path(name) for key in ("speech_dir", "noise_dir") for name in settings.get(key) or []]
         base = settings.get("base_dir")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
+    except (UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
         raise UserError(f"{file}: is no config.yaml of a run; check --train_manifest") from None
     paired = [] if base is None else [Path(base) / split / "clean"]
     if base is None and not folders:
