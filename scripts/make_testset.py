@@ -3,6 +3,8 @@
   ood             one noise clip per item, classes and SNRs balanced
   nonstationary   noise that changes: two classes one after the other, a level that moves by 15 dB, sudden events
   talkers         one other talker, whose reference is another utterance: --noise_dir holds speech
+  swap            two talkers at about one level; every mixture stands twice, and the reference, another utterance, says
+                  which of them is to be removed: without it nobody could know. No --noise_dir
 
 --noise_dir is a folder made by scripts/prepare.py, an ESC-50 tree, or a folder of recordings at any rate, whose
 sub-folders are classes. Give --train_manifest (a manifest.csv of scripts/prepare.py, or the config.yaml of a run) to
@@ -33,7 +35,8 @@ from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import LARGEST_SNR_DB
 from sgmse.data.noise.talkers import talker
 from sgmse.data.testsets import build, heldout
-from sgmse.data.testsets.plan import Recipe, make_plan
+from sgmse.data.testsets.make import MAX_SPEECH_S
+from sgmse.data.testsets.plan import MIN_SPEECH_S, Recipe, make_plan
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
 
@@ -42,16 +45,19 @@ from sgmse.settings.config import Count, Seed
 class TestSetSettings:
     """What the set is made of"""
 
-    name: Literal["ood", "nonstationary", "talkers"] = positional()
+    name: Literal["ood", "nonstationary", "talkers", "swap"] = positional()
     """kind of set, see above"""
     speech_dir: Path = field(kw_only=True)
     """clean speech, at any depth"""
-    noise_dir: Path = field(kw_only=True)
+    noise_dir: Path | None = None
     """noise corpus"""
     out: Path = field(kw_only=True)
     """folder to make"""
-    snr: Annotated[list[float], Bounds(-LARGEST_SNR_DB, LARGEST_SNR_DB)] = field(default_factory=lambda: [0, 5, 10])
-    """signal-to-noise ratios in dB, equally often in every class"""
+    snr: Annotated[list[float], Bounds(-LARGEST_SNR_DB, LARGEST_SNR_DB)] | None = None
+    """signal-to-noise ratios in dB, equally often in every class. Default: 0 5 10; of swap -2.5 0 2.5"""
+    seconds: Annotated[list[float], Bounds(MIN_SPEECH_S, MAX_SPEECH_S)] = field(default_factory=list)
+    """length of the items of ood or talkers, cut where the speech has the fewest pauses: speech without pauses tells
+    least of the noise. Several make a set each, OUT/0.8s ..., of the same items. Default: whole files"""
     num: Count | None = None
     """items. Default: as many as there are speech files"""
     seed: Seed = 0
@@ -66,8 +72,8 @@ class TestSetSettings:
     """split of the noise corpus. Default: all"""
     train_manifest: list[Path] = field(default_factory=list)
     """what must not be in the set: a manifest.csv or a run's config.yaml"""
-    reference_s: Annotated[list[float], Interval(0, excluded=(0,))] = field(default_factory=lambda: [0.25, 2.0])
-    """shortest and longest reference in seconds"""
+    reference_s: Annotated[list[float], Interval(0, excluded=(0,))] | None = None
+    """shortest and longest reference in seconds. Default: 0.25 2; of swap 2 4"""
     jobs: Count = field(default_factory=cores)
     """processes"""
 
@@ -75,23 +81,43 @@ class TestSetSettings:
 def main() -> None:
     """Check everything, build, say what came out and how to score it."""
     settings = read_command_line(TestSetSettings, __doc__)
-    speech, clips = read_speech(settings.speech_dir), choose_clips(settings)
+    is_swap = settings.name == "swap"
+    noise_dir = settings.speech_dir if is_swap else settings.noise_dir
+    if noise_dir is None:
+        raise UserError(f"{settings.name} needs a noise corpus; give --noise_dir")
+    if is_swap and settings.noise_dir is not None:
+        raise UserError("the noise of swap is speech of --speech_dir; leave --noise_dir out")
+    if settings.seconds and settings.name not in ("ood", "talkers"):
+        raise UserError(f"--seconds is for ood and talkers, not for {settings.name}; leave it out")
+    speech, clips = read_speech(settings.speech_dir), choose_clips(settings, noise_dir)
     if settings.train_manifest:
         heldout.check_held_out(settings.train_manifest, clips, speech)
     else:
         print("warning: without --train_manifest nothing is compared with what the model was trained on")
-    shortest, longest = settings.reference_s
-    recipe = Recipe(
-        settings.name, tuple(settings.snr), settings.num, settings.seed, settings.sample_rate, (shortest, longest)
-    )
-    plan = make_plan(recipe, settings.speech_dir, speech, settings.noise_dir, clips)
-    origin = {
-        "set": settings.name,
-        "speech_dir": str(settings.speech_dir),
-        "noise_dir": str(settings.noise_dir),
-        "compared_with": [str(path) for path in settings.train_manifest],
-    }
-    report(settings.out, build.build(plan, settings.out, origin, settings.jobs))
+    shortest, longest = settings.reference_s or ((2.0, 4.0) if is_swap else (0.25, 2.0))
+    snr_db = tuple(settings.snr or ((-2.5, 0.0, 2.5) if is_swap else (0.0, 5.0, 10.0)))
+    lengths: list[float | None] = [*settings.seconds] or [None]
+    ladder_s = max(settings.seconds, default=None)
+    for seconds in lengths:
+        recipe = Recipe(
+            settings.name,
+            snr_db,
+            settings.num,
+            settings.seed,
+            settings.sample_rate,
+            (shortest, longest),
+            seconds,
+            ladder_s,
+        )
+        plan = make_plan(recipe, settings.speech_dir, speech, noise_dir, clips)
+        origin = {
+            "set": settings.name,
+            "speech_dir": str(settings.speech_dir),
+            "noise_dir": str(noise_dir),
+            "compared_with": [str(path) for path in settings.train_manifest],
+        }
+        out = settings.out / f"{seconds:g}s" if len(lengths) > 1 else settings.out
+        report(out, build.build(plan, out, origin, settings.jobs))
 
 
 def read_speech(folder: Path) -> list[AudioInfo]:
@@ -101,10 +127,10 @@ def read_speech(folder: Path) -> list[AudioInfo]:
     return corpora.read_headers(audio.find(folder, "clean speech"))
 
 
-def choose_clips(settings: TestSetSettings) -> list[Clip]:
+def choose_clips(settings: TestSetSettings, noise_dir: Path) -> list[Clip]:
     """The clips of the corpus in the classes, folds and split that were asked for."""
-    clips = corpora.clips(settings.noise_dir)
-    if settings.name == "talkers":
+    clips = corpora.clips(noise_dir)
+    if settings.name in ("talkers", "swap"):
         clips = [replace(clip, kind=talker(clip.path), source=clip.path.stem) for clip in clips]
     splits = [settings.split] if settings.split else []
     for flag, name, wanted in (
@@ -114,7 +140,7 @@ def choose_clips(settings: TestSetSettings) -> list[Clip]:
     ):
         if wanted:
             present = {getattr(clip, name) for clip in clips} - {None}
-            manifest.require_present(flag, wanted, present, settings.noise_dir)
+            manifest.require_present(flag, wanted, present, noise_dir)
             clips = [clip for clip in clips if getattr(clip, name) in wanted]
     return clips
 

@@ -132,7 +132,7 @@ def _write_partners(plan: Plan, folder: Path, made: list[Made]) -> dict[str, Any
     rows = [item["row"] for item in made]
     lacking = {"other_take": [row for row in rows if not _path(folder, "other_take", row).is_file()]}
     attenuated = 0
-    for protocol, chosen in _choose_partners(made, plan.recipe.seed).items():
+    for protocol, chosen in _choose_partners(made, plan.recipe.seed, plan.recipe.name == "swap").items():
         lacking[protocol] = [row for row, names in zip(rows, chosen, strict=True) if None in names]
         for item, names in zip(made, chosen, strict=True) if not lacking[protocol] else ():
             row, rate = item["row"], plan.recipe.sample_rate
@@ -158,7 +158,7 @@ def _write_partners(plan: Plan, folder: Path, made: list[Made]) -> dict[str, Any
     }
 
 
-def _choose_partners(made: list[Made], seed: int) -> dict[str, list[list[str | None]]]:
+def _choose_partners(made: list[Made], seed: int, swapped: bool) -> dict[str, list[list[str | None]]]:
     """By protocol, for each item the names of the parts (of other items) that make its reference; None: there is none.
 
     Of the same class each part has a partner of its own; a mismatched reference is that of another item as a whole.
@@ -173,6 +173,8 @@ def _choose_partners(made: list[Made], seed: int) -> dict[str, list[list[str | N
     columns = ("kind", "source", "ref_source")
     kinds, sources, reference_sources = zip(*([item["row"][name] for name in columns] for item in made), strict=True)
     others = references.partners(kinds, sources, "mismatched", seed, reference_sources)
+    if swapped:  # the other talker of the same mixture
+        others = [place + 1 - 2 * (place % 2) for place in range(len(made))]
     return {
         "same_class": [[partner_of[name] for name in part_names] for part_names in names],
         "mismatched": [[None] if other is None else [*names[other]] for other in others],

@@ -11,6 +11,7 @@ from sgmse.data.references import GUARD_S, MAX_SHARE, MIXTURE_FLOOR_DB, has_ener
 
 FRAME_S = 0.01
 GATE_DB = -60.0  # below the loudest frame: only digital silence and the fade-outs into it are that faint
+ACTIVE_DB = -35.0  # below the loudest frame: fainter, it is a pause of the speech
 REFERENCE_FLOOR_DB = -20.0  # below the noise of its mixture: fainter, it tells of the room between two sounds
 RUMBLE_HZ = 30.0  # in some published clips 90 % of the energy lies below, unheard, and would make up the whole SNR
 SWITCH_SHARE = (0.35, 0.65)  # where in the file `concat` changes its noise
@@ -19,7 +20,7 @@ EVENT_DB = 10.0  # of a burst over the bed
 EVENT_S = (0.15, 0.6)
 EVENTS = (2, 4)
 _EVENT_FADE_S = 0.005
-_PEAK = 0.99
+PEAK = 0.99
 _TRIES = 20
 
 
@@ -40,6 +41,25 @@ def sounding_rms(waveform: np.ndarray, sample_rate: int) -> float:
     power = energy / count
     sounds = power >= max(SILENCE_RMS**2, power.max() * 10 ** (GATE_DB / 10))
     return float(np.sqrt(energy[sounds].sum() / count[sounds].sum())) if sounds.any() else 0.0
+
+
+def find_densest(speech: np.ndarray, length: int, sample_rate: int) -> tuple[int, float]:
+    """Where the stretch of `length` samples with the fewest pauses begins, and the share of its frames that are active.
+
+    A frame of 10 ms is active when its RMS is at most 35 dB below that of the loudest frame. A `speech` [N] that is
+    shorter has no such stretch: 0, 0.
+    """
+    frame = round(FRAME_S * sample_rate)
+    count = length // frame
+    frames = np.sqrt(
+        np.square(speech[: len(speech) // frame * frame].reshape(-1, frame), dtype=np.float64).mean(axis=1)
+    )
+    if len(frames) < count or not frames.any():
+        return 0, 0.0
+    active = np.concatenate([[0], np.cumsum(frames > frames.max() * 10 ** (ACTIVE_DB / 20))])
+    shares = (active[count:] - active[:-count]) / count
+    best = int(np.argmax(shares))
+    return min(best * frame, len(speech) - length), float(shares[best])
 
 
 def without_rumble(noise: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -153,7 +173,7 @@ def mix(
     """
     gain = rms(clean) / sounding_rms(noise, sample_rate) * 10 ** (-snr_db / 20)
     peaks = [np.abs(clean).max(), gain * np.abs(noise).max(), np.abs(clean + gain * noise).max()]
-    scale = min(1.0, _PEAK / max(*peaks, gain * np.abs(reference).max()))
+    scale = min(1.0, PEAK / max(*peaks, gain * np.abs(reference).max()))
     gain *= scale
     return np.float32(scale) * clean, np.float32(gain) * noise, gain
 

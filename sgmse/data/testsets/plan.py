@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,21 +26,28 @@ _KIND_STREAM, _SOURCE_STREAM, _SPEECH_STREAM, ITEM_STREAM, _REFERENCE_STREAM = r
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was asked for. `num` None: as many items as there are speech files."""
+    """What was asked for. `num` None: as many items as there are speech files.
 
-    name: Literal["ood", "nonstationary", "talkers"]
+    seconds: of each item, cut where its speech has the fewest pauses, out of a stretch of `ladder_s` that was chosen
+    so. Sets that differ in `seconds` alone hold the same items, longer and shorter.
+    """
+
+    name: Literal["ood", "nonstationary", "talkers", "swap"]
     snr_db: tuple[float, ...] = (0.0, 5.0, 10.0)
     num: int | None = None
     seed: int = 0
     sample_rate: int = 16000
     reference_s: tuple[float, float] = (0.25, 2.0)
+    seconds: float | None = None
+    ladder_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Draw:
     """One item: its speech, its noise clips, how the noise changes ("": not), its SNR.
 
-    There are two clips where the noise changes, and for `talkers`: what the other talker says, and the reference.
+    There are two clips where the noise changes, and for `talkers`: what the other talker says, and the reference. For
+    `swap` they are what the talker to remove says, and what the other one says, who is the speech.
     """
 
     index: int
@@ -71,7 +78,10 @@ class Plan:
         noises = [clip.path for clips in self.clips.values() for clip in clips]
         files = [(corpus_path(path, self.speech_dir), path.stat().st_size) for path in self.speech]
         files += [(corpus_path(path, self.noise_dir), path.stat().st_size) for path in noises]
-        text = repr((self.recipe, files))
+        # what was not asked for leaves no trace, so that sets of before there was a choice are still these
+        chosen = {name: value for name, value in vars(self.recipe).items() if value is not None or name == "num"}
+        recipe = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
+        text = f"(Recipe({recipe}), {files!r})"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -89,9 +99,12 @@ def make_plan(
     Item i does not depend on how many items follow it. For `talkers`, whose classes are the talkers, an item's speech
     is never that of its other talker. Raises `UserError` where no item could be made.
     """
-    usable = tuple(info.path for info in speech if info.seconds >= MIN_SPEECH_S)
+    shortest = recipe.ladder_s or MIN_SPEECH_S
+    usable = tuple(info.path for info in speech if info.seconds >= shortest)
     if not usable:
-        raise UserError(f"{speech[0].path}: is shorter than {MIN_SPEECH_S} s, and so is all speech; use another folder")
+        raise UserError(f"{speech[0].path}: is shorter than {shortest:g} s, and so is all speech; use another folder")
+    if recipe.name == "swap":
+        return Plan(recipe, speech_dir, noise_dir, usable, *_plan_swaps(recipe, clips))
     by_kind = _by_kind(clips, recipe.reference_s[0])
     if recipe.name == "nonstationary" and len(by_kind) < 2:
         raise UserError(
@@ -99,7 +112,7 @@ def make_plan(
             "two classes or more"
         )
     if recipe.name == "talkers":
-        by_kind = _with_two_files(by_kind, usable)
+        by_kind = _with_two_files(by_kind, {talker(path) for path in usable})
     num = len(usable) if recipe.num is None else recipe.num
     digits = max(3, len(str(num - 1)))
     parts, draws = _parts(recipe.seed, by_kind), []
@@ -126,16 +139,42 @@ def make_plan(
     return Plan(recipe, speech_dir, noise_dir, usable, by_kind, tuple(draws))
 
 
+def _plan_swaps(recipe: Recipe, clips: Sequence[Clip]) -> tuple[dict[str, tuple[Clip, ...]], tuple[Draw, ...]]:
+    """Pairs of talkers, each of whom is the one to remove once: items 2i and 2i + 1 are one mixture.
+
+    Talkers come in rounds, each holding every talker once in a new order, and so do the utterances of each.
+    """
+    by_kind = _with_two_files(_by_kind(clips, MIN_SPEECH_S / 2.5), both=True)
+    parts, draws = _parts(recipe.seed, by_kind), []
+    num = (len(clips) if recipe.num is None else recipe.num) // 2
+    digits = max(3, len(str(2 * num - 1)))
+    for pair in range(num):
+        first, second = next(parts)[1], next(parts)[1]
+        while second.kind == first.kind:
+            second = next(parts)[1]
+        snr_db = recipe.snr_db[pair % len(recipe.snr_db)]
+        for role, (kept, removed) in enumerate(((first, second), (second, first))):
+            index = 2 * pair + role
+            own_snr_db = snr_db if role == 0 else -snr_db
+            draws.append(Draw(index, f"swap_{index:0{digits}d}", kept.path, (removed, kept), "", own_snr_db))
+    return by_kind, tuple(draws)
+
+
 def with_reference(clip: Clip, by_kind: dict[str, tuple[Clip, ...]], *seed: int) -> tuple[Clip, Clip]:
     """A clip of a talker, and another one of the same talker for the reference."""
     others = [other for other in by_kind[clip.kind] if other.path != clip.path]
     return clip, others[np.random.default_rng((_REFERENCE_STREAM, *seed)).integers(len(others))]
 
 
-def _with_two_files(by_kind: dict[str, tuple[Clip, ...]], speech: Sequence[Path]) -> dict[str, tuple[Clip, ...]]:
-    """The talkers of whom one file can be the noise and another one the reference."""
+def _with_two_files(
+    by_kind: dict[str, tuple[Clip, ...]], speech: Set[str] = frozenset(), both: bool = False
+) -> dict[str, tuple[Clip, ...]]:
+    """The talkers of whom one file can be the noise and another one the reference.
+
+    Raises `UserError` where there is none beside a talker of the `speech`, or fewer than two where `both` are of them.
+    """
     kept = {kind: clips for kind, clips in by_kind.items() if len(clips) > 1}
-    if len(kept) < 2 and not kept.keys() - {talker(path) for path in speech}:
+    if len(kept) < 2 and (both or not kept.keys() - speech):
         raise UserError(
             f"{next(iter(by_kind.values()))[0].path.parent}: {len(kept)} of its talkers have two files or more, so no "
             "other talker has one to say and one for the reference; talkers are told apart by file names such as "
