@@ -60,8 +60,8 @@ def test_every_utterance_is_a_recording_of_its_own_whatever_a_manifest_calls_its
     corpus = speech(tmp_path / "speech", talkers=2, files=2)
     clips = [Clip(clip.path, "speech", "session 1", "test", RATE, 1.0) for clip in corpora.clips(corpus)]
     manifest.write(corpus, clips)
-    settings = argparse.Namespace(name="talkers", noise_dir=corpus, classes=None, folds=None, split=None)
-    found = make_testset.choose_clips(settings)
+    settings = argparse.Namespace(name="talkers", classes=None, folds=None, split=None)
+    found = make_testset.choose_clips(settings, corpus)
     assert [(clip.kind, clip.source) for clip in found] == [(f"p{t}", f"p{t}_{n:02d}") for t in (0, 1) for n in (0, 1)]
 
 
