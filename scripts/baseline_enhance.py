@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from sgmse.common.bounds import OneOf
 from sgmse.common.errors import UserError, run
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.evaluation.baselines import BASELINES, load_baseline
 from sgmse.settings.cli import positional, read_command_line
 
@@ -43,7 +43,7 @@ def main() -> None:
     settings = read_command_line(BaselineSettings, __doc__)
     folder = settings.test_set / "noisy"
     folder = folder if folder.is_dir() else settings.test_set
-    files = audio.find(folder, "noisy files")
+    files = listing.find(folder, "noisy files")
     if settings.out.resolve() == folder.resolve():
         raise UserError(f"{settings.out}: holds the noisy files; name another folder for the enhanced ones")
     enhance = load_baseline(settings.name)

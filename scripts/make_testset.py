@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal
 from sgmse.common.bounds import Bounds, Interval
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import cores
-from sgmse.data import audio, corpora
+from sgmse.data import corpora, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
@@ -124,7 +124,7 @@ def read_speech(folder: Path) -> list[AudioInfo]:
     """Headers of the clean files."""
     if (folder / "noisy").is_dir() and (folder / "clean").is_dir():
         raise UserError(f"--speech_dir {folder}: holds clean/ and noisy/; name {folder / 'clean'}")
-    return corpora.read_headers(audio.find(folder, "clean speech"))
+    return listing.read_headers(listing.find(folder, "clean speech"))
 
 
 def choose_clips(settings: TestSetSettings, noise_dir: Path) -> list[Clip]:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import whole_file
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.data.references.estimated import estimate_noise
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
 from sgmse.evaluation import figures
@@ -73,8 +73,8 @@ def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
     """Items spread evenly over a test set, and its rate."""
     items = read_rows(folder)
     folders = {protocol: folder / folder_of(protocol) for protocol in PROTOCOLS}
-    references = {name: audio.by_name(path, name) for name, path in folders.items() if path.is_dir()}
-    noisy, clean = (audio.by_name(folder / name, f"{name} speech") for name in ("noisy", "clean"))
+    references = {name: listing.by_name(path, name) for name, path in folders.items() if path.is_dir()}
+    noisy, clean = (listing.by_name(folder / name, f"{name} speech") for name in ("noisy", "clean"))
     rows: list[Row] = []
     for place in np.unique(np.linspace(0, len(items) - 1, min(num, len(items))).round().astype(int)):
         name = items[place]["id"]

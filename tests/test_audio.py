@@ -8,7 +8,7 @@ import soundfile
 from scipy.signal import lfilter
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.data import audio, listing
 
 
 def coloured_noise(rate: int, seconds: float = 3.0, channels: int = 1) -> np.ndarray:
@@ -17,7 +17,7 @@ def coloured_noise(rate: int, seconds: float = 3.0, channels: int = 1) -> np.nda
     return (0.03 * lfilter([1], [1, -0.9], white)).astype(np.float32)
 
 
-@pytest.mark.parametrize("suffix", audio.AUDIO_SUFFIXES)
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
 @pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000])
 def test_a_resampled_crop_equals_the_crop_of_the_resampled_file(tmp_path: Path, rate: int, suffix: str) -> None:
     path = tmp_path / f"noise{suffix}"
@@ -125,14 +125,14 @@ def test_files_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path) -> None
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (tmp_path / "a" / "back").symlink_to(tmp_path)
-    assert audio.find(tmp_path) == [tmp_path / "a" / "c.flac", tmp_path / "b.WAV"]
+    assert listing.find(tmp_path) == [tmp_path / "a" / "c.flac", tmp_path / "b.WAV"]
 
 
 def test_a_missing_or_empty_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such folder \(for clean speech\)"):
-        audio.find(tmp_path / "typo", "clean speech")
+        listing.find(tmp_path / "typo", "clean speech")
     with pytest.raises(UserError, match="holds no file ending in"):
-        audio.find(tmp_path)
+        listing.find(tmp_path)
 
 
 def spoil(folder: Path, kind: str) -> Path:

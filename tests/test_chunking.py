@@ -145,7 +145,7 @@ def test_a_long_file_is_read_and_enhanced_part_by_part(tmp_path, monkeypatch):
     enhancement.main()
     assert len(longest) > 4
     assert max(longest) < 3 * 16000
-    assert audio.measure_peak(out / "long.wav") > 0
+    assert audio.read(out / "long.wav", None, duration_s=12.0).any()
     assert audio.info(out / "long.wav").num_frames == 12 * 16000
 
 

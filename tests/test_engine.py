@@ -10,7 +10,7 @@ from short_set import short_set
 from tiny import tiny
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
@@ -81,7 +81,7 @@ def test_waveforms_in_memory_are_enhanced_as_files_are(folder):
 
 
 def test_equal_names_in_different_folders_draw_noise_of_their_own(folder, tmp_path):
-    source = audio.find(folder / "noisy")[0]
+    source = listing.find(folder / "noisy")[0]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         shutil.copy(source, tmp_path / name / "same.wav")

@@ -63,6 +63,42 @@ def test_a_long_file_in_parts_equals_the_whole_under_every_protocol(local, enhan
     assert (told["parts"]["chunk_s"], told["parts"]["overlap_s"]) == (2.5, 0.5)
 
 
+def test_a_recording_above_30_s_is_enhanced_in_parts_by_itself(enhance, tmp_path, monkeypatch):
+    save(tmp_path / "noisy" / "long.wav", 31.0, RATE)
+    longest, work = [], Enhancer.enhance_batch
+    monkeypatch.setattr(
+        Enhancer,
+        "enhance_batch",
+        lambda self, noisy, *rest: [longest.append(noisy.shape[-1]), work(self, noisy, *rest)][1],
+    )
+    enhance(tmp_path / "noisy", "--reference", "none")
+    assert len(longest) == 2
+    assert max(longest) < 31 * RATE
+    assert len(samples(tmp_path / "out" / "long.wav")) == 31 * RATE
+
+
+def test_what_spoils_the_level_of_a_recording_is_said(enhance, tmp_path):
+    noise = 0.02 * np.random.default_rng(0).standard_normal(RATE)
+    clicking, folder = noise.copy(), tmp_path / "noisy"
+    clicking[5000] = 0.99
+    for name, values, subtype in (
+        ("click.wav", clicking, "FLOAT"),
+        ("offset.wav", noise + 0.6, "FLOAT"),
+        ("coarse.wav", 10 * noise, "PCM_U8"),
+        ("loud.wav", 400 * noise, "DOUBLE"),
+        ("good.wav", noise, "PCM_16"),
+    ):
+        folder.mkdir(exist_ok=True)
+        soundfile.write(folder / name, values, RATE, subtype=subtype)
+    lines = enhance(folder, "--reference", "none").splitlines()
+    for name, words in (("click", "click far above"), ("offset", "constant offset"), ("coarse", "8 bits")):
+        [line] = [line for line in lines if words in line]
+        assert line.startswith("warning: 1 of 5 files")
+        assert f"{name}.wav" in line
+    assert next(line for line in lines if "loud.wav reached" in line).endswith("kept as it is")
+    assert not any("good.wav" in line for line in lines)
+
+
 def test_a_file_no_longer_than_a_part_is_enhanced_as_a_whole(enhance, testset, tmp_path):
     enhance(testset, *DRAWS, out="whole")
     enhance(testset, *DRAWS, "--chunk_s", 2.5, out="parts")

@@ -187,6 +187,14 @@ def test_an_unusable_reference_is_refused_before_the_first_file(refuses, tmp_pat
     assert f"{path}: {sentence}" in refuses("--noise_ref", path)
 
 
+def test_all_files_that_cannot_be_used_are_named(refuses, noisy, tmp_path):
+    for name, how in (("x.wav", "text"), ("y.wav", "nan"), ("z.flac", "truncated"), ("reference.wav", "silent")):
+        broken((tmp_path if name == "reference.wav" else noisy) / name, how)
+    sentence = refuses("--noise_ref", tmp_path / "reference.wav")
+    assert sentence.startswith("4 files cannot be used: ")
+    assert all(name in sentence for name in ("x.wav", "y.wav", "z.flac", "reference.wav"))
+
+
 def test_a_damaged_end_of_a_long_file_is_found_before_the_work(refuses, noisy):
     values = np.tile(SECOND, 5)
     values[-1] = np.nan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, listing
 from sgmse.data.mixing import rms
 from sgmse.data.noise import synthetic
 from sgmse.data.references.estimated import estimate_noise, find_speech, join_gaps, minimum_statistics, shape_noise
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWa
 
 def speech_between_pauses() -> np.ndarray:
     """One utterance of the embedded corpus between a second of silence before and one after."""
-    clean = audio.read(audio.find(TEST_SET / "clean")[0], RATE)
+    clean = audio.read(listing.find(TEST_SET / "clean")[0], RATE)
     return np.concatenate([np.zeros(RATE, np.float32), clean, np.zeros(RATE, np.float32)])
 
 

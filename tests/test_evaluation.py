@@ -16,7 +16,7 @@ import sgmse
 from sgmse.commands import evaluate
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.data.references import leak
 from sgmse.evaluation import leakage, metrics, page
 from sgmse.evaluation import scores as evaluation
@@ -30,7 +30,7 @@ FILES = 3
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     """clean/, noisy/, ref/ of a few files, and half/ where half of the noise is gone, plus a steady hiss."""
-    names = [path.name for path in audio.find(TEST_SET / "clean")[:FILES]]
+    names = [path.name for path in listing.find(TEST_SET / "clean")[:FILES]]
     for part in ("clean", "noisy", "ref"):
         (tmp_path / part).mkdir()
         for name in names:
@@ -75,7 +75,7 @@ def test_a_flat_folder_matches_a_nested_one_by_name(folders: Path) -> None:
     nested = folders / "nested" / "speaker"
     shutil.copytree(folders / "clean", nested)
     found = evaluation.match(folders / "nested", folders / "half", "half")
-    assert list(found) == [f"speaker/{path.stem}" for path in audio.find(folders / "clean")]
+    assert list(found) == [f"speaker/{path.stem}" for path in listing.find(folders / "clean")]
     assert [path.stem for path in found.values()] == [Path(key).name for key in found]
 
 
@@ -83,7 +83,7 @@ def test_files_at_another_common_rate_are_resampled_and_this_is_said(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part in ("clean", "noisy"):
-        for path in audio.find(folders / part):
+        for path in listing.find(folders / part):
             audio.write(folders / "48k" / part / path.name, audio.read(path, 48000), 48000)
     at_48k = evaluation.evaluate(folders / "48k" / "clean", {}, folders / "48k" / "noisy", jobs=1)
     assert "48000 Hz are resampled to 16000 Hz" in capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_files_at_another_common_rate_are_resampled_and_this_is_said(
     ],
 )
 def test_folders_that_do_not_fit_are_refused(folders: Path, mishap: str, complaint: str) -> None:
-    first = audio.find(folders / "half")[0]
+    first = listing.find(folders / "half")[0]
     if mishap == "missing":
         first.unlink()
     elif mishap == "short":
@@ -150,7 +150,7 @@ def test_the_interval_is_that_over_the_sources_of_the_files() -> None:
 @pytest.mark.parametrize("column", ["noise", "source"])
 def test_sources_come_from_the_manifest_beside_the_folder(folders: Path, column: str) -> None:
     expected = ["rain", "rain", "dog"]
-    names = [path.stem for path in audio.find(folders / "clean")]
+    names = [path.stem for path in listing.find(folders / "clean")]
     rows = zip(names, expected, strict=True)
     (folders / "manifest.csv").write_text(f"id,{column}\n" + "".join(f"{name},{noise}\n" for name, noise in rows))
     for folder in (folders / "clean", folders):
@@ -182,7 +182,7 @@ def test_run_settings_become_columns_of_their_system_only(tmp_path: Path) -> Non
 
 
 def test_files_of_other_settings_than_those_of_the_run_are_refused_by_name(folders: Path) -> None:
-    names = [f"{path.stem}.wav" for path in audio.find(folders / "half")]
+    names = [f"{path.stem}.wav" for path in listing.find(folders / "half")]
     (folders / "half" / "run.json").write_text(json.dumps({"N": 5, "files": dict.fromkeys(names[:2], "")}))
     with pytest.raises(UserError, match=names[2]):
         evaluation.evaluate(folders / "clean", {"half": folders / "half"}, jobs=1)
@@ -239,7 +239,7 @@ def test_mistakes_on_the_command_line_are_one_sentence_with_exit_code_two(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str, culprit: str
 ) -> None:
     audio.write(folders / "other/elsewhere.flac", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
-    audio.find(folders / "half")[0].write_text("no audio")
+    listing.find(folders / "half")[0].write_text("no audio")
     monkeypatch.chdir(folders)
     assert culprit in refusal(evaluate.main, capsys, *flags.split(), "--jobs", 1)
 
@@ -253,7 +253,7 @@ def test_the_command_starts_without_what_it_does_not_need() -> None:
 
 def enhanced(folders: Path, **run: object) -> Path:
     """half/ with a run.json that names references: of the first file a stretch of its own noise."""
-    names = [path.stem for path in audio.find(folders / "clean")]
+    names = [path.stem for path in listing.find(folders / "clean")]
     clean, noisy = (audio.read(folders / part / f"{names[0]}.flac", 16000) for part in ("clean", "noisy"))
     audio.write(folders / "leaking" / f"{names[0]}.flac", (noisy - clean)[4000:16000], 16000)
     references = {f"{name}.wav": str(folders / "ref" / f"{name}.flac") for name in names}
@@ -264,7 +264,7 @@ def enhanced(folders: Path, **run: object) -> Path:
 
 
 def scored(folders: Path, **more: Path) -> pd.DataFrame:
-    rows = [(system, path.stem) for system in ("noisy", "half") for path in audio.find(folders / "clean")]
+    rows = [(system, path.stem) for system in ("noisy", "half") for path in listing.find(folders / "clean")]
     frame = pd.DataFrame(rows, columns=["system", "file"])
     systems = {"half": folders / "half"}
     tasks = leakage.find_references(systems, folders / "clean", folders / "noisy", **more)
@@ -303,7 +303,7 @@ def test_what_is_made_from_the_noisy_file_alone_has_no_leak_score(folders: Path,
 def test_the_oracle_leaks_by_definition_and_a_lost_reference_is_counted(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = [path.stem for path in audio.find(folders / "clean")]
+    names = [path.stem for path in listing.find(folders / "clean")]
     clean = {f"{name}.wav": str(folders / "clean" / f"{name}.flac") for name in names}
     enhanced(folders, reference="own_noise", references=clean | {f"{names[2]}.wav": "gone.flac"})
     frame = scored(folders).iloc[FILES:]

@@ -11,7 +11,7 @@ from small_corpora import save
 from tiny_experiments import ready_sets
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, listing
 from sgmse.data.corpora import voicebank
 from sgmse.data.corpora.voicebank import write_validation_set
 from sgmse.data.testsets import build
@@ -141,7 +141,7 @@ def test_voicebank_is_chosen_on_pairs_of_its_held_out_speakers(tmp_path, monkeyp
     out = tmp_path / "valid"
     write_validation_set(tmp_path / "data" / "voicebank", 3, out)
     rows = build.read_rows(out)
-    assert [len(audio.find(out / kind)) for kind in ("clean", "noisy", "ref")] == [3, 3, 3]
+    assert [len(listing.find(out / kind)) for kind in ("clean", "noisy", "ref")] == [3, 3, 3]
     assert {voicebank.speaker(row["id"]) for row in rows} <= {"p226", "p287"}
     row = rows[0]
     pair = tmp_path / "data" / "voicebank" / "valid"

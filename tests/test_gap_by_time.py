@@ -14,7 +14,7 @@ from torch import nn
 
 from scripts import condition_probes
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.diagnostics import gap
 from sgmse.diagnostics.items import ProbeFile, read_items
 from sgmse.diffusion import losses
@@ -186,7 +186,7 @@ def test_what_cannot_be_probed_is_refused(words, culprit, runs, tmp_path, capsys
 
 def test_files_with_a_silent_reference_are_left_out_and_a_set_without_others_is_refused(tmp_path):
     model, folder = tiny(), short_set(tmp_path / "set", 2, 1.0)
-    first, second = audio.find(folder / "ref")
+    first, second = listing.find(folder / "ref")
     audio.write(first, np.zeros(8000, np.float32), 16000)
     assert [item.name for item in read_items(folder, model, None)[0]] == [second.name]
     audio.write(second, np.zeros(8000, np.float32), 16000)

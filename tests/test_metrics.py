@@ -9,7 +9,7 @@ import pystoi
 import pytest
 
 import sgmse
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.evaluation import metrics
 
 TEST_SET = Path(sgmse.__file__).parent / "data" / "embedded" / "test"
@@ -18,7 +18,7 @@ RATE = metrics.SAMPLE_RATE
 
 def pair() -> tuple[np.ndarray, np.ndarray]:
     """A clean and a noisy waveform [N] of the embedded test set."""
-    name = audio.find(TEST_SET / "clean")[0].name
+    name = listing.find(TEST_SET / "clean")[0].name
     return audio.read(TEST_SET / "clean" / name, RATE), audio.read(TEST_SET / "noisy" / name, RATE)
 
 

@@ -14,7 +14,7 @@ from tiny import enhanced
 from scripts import reference_use
 from scripts.reference_use import UseSettings
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, listing
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
 from sgmse.data.references.estimated import estimate_noise
@@ -146,7 +146,7 @@ def test_rows_of_another_set_or_batching_are_not_kept(test_set, own_set, logs):
     assert facts() == before
     found = [facts(max_files=3), facts(device="cuda"), facts(batch_size=4), facts(test_set=test_set)]
     for kind in ("noisy", "clean", "ref"):
-        path = audio.find(own_set / kind)[1]
+        path = listing.find(own_set / kind)[1]
         audio.write(path, 0.5 * audio.read(path, RATE), RATE)
         found.append(facts())
     hashes = [str(one) for one in (before, *found)]
@@ -219,7 +219,7 @@ def test_a_rerun_does_what_is_not_done_yet(test_set, logs, examine, monkeypatch)
 
 
 def test_a_file_whose_matched_reference_leaks_counts_in_no_difference(own_set, logs, examine):
-    first = audio.find(own_set / "noisy")[0]
+    first = listing.find(own_set / "noisy")[0]
     noise = audio.read(first, RATE) - audio.read(own_set / "clean" / first.name, RATE)
     audio.write(own_set / "ref" / first.name, noise[2000:12000], RATE)
     text, _ = examine(logs["cnn0"], own_set)
@@ -244,7 +244,7 @@ def test_what_a_set_lacks_is_said_and_the_rest_runs(own_set, logs, examine):
 
 def test_files_without_a_match_are_left_out_of_that_protocol_alone(own_set, logs, examine):
     table = pd.read_csv(own_set / "manifest.csv", dtype=str)
-    names = [path.stem for path in audio.find(own_set / "noisy")]
+    names = [path.stem for path in listing.find(own_set / "noisy")]
     rainy = [names[0], names[3]]
     table.loc[table["id"].isin(rainy), "kind"] = "rain"
     table.to_csv(own_set / "manifest.csv", index=False)
@@ -254,7 +254,7 @@ def test_files_without_a_match_are_left_out_of_that_protocol_alone(own_set, logs
 
 
 def test_files_with_a_silent_reference_count_in_no_difference(own_set, logs, examine):
-    paths = audio.find(own_set / "ref")
+    paths = listing.find(own_set / "ref")
     audio.write(paths[0], np.zeros(8000, np.float32), RATE)
     _, frame = examine(logs["cnn0"], own_set)
     assert frame[frame["system"] == "noisy"]["file"].nunique() == 2

@@ -10,7 +10,7 @@ from noise_classes import KINDS, RATE, white, write_corpus
 from small_corpora import save
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, listing
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
@@ -26,7 +26,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plan_of(corpus):
-    speech = [audio.info(path) for path in audio.find(corpus / "speech")]
+    speech = [audio.info(path) for path in listing.find(corpus / "speech")]
 
     def plan(name="ood", **settings):
         clips = corpora.clips(corpus / "noise")
@@ -58,7 +58,7 @@ def test_the_two_noises_of_an_item_are_of_two_classes(plan_of):
 def ood(corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("sets") / "ood"
     clips = corpora.clips(corpus / "noise")
-    speech = [audio.info(path) for path in audio.find(corpus / "speech")]
+    speech = [audio.info(path) for path in listing.find(corpus / "speech")]
     plan = make_plan(Recipe("ood", num=9, sample_rate=RATE), corpus / "speech", speech, corpus / "noise", clips)
     build.build(plan, out, {})
     return out

@@ -27,7 +27,7 @@ import pandas as pd
 from sgmse.common.bounds import Count
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
-from sgmse.data import audio, corpora
+from sgmse.data import corpora, listing
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import print_table, scores_table
@@ -122,7 +122,7 @@ def named_systems(folders: list[Path]) -> dict[str, Path]:
     """Systems by the name of their folder, or by as much of its path as tells them apart."""
     folders = list(dict.fromkeys(folders))
     for folder in folders:
-        audio.find(folder, "enhanced speech")
+        listing.find(folder, "enhanced speech")
     names = [folder.resolve().name for folder in folders]
     unique = len(set(names)) == len(names) and not {"clean", evaluation.NOISY, "reference"} & set(names)
     return dict(zip(names if unique else [str(folder) for folder in folders], folders, strict=True))

@@ -139,6 +139,13 @@ def read_rows(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str,
     return rows
 
 
+def cache_folder() -> Path:
+    """$SGMSE_CACHE, else sgmse/ in $XDG_CACHE_HOME, else in ~/.cache."""
+    if chosen := os.environ.get("SGMSE_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgmse"
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     with whole_file(path) as part:

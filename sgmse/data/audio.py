@@ -7,14 +7,10 @@ whole waveforms give.
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -22,20 +18,14 @@ import soxr
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import failure_of, temporary_file, whole_file
+from sgmse.data.containers import FORMATS, WAV_LIMIT, check_end, open_audio
 
-Entry = TypeVar("Entry")
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-
-_FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
-_DEFAULT_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+_SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 _MARGIN_S = 0.1  # longer than the impulse response of the resampling filter for every rate from 8 kHz
 _PEAK_WHEN_ATTENUATED = 0.999
 _BLOCK = 65536  # samples; libsndfile's Vorbis encoder keeps a whole block on the stack and crashes on long ones
 _MP3_SLACK_S = 0.1  # an MP3 header's length may count the encoder's padding
-_UNKNOWN_LENGTH = 2**40  # streamed FLAC files hold no length: libsndfile then reports a huge one
-_STREAMED_WAV_BYTES = 2**31 - 4096  # a WAV written to a pipe claims the largest size that fits; it is not truncated
 
 
 @dataclass(frozen=True)
@@ -47,6 +37,11 @@ class AudioInfo:
     num_frames: int
     channels: int
     subtype: str
+
+    @property
+    def is_float(self) -> bool:
+        """Whether samples beyond ±1 are kept."""
+        return self.subtype in _FLOAT_SUBTYPES
 
     @property
     def seconds(self) -> float:
@@ -68,68 +63,8 @@ class AudioInfo:
 def info(path: str | Path) -> AudioInfo:
     """Read the header only. Raises `UserError` for a file that is missing, empty or no audio."""
     path = Path(path)
-    with _opened(path) as file:
+    with open_audio(path) as file:
         return AudioInfo(path, file.samplerate, file.frames, file.channels, file.subtype)
-
-
-def find(folder: str | Path, what: str = "audio") -> list[Path]:
-    """All audio files below `folder`, sorted; hidden files are left out, linked folders are followed.
-
-    `what` names the files in the error, e.g. "clean speech".
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        raise UserError(f"{folder}: no such folder (for {what}); check the path")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file, but a folder is needed (for {what})")
-    found: list[Path] = []
-    visited: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:  # a link that points back up
-            folders.clear()
-            continue
-        visited.add(real)
-        found += [Path(parent, n) for n in names if not n.startswith(".") and n.lower().endswith(AUDIO_SUFFIXES)]
-    if not found:
-        raise UserError(f"{folder}: holds no file ending in {', '.join(AUDIO_SUFFIXES)} (for {what}); check the path")
-    return sorted(found)
-
-
-def by_name(folder: Path, what: str) -> dict[str, Path]:
-    """All audio files below `folder`, sorted, keyed by their relative path without suffix."""
-    found: dict[str, Path] = {}
-    for path in find(folder, what):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{path}: differs from {found[name].name} only in its suffix; keep one of the two")
-        found[name] = path
-    return found
-
-
-def find_partners(keys: Iterable[str], folder: Path, what: str) -> dict[str, Path]:
-    """The file below `folder` for each key that has one: see `match_names`."""
-    return match_names(keys, {path.relative_to(folder).as_posix(): path for path in find(folder, what)})
-
-
-def match_names(keys: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """The entry for each of `keys`, paths without suffix: the one of that path, else the one of that stem.
-
-    Keys without an entry are left out. Raises `UserError` where two entries would do.
-    """
-    by_name: dict[str, list[Entry]] = {}
-    for name, entry in entries.items():
-        path = Path(name).with_suffix("")
-        for known in {path.as_posix(), f"*/{path.name}"}:
-            by_name.setdefault(known, []).append(entry)
-    found = {}
-    for key in keys:
-        alike = by_name.get(key) or by_name.get(f"*/{Path(key).name}", [])
-        if len(alike) > 1:
-            raise UserError(f"{key}: both {alike[0]} and {alike[1]} could be its partner; remove or rename one")
-        if alike:
-            found[key] = alike[0]
-    return found
 
 
 def read(
@@ -146,7 +81,7 @@ def read(
     Returns the channels' average [N], or with `mono=False` the channels [C, N].
     """
     path = Path(path)
-    with _opened(path) as file:
+    with open_audio(path) as file:
         from_rate, to_rate = file.samplerate, sample_rate or file.samplerate
         total = file.frames
         if not 0 <= start_s * from_rate < total:
@@ -162,6 +97,8 @@ def read(
             last = min(total, math.ceil(end * down / up) + margin)
         skipped = 0 if file.format != "MP3" else first  # MP3 frames depend on those before: after a seek they differ
         frames = _next_frames(file, path, last - first + skipped, first - skipped)[skipped:]
+        if last == total:
+            check_end(path, file)
         _check_complete(file, path, last - first - len(frames))
     offset = first // down * up
     channels = frames.T if not mono else frames.mean(axis=1, dtype=np.float32)
@@ -176,11 +113,6 @@ def read_blocks(path: str | Path, sample_rate: int | None, mono: bool = False) -
     if mono:
         blocks, channels = (block.mean(axis=0, keepdims=True, dtype=np.float32) for block in blocks), 1
     return resample_blocks(blocks, channels, header.sample_rate, sample_rate or header.sample_rate)
-
-
-def measure_peak(path: str | Path) -> float:
-    """Read a whole file and return its peak. Raises `UserError` where it is damaged, truncated, or holds NaN."""
-    return max(float(np.abs(block).max(initial=0.0)) for block in _decode_blocks(Path(path)))
 
 
 @lru_cache(maxsize=2**17)
@@ -232,7 +164,8 @@ def write(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str
     """
     path, waveform = Path(path), np.asarray(waveform, dtype=np.float32)
     peak = _checked_peak(path, waveform)
-    _save(path, [np.atleast_2d(waveform)], sample_rate, 1 if waveform.ndim == 1 else len(waveform), peak, subtype)
+    channels = np.atleast_2d(waveform)
+    _save(path, [channels], channels.shape[1], sample_rate, len(channels), peak, subtype)
     return peak
 
 
@@ -247,7 +180,8 @@ def write_blocks(
             for block in blocks:
                 peak = max(peak, _checked_peak(path, block))
                 np.ascontiguousarray(block.T, dtype=np.float32).tofile(file)
-        _save(path, _read_raw(raw, channels), sample_rate, channels, peak, subtype)
+        length = raw.stat().st_size // (4 * channels)
+        _save(path, _read_raw(raw, channels), length, sample_rate, channels, peak, subtype)
     return peak
 
 
@@ -259,56 +193,39 @@ def _read_raw(path: Path, channels: int) -> Iterator[np.ndarray]:
 
 def _checked_peak(path: Path, waveform: np.ndarray) -> float:
     """The peak of a waveform that is to be written. Raises `UserError` for another suffix than ours, NaN and Inf."""
-    if path.suffix.lower() not in _FORMATS:
-        raise UserError(f"{path}: cannot write this format; use one of {', '.join(AUDIO_SUFFIXES)}")
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: cannot write this format; use one of {', '.join(FORMATS)}")
     if not np.isfinite(waveform).all():
         raise UserError(f"{path}: not written, because the computed waveform holds NaN or Inf values")
     return float(np.abs(waveform).max(initial=0.0))
 
 
 def _save(
-    path: Path, blocks: Iterable[np.ndarray], sample_rate: int, channels: int, peak: float, subtype: str | None
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    length: int,
+    sample_rate: int,
+    channels: int,
+    peak: float,
+    subtype: str | None,
 ) -> None:
-    """Write consecutive blocks [C, n] whose common `peak` is known, as `write` does."""
-    suffix = path.suffix.lower()
-    if subtype is None or not soundfile.check_format(_FORMATS[suffix], subtype):
-        subtype = _DEFAULT_SUBTYPES[suffix]
+    """Write consecutive blocks [C, n] whose common `peak` and `length` are known, as `write` does."""
+    kind, usual = FORMATS[path.suffix.lower()]
+    subtype = subtype if subtype is not None and soundfile.check_format(kind, subtype) else usual
+    if kind == "WAV" and length * channels * _SAMPLE_BYTES.get(subtype, 2) > WAV_LIMIT:
+        kind = "RF64"
     gain = np.float32(_PEAK_WHEN_ATTENUATED / peak if peak > 1 and subtype not in _FLOAT_SUBTYPES else 1)
     with (
         whole_file(path) as part,
-        soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=_FORMATS[suffix]) as file,
+        soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=kind) as file,
     ):
         for block in blocks:
             for begin in range(0, block.shape[-1], _BLOCK):
                 file.write(gain * block[:, begin : begin + _BLOCK].T)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file; what makes it unreadable becomes one sentence."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        with path.open("rb") as content:  # what the system says of it comes first
-            content.read(1)
-        raise UserError(f"{path}: is not a readable audio file; replace or remove it") from error
-    with file:
-        if file.frames >= _UNKNOWN_LENGTH:
-            raise UserError(f"{path}: its header does not say how long it is; re-encode it")
-        if file.frames == 0:
-            raise UserError(f"{path}: holds no audio, only a header; replace or remove it")
-        cut = re.search(r"data : (\d+) \(should be (\d+)\)", file.extra_info)
-        if cut and int(cut[2]) < int(cut[1]) < _STREAMED_WAV_BYTES:
-            raise UserError(f"{path}: is truncated ({cut[2]} of {cut[1]} bytes of audio); copy or download it again")
-        yield file
-
-
 def _decode_blocks(path: Path) -> Iterator[np.ndarray]:
-    with _opened(path) as file:
+    with open_audio(path) as file:
         left = file.frames
         while left > 0:
             frames = _next_frames(file, path, min(_BLOCK, left))
@@ -316,6 +233,7 @@ def _decode_blocks(path: Path) -> Iterator[np.ndarray]:
                 break
             left -= len(frames)
             yield frames.T
+        check_end(path, file)
         _check_complete(file, path, left)
 
 

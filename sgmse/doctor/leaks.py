@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import Clip, shared_sources
 from sgmse.data.mixing import SILENCE_RMS, is_silent, rms
@@ -137,8 +137,8 @@ def check_set_digest(report: Report, folder: Path) -> None:
 
 def check_references(report: Report, folder: Path, protocol: str, max_files: int) -> None:
     """Missing, silent and unreadable references, and those that share samples with the noise of their own mixture."""
-    noisy, clean = (audio.by_name(folder / name, name) for name in ("noisy", "clean"))
-    references = audio.by_name(folder / folder_of(protocol), "noise references")
+    noisy, clean = (listing.by_name(folder / name, name) for name in ("noisy", "clean"))
+    references = listing.by_name(folder / folder_of(protocol), "noise references")
     chosen, _ = sample(sorted(noisy.keys() & clean.keys() & references.keys()), max_files, "references")
     missing = [noisy[name] for name in sorted(noisy.keys() - references.keys())]
     found: dict[Problem, list[Path | str]] = {UNREADABLE: [], _MISSING: [*missing], _SILENT: [], _SHARED: []}

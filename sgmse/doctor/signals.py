@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.data import audio, levels, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import Pair, match_names
 from sgmse.data.mixing import is_silent, rms
@@ -21,8 +21,6 @@ from sgmse.doctor import UNREADABLE, Problem, Report, sample
 _READ_S, _PAIR_READ_S = 30.0, 10.0  # of each file and of each pair, so that memory does not depend on their length
 _FULL_SCALE = 0.9  # a flat top below is the sound's own
 _RUN, _RUNS = 4, 2  # equal samples in a row at the peak, and how often
-_DC_SHARE = 0.1  # of the RMS
-_DC_FLOOR = 1e-3
 _LEAST_GAIN = 0.3  # of the clean file in the noisy one; at -10 dB chance reaches 0.1
 _MAX_LAG_S = 1.0
 _LAG = 2  # samples
@@ -34,10 +32,7 @@ _CLIPPED = Problem(
     f"are clipped (flat tops of {_RUN} samples and more near full scale)",
     "take the unclipped recordings, or leave these out: a clipped target teaches clipping",
 )
-_OFFSET = Problem(
-    f"have a constant offset of more than {_DC_SHARE:.0%} of their RMS",
-    "subtract the mean of each file, or high-pass it: levels and SNRs count the offset as sound",
-)
+_OFFSET, _CLICK, _COARSE = (Problem(*fault) for fault in (levels.OFFSET, levels.CLICK, levels.COARSE))
 _UNMATCHED = Problem(
     "have no partner of the same name", "bring both folders to the same names, or remove what is alone", True
 )
@@ -53,12 +48,7 @@ _EQUAL = Problem("noisy files equal their clean file", "mix the noise in, or lea
 
 def read_headers(report: Report, label: str, paths: Iterable[Path]) -> list[AudioInfo]:
     """The headers of files; those that cannot be read are a problem and left out."""
-    found, broken = [], []
-    for path in paths:
-        try:
-            found.append(audio.info(path))
-        except UserError as error:
-            broken.append(str(error))
+    found, broken = listing.scan_headers(paths)
     report.add_files(f"{label}: of {len(found) + len(broken)} files", {UNREADABLE: broken})
     return found
 
@@ -70,7 +60,14 @@ def check_files(report: Report, label: str, files: Sequence[AudioInfo], max_file
     """
     minutes = sum(info.seconds for info in files) / 60
     report.facts.append(f"{label}: {len(files)} files, {minutes:.1f} min; {_count_rates(files)}")
-    found: dict[Problem, list[Path | str]] = {UNREADABLE: [], _SILENT: [], _CLIPPED: [], _OFFSET: []}
+    found: dict[Problem, list[Path | str]] = {
+        UNREADABLE: [],
+        _SILENT: [],
+        _CLIPPED: [],
+        _OFFSET: [],
+        _CLICK: [],
+        _COARSE: [],
+    }
     chosen, number = sample(files, max_files, "files")
     for info in tqdm(chosen, desc=label, leave=False):
         try:
@@ -83,10 +80,9 @@ def check_files(report: Report, label: str, files: Sequence[AudioInfo], max_file
             continue
         if is_clipped(waveform):
             found[_CLIPPED].append(info.path)
-        offset = abs(float(np.mean(waveform, dtype=np.float64)))
-        if offset > max(_DC_FLOOR, _DC_SHARE * rms(waveform)):
-            found[_OFFSET].append(info.path)
-    _, silent, clipped, shifted = map(len, found.values())
+        for fault in levels.find_faults(info, levels.measure_level([waveform[None]])):
+            found[Problem(*fault)].append(info.path)
+    _, silent, clipped, shifted, *_ = map(len, found.values())
     subject = f"{label}: of {number}"
     report.facts.append(f"{subject}, {silent} silent, {clipped} clipped, {shifted} with a constant offset (DC)")
     report.add_files(subject, found)

@@ -20,12 +20,13 @@ import torchaudio
 from torch import Tensor, nn
 
 from sgmse.common.errors import UserError, is_of_machine
+from sgmse.common.files import cache_folder
 from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.cache import EmbeddingCache, audio_key, weights_digest
 from sgmse.encoders.levels import NUM_BANDS, band_levels, level
-from sgmse.encoders.weights import RANDOM, PublishedWeights, cache_folder, identity, locate, read, wrong_file
+from sgmse.encoders.weights import RANDOM, PublishedWeights, identity, locate, read, wrong_file
 
 QUIETEST_PEAK = 1e-8
 # of the resampler: torchaudio's default leaves images above the old Nyquist frequency, where these networks, which see

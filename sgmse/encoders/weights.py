@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest
+from sgmse.common.files import cache_folder, file_digest
 
 RANDOM = "random"  # as --encoder_checkpoint: untrained weights, always the same
 
@@ -74,13 +73,6 @@ VOICE = PublishedWeights(
     install="resemblyzer==0.1.4",
 )
 PUBLISHED = {published.encoder: published for published in (CLAP, PANNS, VOICE)}
-
-
-def cache_folder() -> Path:
-    """$SGMSE_CACHE, else sgmse/ in $XDG_CACHE_HOME, else in ~/.cache."""
-    if chosen := os.environ.get("SGMSE_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgmse"
 
 
 def locate(published: PublishedWeights, checkpoint: str | None) -> Path:

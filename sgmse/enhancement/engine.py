@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import (
@@ -131,7 +131,7 @@ class Engine:
 
     def group(self, items: Sequence[Item]) -> list[list[Item]]:
         """Which files share network calls: those of equally many frames, fewest first."""
-        infos = [audio.info(item.noisy) for item in items]
+        infos = listing.read_headers(item.noisy for item in items)
         lengths = [round(info.num_frames * self.rate / info.sample_rate) for info in infos]
         rows = [self.num_samples * (1 if self.mix else info.channels) for info in infos]
         places = group_by_frames(self.model, lengths, rows, self.batch_size)

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, write_json
 from sgmse.common.lock import locked_folder
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.lookup import check_inputs
 from sgmse.enhancement.recordings import Row, write_in_parts, write_whole
@@ -145,7 +145,8 @@ def _enhance_items(request: Request, items: Sequence[Item], results: Results, in
 def _write_groups(request: Request, items: Sequence[Item]) -> Iterator[list[Row]]:
     """Rows of files that were enhanced together: long ones alone, the others with those of equally many frames."""
     engine, setting, size = request.engine, request.setting, request.chunks.size
-    is_long = [size > 0 and audio.info(item.noisy).seconds * engine.rate > size for item in items]
+    headers = listing.read_headers(item.noisy for item in items)
+    is_long = [size > 0 and header.seconds * engine.rate > size for header in headers]
     short = [item for item, long in zip(items, is_long, strict=True) if not long]
     for group in engine.encode_groups(request.test_set, setting, short):
         found = engine.enhance_group(group, setting)
@@ -174,8 +175,7 @@ def _report(request: Request, rows: Sequence[Row], done: Sequence[Row]) -> None:
     for row in rows:
         path = request.out_dir / row["file"]
         if row["peak"] > 1:
-            is_float = path.suffix.lower() == ".wav" and "FLOAT" in audio.info(path).subtype.upper()
-            fate = "kept as it is" if is_float else "the whole file was attenuated to fit"
+            fate = "kept as it is" if audio.info(path).is_float else "the whole file was attenuated to fit"
             print(f"warning: {path} reached {row['peak']:.2f}, beyond ±1; {fate}")
         if (row["disagreement"] or 0) > HIGH_DISAGREEMENT:
             share = f"{row['disagreement']:.2f} of their level"

@@ -14,7 +14,8 @@ from typing import get_args
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, references
+from sgmse.data import audio, listing, references
+from sgmse.data.levels import Fault, find_faults, measure_level
 from sgmse.data.references import BorrowProtocol
 from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.enhancement.protocols import CHANGED, Protocol
@@ -50,12 +51,12 @@ def open_test_set(
     noisy_dir = folder / "noisy" if (folder / "noisy").is_dir() else folder
     if is_scored and not ((folder / "noisy").is_dir() and (folder / "clean").is_dir()):
         raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set with --test_dir")
-    items = [Item(path.relative_to(noisy_dir).as_posix(), path) for path in audio.find(noisy_dir, "noisy speech")]
+    items = [Item(path.relative_to(noisy_dir).as_posix(), path) for path in listing.find(noisy_dir, "noisy speech")]
     if is_scored or protocol in _BORROWED:
         items = _with_rows(items, noisy_dir)
     if is_scored:
         partners = evaluation.match(folder / "clean", noisy_dir, "noisy speech")
-        clean = audio.by_name(folder / "clean", "clean speech")
+        clean = listing.by_name(folder / "clean", "clean speech")
         clean_of = {noisy: clean[key] for key, noisy in partners.items()}
         items = [replace(item, clean=clean_of[item.noisy]) for item in items]
     has_own = noisy_dir.name == "noisy" and (noisy_dir.parent / "ref").is_dir()
@@ -93,26 +94,51 @@ def open_all_protocols(folder: Path, max_files: int | None = None) -> TestSet:
 
 
 def check_inputs(test_set: TestSet, items: Sequence[Item], protocol: Protocol, n_fft: int, rate: int) -> None:
-    """Read every file once, before any is enhanced: each must be whole and long enough for a model at `rate`."""
-    used = [(item, test_set.path(item, protocol)) for item in items]
-    for item, path in used:
-        noisy = audio.info(item.noisy)
-        if noisy.num_frames * rate // noisy.sample_rate <= n_fft // 2:
-            raise UserError(f"{item.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
-        audio.measure_peak(item.noisy)
-        if protocol == "own_noise" and path is not None:
-            clean = audio.info(path)
-            if (clean.num_frames, clean.sample_rate) != (noisy.num_frames, noisy.sample_rate):
-                raise UserError(
-                    f"{path}: holds {clean.num_frames} samples at {clean.sample_rate} Hz, its noisy file "
-                    f"{noisy.num_frames} at {noisy.sample_rate} Hz; a pair must agree, so check --clean_dir"
-                )
-    for path in sorted({path for _, path in used if path is not None}):
-        info = audio.info(path)
-        if info.num_frames * rate // info.sample_rate < n_fft:
-            raise UserError(f"{path}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); use a longer recording")
-        if audio.measure_peak(path) == 0 and protocol == "file":
-            raise UserError(f"{path}: is silent, so it tells nothing of the noise; use another --noise_ref")
+    """Read every file once, before any is enhanced: each must be whole and long enough for a model at `rate`.
+
+    Warns of recordings whose level spoils the result. Raises `UserError` that names all files that cannot be used.
+    """
+    broken: list[str] = []
+    spoiled: dict[Fault, list[Path]] = {}
+    for item in items:
+        try:
+            for fault in _check_noisy(item, test_set.path(item, protocol), protocol, n_fft, rate):
+                spoiled.setdefault(fault, []).append(item.noisy)
+        except UserError as error:
+            broken.append(str(error))
+    paths = {path for item in items if (path := test_set.path(item, protocol)) is not None}
+    for path in sorted(paths):
+        try:
+            _check_reference(path, protocol, n_fft, rate)
+        except UserError as error:
+            broken.append(str(error))
+    listing.refuse_broken(broken)
+    for fault, files in spoiled.items():
+        print(f"warning: {len(files)} of {len(items)} files {fault.what}, first {files[0]}; {fault.remedy}")
+
+
+def _check_noisy(item: Item, reference: Path | None, protocol: Protocol, n_fft: int, rate: int) -> list[Fault]:
+    """What spoils a noisy file; `UserError` where it cannot be used."""
+    noisy = audio.info(item.noisy)
+    if noisy.length_at(rate) <= n_fft // 2:
+        raise UserError(f"{item.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
+    level = measure_level(audio.read_blocks(item.noisy, None))
+    if protocol == "own_noise" and reference is not None:
+        clean = audio.info(reference)
+        if (clean.num_frames, clean.sample_rate) != (noisy.num_frames, noisy.sample_rate):
+            raise UserError(
+                f"{reference}: holds {clean.num_frames} samples at {clean.sample_rate} Hz, its noisy file "
+                f"{noisy.num_frames} at {noisy.sample_rate} Hz; a pair must agree, so check --clean_dir"
+            )
+    return find_faults(noisy, level) if level.peak > 0 else []
+
+
+def _check_reference(path: Path, protocol: Protocol, n_fft: int, rate: int) -> None:
+    """Raise `UserError` where a reference cannot be used."""
+    if audio.info(path).length_at(rate) < n_fft:
+        raise UserError(f"{path}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); use a longer recording")
+    if measure_level(audio.read_blocks(path, None)).peak == 0 and protocol == "file":
+        raise UserError(f"{path}: is silent, so it tells nothing of the noise; use another --noise_ref")
 
 
 def _spread(items: list[Item], max_files: int | None) -> list[Item]:
@@ -124,8 +150,12 @@ def _spread(items: list[Item], max_files: int | None) -> list[Item]:
 def _with_rows(items: Sequence[Item], noisy_dir: Path) -> list[Item]:
     """`items`, each with its row of the manifest beside the folder, where there is one."""
     is_set = noisy_dir.name == "noisy" and (noisy_dir.parent / MANIFEST).is_file()
-    rows = {row["id"]: row for row in read_rows(noisy_dir.parent)} if is_set else {}
-    return [replace(item, row=rows.get(item.key) or rows.get(Path(item.key).name) or {}) for item in items]
+    rows = {listing.composed(row["id"]): row for row in read_rows(noisy_dir.parent)} if is_set else {}
+    keys = [listing.composed(item.key) for item in items]
+    return [
+        replace(item, row=rows.get(key) or rows.get(Path(key).name) or {})
+        for item, key in zip(items, keys, strict=True)
+    ]
 
 
 def _find_references(
@@ -198,7 +228,7 @@ def _find_in_set(protocol: str, folder: Path, items: Sequence[Item]) -> Paths:
 
 def _match(items: Sequence[Item], folder: Path, what: str) -> Paths:
     """For each item the file of the same path without suffix, else of the same stem."""
-    found = audio.find_partners([item.key for item in items], folder, what)
+    found = listing.find_partners([item.key for item in items], folder, what)
     missing = [item.name for item in items if item.key not in found]
     if missing:
         raise UserError(

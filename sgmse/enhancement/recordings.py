@@ -168,7 +168,7 @@ def _make_reference(request: Request, item: Item, peak: Tensor) -> tuple[Row, Te
 
 def _subtype(info: audio.AudioInfo) -> str | None:
     """The sample format of the input; None, the usual one, where a compressed file becomes the WAV of a pipe."""
-    compressed = info.path.suffix.lower() == ".wav" and info.subtype.startswith(("MPEG", "VORBIS"))
+    compressed = info.path.suffix.lower() == ".wav" and info.subtype.startswith(("MPEG", "VORBIS", "OPUS"))
     return None if compressed else info.subtype
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora
+from sgmse.data import corpora, listing
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
 from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
 from sgmse.diffusion.sde import SBVE
@@ -306,7 +306,8 @@ def describe_request(request: Request) -> list[str]:
     if protocol == "none" and _needs_reference(guidance):
         w = ADAPTIVE if guidance.is_adaptive else f"{guidance.scale:g}"
         lines.append(f"warning: there is no reference, so --guidance_scale {w} has no effect")
-    above = sum(audio.info(item.noisy).sample_rate > rate for item in test_set.items)
+    headers, _ = listing.scan_headers(item.noisy for item in test_set.items)  # `check_inputs` names those left out
+    above = sum(header.sample_rate > rate for header in headers)
     if above:
         fate = "is passed on unchanged" if config.keep_highband else "is removed (keep it with --keep_highband)"
         lines.append(f"{above} files are above {rate} Hz: their sound above {rate / 2000:g} kHz {fate}")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.common.workers import in_processes
-from sgmse.data import audio
+from sgmse.data import listing
 from sgmse.data.references import leak
 from sgmse.data.references.leak import Leak
 from sgmse.evaluation import scores as evaluation
@@ -40,9 +40,9 @@ def find_references(
     References are those that a system's run.json names; for folders without one, and for the unprocessed files, those
     of `ref_dir`. Items without reference, or whose reference was made from the noisy file alone, are left out.
     """
-    clean = audio.by_name(clean_dir, "clean speech")
+    clean = listing.by_name(clean_dir, "clean speech")
     noisy = evaluation.match(clean_dir, noisy_dir, "noisy speech")
-    beside = {} if ref_dir is None else audio.find_partners(clean, ref_dir, "noise references")
+    beside = {} if ref_dir is None else listing.find_partners(clean, ref_dir, "noise references")
     if ref_dir is not None and not beside:
         raise UserError(f"{ref_dir}: none of its files is named as one in {clean_dir}; name the references of that set")
     tasks: dict[tuple[str, str], _Task] = {}
@@ -95,7 +95,7 @@ def _named_references(folder: Path, clean: Mapping[str, Path]) -> dict[str, Path
     there = {name: path for name, path in named.items() if path.is_file()}
     if len(there) < len(named):
         print(f"{folder}: {len(named) - len(there)} of its references are not there any more and get no leak score")
-    return audio.match_names(clean, there)
+    return listing.match_names(clean, there)
 
 
 def _score(task: _Task) -> Leak:

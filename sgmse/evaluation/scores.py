@@ -14,7 +14,7 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.common.workers import Workers, in_processes
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.data.testsets import build
 from sgmse.evaluation import metrics, statistics
 from sgmse.evaluation.results import NOISY
@@ -54,7 +54,7 @@ def evaluate(
         raise UserError("nothing to score: name at least one folder of enhanced or of noisy files")
     for folder in systems.values():
         _check_settings_hold(folder)
-    clean = audio.by_name(clean_dir, "clean speech")
+    clean = listing.by_name(clean_dir, "clean speech")
     matched = {name: match(clean_dir, folder, name) for name, folder in folders.items()}
     noisy = matched.get(NOISY, {})
     tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
@@ -73,8 +73,8 @@ def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
 
     A flat copy of a nested set matches by name.
     """
-    clean, files = audio.by_name(clean_dir, "clean speech"), audio.find(folder, what)
-    found = audio.find_partners(clean, folder, what)
+    clean, files = listing.by_name(clean_dir, "clean speech"), listing.find(folder, what)
+    found = listing.find_partners(clean, folder, what)
     uses = Counter(found.values())
     missing = [key for key in clean if key not in found or uses[found[key]] > 1]
     if missing:
@@ -95,7 +95,7 @@ def find_sources(folder: Path, names: pd.Series) -> pd.Series:
     """The noise recording of each of `names`, by the manifest in or above `folder`; a file without one is its own."""
     beside = next((one for one in (folder, folder.parent) if (one / build.MANIFEST).is_file()), None)
     rows = [] if beside is None else build.read_rows(beside)
-    sources = {row["id"]: row.get("source") or row.get("noise") for row in rows}
+    sources = {listing.composed(row["id"]): row.get("source") or row.get("noise") for row in rows}
     return names.map(lambda name: sources.get(Path(name).stem) or sources.get(Path(name).name) or name)
 
 
@@ -168,7 +168,7 @@ def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFr
             if column not in frame:
                 frame[column] = pd.Series([None] * len(frame), dtype=object, index=frame.index)
             frame.loc[own, column] = value
-        found = audio.match_names(frame.loc[own, "file"], read_run(folder).get("disagreement", {}))
+        found = listing.match_names(frame.loc[own, "file"], read_run(folder).get("disagreement", {}))
         disagreement[own] = frame.loc[own, "file"].map(found)
     return frame if disagreement.isna().all() else frame.assign(disagreement=disagreement)
 
@@ -177,8 +177,9 @@ def _check_settings_hold(folder: Path) -> None:
     """Raise `UserError` where files of `folder` were not made under the settings in its run.json."""
     made = read_run(folder).get("files")
     if isinstance(made, dict):
-        names = [path.relative_to(folder).as_posix() for path in audio.find(folder, "enhanced speech")]
-        others = [name for name in names if name not in made]
+        names = [path.relative_to(folder).as_posix() for path in listing.find(folder, "enhanced speech")]
+        known = {listing.composed(name) for name in made}
+        others = [name for name in names if listing.composed(name) not in known]
         if others:
             raise UserError(
                 f"{folder}: {len(others)} of {len(names)} files were not made under the settings in its run.json, the "
@@ -188,9 +189,10 @@ def _check_settings_hold(folder: Path) -> None:
 
 def _check_headers(tasks: list[_Task]) -> None:
     """Compare rates and lengths before the long work, and say when files are resampled for scoring."""
-    clean = {task.clean: audio.info(task.clean) for task in tasks}
+    headers = listing.read_headers({path for task in tasks for path in (task.clean, task.estimate)})
+    known = {header.path: header for header in headers}
     for task in tasks:
-        reference, estimate = clean[task.clean], audio.info(task.estimate)
+        reference, estimate = known[task.clean], known[task.estimate]
         if estimate.sample_rate != reference.sample_rate:
             raise UserError(
                 f"{task.estimate}: has {estimate.sample_rate} Hz, but {task.clean} has {reference.sample_rate} Hz;"
@@ -201,7 +203,7 @@ def _check_headers(tasks: list[_Task]) -> None:
                 f"{task.estimate}: has {estimate.num_frames} samples, but {task.clean} has {reference.num_frames};"
                 " an enhanced file must be as long as its clean one"
             )
-    rates = sorted({header.sample_rate for header in clean.values()} - {metrics.SAMPLE_RATE})
+    rates = sorted({known[task.clean].sample_rate for task in tasks} - {metrics.SAMPLE_RATE})
     if rates:
         print(f"Files at {', '.join(map(str, rates))} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import Clip
@@ -113,7 +113,7 @@ def sources(name: str, data: Data) -> Sources:
 def _corpora_sources(name: str, folder: Path) -> Sources:
     """VoiceBank's test speech with noise of ESC-50, UrbanSound8K or DEMAND."""
     speech_dir = folder / VOICEBANK / "test" / "clean"
-    speech = corpora.read_headers(audio.find(speech_dir, "clean speech"))
+    speech = listing.read_headers(listing.find(speech_dir, "clean speech"))
     if name == TALKERS:
         return Sources(speech_dir, speech, speech_dir, [])
     corpus = NOISE_OF_SET[name]
@@ -131,14 +131,16 @@ def _embedded_sources(name: str) -> Sources:
     root = corpora.embedded_dir()
     if name == VALID:
         speech_dir, noise_dir = root / "speech" / "valid", root / "noise" / "valid"
-        return Sources(speech_dir, corpora.read_headers(audio.find(speech_dir)), noise_dir, corpora.clips(noise_dir))
+        return Sources(speech_dir, listing.read_headers(listing.find(speech_dir)), noise_dir, corpora.clips(noise_dir))
     speech_dir, noise_dir = root / "test" / "clean", root / "test" / "noise"
     kinds = {row["id"]: row["kind"] for row in build.read_rows(root / "test")}
     clips = [replace(clip, kind=kinds[clip.path.stem]) for clip in corpora.clips(noise_dir)]
     if name in OOD:
-        trained = {part for path in audio.find(root / "noise" / "train") for part in path.stem.split("_")[0].split("-")}
+        trained = {
+            part for path in listing.find(root / "noise" / "train") for part in path.stem.split("_")[0].split("-")
+        }
         clips = [clip for clip in clips if not set(clip.kind.split("-")) <= trained]
-    return Sources(speech_dir, corpora.read_headers(audio.find(speech_dir)), noise_dir, clips)
+    return Sources(speech_dir, listing.read_headers(listing.find(speech_dir)), noise_dir, clips)
 
 
 def _folder_sources(name: str, data: Data) -> Sources:
@@ -180,7 +182,7 @@ def _check_ready(folder: Path) -> None:
         if not (folder / part).exists():
             raise UserError(f"{folder}: is no test set, {part} is missing; name a folder of test sets")
     rows = {row["id"] for row in build.read_rows(folder)}
-    for path in audio.find(folder / "noisy"):
+    for path in listing.find(folder / "noisy"):
         if path.stem not in rows:
             raise UserError(f"{folder / build.MANIFEST}: has no row whose id is {path.stem}; mend it, or build it anew")
 

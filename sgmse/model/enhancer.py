@@ -293,7 +293,7 @@ class Enhancer(nn.Module):
         noise_ref_sr: int | None = None,
         guidance_scale: float = 1.0,
         seed: int = 0,
-        chunk_s: float = 0.0,
+        chunk_s: float = 30.0,
         overlap_s: float = 1.0,
     ) -> Waveform:
         """Noisy speech [N] or [C, N] → enhanced speech of the same type, shape, rate, device and floating dtype.

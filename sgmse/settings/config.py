@@ -293,7 +293,7 @@ class EnhanceConfig:
     """smallest diffusion time of sampling with ouve. Default: as trained"""
     batch_size: Count = 1
     """waveforms (files, channels, samples) per network call; files of similar length share one"""
-    chunk_s: Annotated[float, Bounds(0)] = 0.0
+    chunk_s: Annotated[float, Bounds(0)] = 30.0
     """enhance longer files in parts of so many seconds, in the memory of one part. 0: every file as a whole"""
     overlap_s: Annotated[float, Bounds(0, excluded=(0,))] = 1.0
     """seconds that neighbouring parts share and are cross-faded over"""

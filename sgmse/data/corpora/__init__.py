@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio
+from sgmse.data import listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
 from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
 from sgmse.data.corpora.published import read_esc50
+from sgmse.data.listing import read_headers
 
 MIN_S = 0.1
 File = TypeVar("File")
@@ -55,7 +56,8 @@ def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair
         other = noisy_dir if clean_dir in unmatched[0].parents else clean_dir
         others = f" (and {len(unmatched) - 1} more files)" if len(unmatched) > 1 else ""
         raise UserError(f"{unmatched[0]}: has no partner in {other}{others}; names must agree in both folders")
-    pairs = [Pair(name, audio.info(clean), audio.info(noisy)) for name, (clean, noisy) in paths.items()]
+    headers = iter(read_headers(path for pair in paths.values() for path in pair))
+    pairs = [Pair(name, next(headers), next(headers)) for name in paths]
     for _, clean, noisy in (pair for pair in pairs if not pair.is_equal):
         raise UserError(
             f"{noisy.path}: holds {noisy.num_frames} samples at {noisy.sample_rate} Hz but its clean file "
@@ -67,8 +69,8 @@ def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair
 
 def match_names(clean_dir: Path, noisy_dir: Path, what: str = "") -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
     """Clean and noisy path of every name that both folders hold, and the files without a partner, sorted by name."""
-    clean = audio.by_name(clean_dir, f"clean speech{what}")
-    noisy = audio.by_name(noisy_dir, f"noisy speech{what}")
+    clean = listing.by_name(clean_dir, f"clean speech{what}")
+    noisy = listing.by_name(noisy_dir, f"noisy speech{what}")
     paths = {name: (clean[name], noisy[name]) for name in sorted(clean.keys() & noisy.keys())}
     return paths, [clean.get(name) or noisy[name] for name in sorted(clean.keys() ^ noisy.keys())]
 
@@ -89,11 +91,6 @@ def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[Au
     return [info for folder, infos in sources for info in _drop_short(infos, folder, what, lambda info: info)]
 
 
-def read_headers(paths: Iterable[Path]) -> list[AudioInfo]:
-    """The headers of files. Raises `UserError` for the first that cannot be read."""
-    return [audio.info(path) for path in paths]
-
-
 def clips(folder: str | Path, what: str = "noise", headers: Headers = read_headers) -> list[Clip]:
     """Every clip of a noise corpus with its class and the recording it comes from, to build test sets.
 
@@ -111,7 +108,7 @@ def clips(folder: str | Path, what: str = "noise", headers: Headers = read_heade
         manifest.require_files(folder / MANIFEST, found)
         return found
     named = (folder / "meta" / "esc50.csv").is_file()
-    entries = read_esc50(folder) if named else [_plain_entry(folder, path) for path in audio.find(folder, what)]
+    entries = read_esc50(folder) if named else [_plain_entry(folder, path) for path in listing.find(folder, what)]
     infos = {info.path: info for info in headers(entry.path for entry in entries)}
     return [entry.to_clip(infos[entry.path], source_is_named=named) for entry in entries if entry.path in infos]
 
@@ -138,8 +135,8 @@ def _find_files(folder: Path, split: str, what: str) -> list[Path]:
         manifest.require_files(folder / MANIFEST, rows)
         return [clip.path for clip in rows]
     if any((folder / name).is_dir() for name in SPLITS):
-        return audio.find(folder / split, f"{what}, {split}") if (folder / split).is_dir() else []
-    return audio.find(folder, f"{what}, {split}") if split == "train" else []
+        return listing.find(folder / split, f"{what}, {split}") if (folder / split).is_dir() else []
+    return listing.find(folder, f"{what}, {split}") if split == "train" else []
 
 
 def _drop_short(items: list[File], folder: Path, what: str, header: Callable[[File], AudioInfo]) -> list[File]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sgmse.common.download import Archive, obtain
 from sgmse.common.errors import UserError
 from sgmse.common.files import read_rows
-from sgmse.data import audio
+from sgmse.data import listing
 from sgmse.data.corpora.manifest import SPLITS, Clip, Entry, measure, require_files, require_present, write
 
 _ZENODO = "https://zenodo.org/records/{record}/files/{name}?download=1"
@@ -100,7 +100,7 @@ def read_wham(folder: Path) -> list[Entry]:
         known = {}
         if table.is_file():
             known = {row["utterance_id"]: row for row in _read_table(table, "utterance_id", "File ID", "Location ID")}
-        for path in audio.find(root / part, "WHAM! noise"):
+        for path in listing.find(root / part, "WHAM! noise"):
             row = known.get(path.name)
             kind, source = (row["Location ID"], row["File ID"]) if row else ("noise", path.stem)
             entries.append(Entry(path, (kind,), source, split))
@@ -134,7 +134,7 @@ def read_audioset(folder: Path) -> list[Entry]:
     labels, splits = _read_segments(folder)
     counts = Counter(label for found in labels.values() for label in found)
     entries = []
-    for path in audio.find(folder, "AudioSet"):
+    for path in listing.find(folder, "AudioSet"):
         candidates = (path.stem[:_YOUTUBE_ID], path.stem[1 : _YOUTUBE_ID + 1] if path.stem[0] == "Y" else "")
         youtube_id = next((name for name in candidates if name in labels), None)
         if youtube_id is None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sgmse.common.download import Archive, obtain, unpack
 from sgmse.common.errors import UserError
 from sgmse.common.files import whole_folder, write_rows
-from sgmse.data import audio
+from sgmse.data import audio, listing
 from sgmse.data.corpora import Pair, manifest, matched_pairs, paired_files
 from sgmse.data.corpora.manifest import Entry
 from sgmse.data.corpora.published import wrong_layout
@@ -55,7 +55,7 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
     folder that is whole.
     """
     for folder in (out / split for split in manifest.SPLITS if (out / split).is_dir()):
-        found = audio.info(audio.find(folder)[0]).sample_rate
+        found = audio.info(listing.find(folder)[0]).sample_rate
         if found != sample_rate:
             raise UserError(f"{folder}: exists at {found} Hz; name another --out or --sample_rate {found}")
     if all((out / name).exists() for name in (*manifest.SPLITS, manifest.MANIFEST)):

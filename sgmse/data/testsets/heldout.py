@@ -15,7 +15,7 @@ import yaml
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
-from sgmse.data import audio, corpora
+from sgmse.data import audio, corpora, listing
 from sgmse.data.corpora import Headers, manifest
 from sgmse.data.corpora.manifest import Clip
 
@@ -31,7 +31,7 @@ def find_used_clips(files: Iterable[Path], split: str) -> list[Clip]:
     return used
 
 
-def list_used_clips(folder: Path, what: str = "noise", headers: Headers = corpora.read_headers) -> list[Clip]:
+def list_used_clips(folder: Path, what: str = "noise", headers: Headers = listing.read_headers) -> list[Clip]:
     """The clips that a run with this --speech_dir or --noise_dir uses, with the split that they serve.
 
     For `what` and `headers` see `corpora.clips`.

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from sgmse.data import audio
+from sgmse.data import audio, containers
 from sgmse.data.testsets.build import folder_of
 from sgmse.evaluation import figures
 from sgmse.evaluation.metrics import FIRST
@@ -79,7 +79,7 @@ def _write_item(run: Run, rows: pd.DataFrame, set_name: str, seed: int, out: Pat
     sounds = {
         name: path
         for name, where in folders.items()
-        for path in [where / f"{file}{suffix}" for suffix in audio.AUDIO_SUFFIXES]
+        for path in [where / f"{file}{suffix}" for suffix in containers.FORMATS]
         if path.is_file()
     }
     if not {"clean", "noisy"} <= sounds.keys():
