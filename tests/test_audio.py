@@ -1,5 +1,7 @@
 """Reading, resampling and writing of audio files."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +184,15 @@ def test_the_intact_part_of_a_truncated_flac_can_be_read(tmp_path: Path) -> None
     assert audio.read(path, 16000, duration_s=0.5).shape == (8000,)
     with pytest.raises(UserError, match="truncated"):
         audio.read(path, 16000, start_s=2.5, duration_s=0.3)
+
+
+def test_what_cannot_be_read_while_a_result_is_written_is_not_told_as_the_result(tmp_path):
+    def blocks(path):
+        yield np.zeros((1, 10), np.float32)
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with pytest.raises(OSError, match=r"noisy\.wav"):
+        audio.write_blocks(tmp_path / "out" / "a.wav", blocks("noisy.wav"), 16000, 1)
+    with pytest.raises(UserError, match=r"a\.wav: cannot be written"):
+        audio.write_blocks(tmp_path / "out" / "a.wav", blocks(None), 16000, 1)
+    assert os.listdir(tmp_path / "out") == []

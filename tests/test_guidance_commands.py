@@ -80,6 +80,15 @@ def test_a_model_trained_without_dropping_is_guided_against_the_references_of_ot
     assert (changed["0.wav"] != guided["0.wav"]).any()
 
 
+def test_a_changed_reference_of_the_other_file_is_one_of_this_file_too(enhance, testset):
+    for kind in ("noisy", "ref"):
+        (testset / kind / "2.wav").unlink()  # 0 and 1 are left, each of which is led away from the other's reference
+    enhance("--guidance", "icg", "--guidance_scale", 2)
+    save(testset / "ref" / "0.wav", samples=reference(7), rate=RATE)
+    enhance("--guidance", "icg", "--guidance_scale", 2)
+    assert "done already" not in enhance.said
+
+
 @pytest.mark.parametrize("reference", [(), ("--reference", "estimated")])
 def test_unrelated_references_work_in_parts(enhance, testset, reference):
     flags = ("--guidance", "icg", "--guidance_scale", 2, *reference)

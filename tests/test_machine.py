@@ -88,10 +88,13 @@ def end(world, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", [command, *(f"{places.get(n, n)}{slash}{rest}" for n, slash, rest in words)])
         with pytest.raises(SystemExit) as stop:
             run(importlib.import_module(command).main)
-        lines = capsys.readouterr().err.splitlines()
+        printed, said = capsys.readouterr()
+        ended.printed.append(printed)
+        lines = said.splitlines()
         assert "Traceback" not in "".join(lines)
         return stop.value.code, lines[-1] if lines else ""
 
+    ended.printed = []
     for command in COMMANDS:
         importlib.import_module(command)
     return ended
@@ -170,3 +173,13 @@ def test_a_stdout_that_takes_nothing_is_named(world, end, command, monkeypatch, 
         patch.setattr(sys, "stdout", full)
         code, sentence = end(command, tmp_path / "out")
     assert (code, sentence) == (2, "error: stdout: No space left on device; check the path, its rights and the disk")
+
+
+def test_what_is_complete_in_a_folder_without_rights_is_found_done(world, end):
+    for command, found in (("train", "is complete, 1 of 1 steps"), ("enhance", "all 2 files are done already")):
+        out, name = world / f"complete_{command}", f"sgmse.commands.{command}"
+        assert end(name, out)[0] == 0
+        end.printed.clear()
+        with nobody():
+            assert end(name, out)[0] == 0
+        assert found in end.printed[0]

@@ -4,14 +4,19 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import training_runs
+from commands import refusal
 from training_runs import _few_references, assert_same, load  # noqa: F401, an autouse fixture
 
+from sgmse.commands import train
 from sgmse.common.errors import UserError
+from sgmse.data.dataset import KeyedDataset
 from sgmse.data.loaders import _KeyedLoader
+from sgmse.evaluation import metrics
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.training import validation as validating
 from sgmse.training.interruption import EXIT_CODE
@@ -104,6 +109,70 @@ def test_after_a_crash_the_run_goes_on_from_its_last_checkpoint(whole, tmp_path)
     assert start(tmp_path / "run") == 0
     assert_same(load(tmp_path / "run"), load(whole))
     pd.testing.assert_frame_equal(curves(tmp_path / "run"), curves(whole))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_file_that_cannot_be_read_loses_no_step(tmp_path, capsys, accumulate):
+    flags = ("--num_eval_files", 0, "--encoder", "none", "--accumulate_grad_batches", accumulate)
+    assert start(tmp_path / "whole", *flags) == 0
+    words = [*training_runs.TINY, *map(str, flags), "--max_steps", "8", "--val_every_n_steps", "4"]
+    original, reads = KeyedDataset.item, []
+
+    def item(self, key):
+        reads.append(key)
+        if key == 12 * accumulate - 1:  # the last one of the sixth step
+            raise UserError("a.wav: is damaged")
+        return original(self, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeyedDataset, "item", item)
+        patch.setattr("sgmse.data.dataset._PAUSE_S", 0)
+        patch.setattr("sgmse.training.run.try_data", lambda _: None)  # which meets it before training
+        said = refusal(train.main, capsys, *words, "--run_dir", tmp_path / "run", strict=False)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert said == f"a.wav: is damaged; scripts/doctor.py names all files that are bad; the training is kept in {last}"
+    assert reads.count(12 * accumulate - 1) == 2, "it is read again once"
+    assert load(tmp_path / "run")["global_step"] == 5
+    assert start(tmp_path / "run", *flags) == 0
+    assert_same(load(tmp_path / "run"), load(tmp_path / "whole"))
+
+
+def test_a_validation_that_was_left_is_done_also_where_the_minutes_are_over(tmp_path, monkeypatch):
+    flags = (
+        "--max_steps",
+        -1,
+        "--max_minutes",
+        0.0001,
+        "--val_every_n_steps",
+        1,
+        "--encoder",
+        "none",
+        "--num_eval_files",
+        2,
+    )
+    original, calls = validating.enhance_batch, []
+
+    def enhance_batch(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(*arguments)
+
+    monkeypatch.setattr(validating, "enhance_batch", enhance_batch)
+    assert start(tmp_path / "run", *flags) == EXIT_CODE
+    assert start(tmp_path / "run", *flags) == 0
+    assert curves(tmp_path / "run")["step"].tolist() == [1]
+    assert load(tmp_path / "run")["global_step"] == load(tmp_path / "run", "best_pesq.ckpt")["global_step"] == 1
+
+
+def test_a_file_without_a_finite_score_is_left_out_of_the_mean(tmp_path, monkeypatch):
+    scores = iter([[1.0, 2.0, -np.inf], [np.nan, 4.0, np.inf]])  # by file: noisy and enhanced are scored alike
+    monkeypatch.setattr(validating, "enhance_item", lambda *arguments: {})
+    monkeypatch.setattr(validating, "score_item", lambda *arguments: next(scores))
+    assert start(tmp_path / "run", "--max_steps", 4, "--num_eval_files", 2, "--encoder", "none") == 0
+    row = curves(tmp_path / "run").iloc[0]
+    assert [row[f"noisy/{name}"] for name in metrics.MAIN[:2]] == [1.0, 3.0]
+    assert np.isnan(row[f"noisy/{metrics.MAIN[2]}"])
 
 
 def test_a_signal_before_training_stops_it_at_once_and_later_ones_are_answered_as_before(tmp_path, capsys, monkeypatch):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from commands import TINY, call, refusal, saved_run
 from training_runs import load
@@ -146,6 +147,20 @@ def test_going_on_from_an_earlier_step_keeps_no_best_of_the_steps_that_are_left(
     assert (tmp_path / "abandoned_best_pesq_step_0000006.ckpt").read_text() == "6"
     resumed.on_validation_end(StandIn(4, pesq=1.05), None)
     assert (tmp_path / "best_pesq.ckpt").read_text() == "4"
+
+
+def test_the_best_is_known_without_validation_csv(tmp_path):
+    class Trainer(StandIn):
+        def save_checkpoint(self, path):
+            content = {"state_dict": {}, "global_step": self.global_step}
+            torch.save(content | {"callbacks": {files.state_key: files.state_dict()}}, path)
+
+    for step, pesq in ((2, 2.0), (4, 1.0), (6, 3.0)):
+        files = files_of_a_run(tmp_path)
+        files.on_validation_end(Trainer(step, pesq=pesq), None)
+        (tmp_path / "validation.csv").unlink()
+        best = torch.load(tmp_path / "best_pesq.ckpt", weights_only=True)["global_step"]
+        assert best == {2: 2, 4: 2, 6: 6}[step]
 
 
 def test_a_kill_between_the_files_and_the_row_leaves_the_validation_to_be_done_again(tmp_path, monkeypatch):

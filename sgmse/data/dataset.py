@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sgmse.data.mixing import is_silent, place
 TensorDict = dict[str, torch.Tensor]
 
 _TRIES = 20
+_PAUSE_S = 1.0  # before a file is read again
 _ITEM_STREAM, _SPEECH_STREAM = range(2)  # the next numbers belong to `mixtures`
 
 
@@ -63,7 +65,11 @@ class KeyedDataset(Dataset[TensorDict]):
 
     def __getitem__(self, key: int) -> TensorDict:
         """{clean [N], noisy [N], reference [M], reference_length []} with N = `crop_length`; M = 0 for no reference."""
-        return normalise(self.item(key))
+        try:
+            return normalise(self.item(key))
+        except (OSError, UserError):  # a network disk may be away for a moment
+            time.sleep(_PAUSE_S)
+            return normalise(self.item(key))
 
     def item(self, key: int) -> Item:
         """The training item of `key` before normalisation, clean and noisy [crop_length]."""

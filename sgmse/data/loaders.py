@@ -20,6 +20,10 @@ from sgmse.data.dataset import KeyedDataset, TensorDict, ValidationSet
 _OF_CLUSTERS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+class UnreadableItem(UserError):
+    """A batch cannot be made."""
+
+
 class ResumableSampler(DistributedSampler[int]):
     """Consecutive integer keys. `start_key` says, whenever an epoch starts, which key comes next.
 
@@ -116,13 +120,12 @@ class _KeyedLoader(DataLoader[TensorDict]):
         )
 
     def __iter__(self) -> Iterator[TensorDict]:  # type: ignore[override]
-        """Batches. A user's mistake met by a worker process stays one sentence, without that process's traceback."""
+        """Batches. What a worker process could not read stays one sentence, without that process's traceback."""
         try:
             yield from super().__iter__()
-        except UserError as error:
-            raise UserError(
-                str(error).strip().splitlines()[-1].removeprefix("sgmse.common.errors.UserError: ")
-            ) from None
+        except (OSError, UserError) as error:
+            last = str(error).strip().splitlines()[-1].removeprefix("sgmse.common.errors.UserError: ")
+            raise UnreadableItem(last) from None
 
     def state_dict(self) -> dict[str, Any]:
         """Tells Lightning that resuming within an epoch is safe."""

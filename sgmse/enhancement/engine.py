@@ -197,8 +197,8 @@ class Engine:
 
     def unrelated(self, test_set: TestSet, setting: Setting, item: Item) -> Tensor | None:
         """[1, M]: the reference of another file, where guidance leads away from it."""
-        guidance, protocol = setting.guidance, setting.protocol
-        if guidance.guidance != "icg" or guidance.scale == 1 or protocol == "none":
+        protocol = setting.protocol
+        if not setting.needs_unrelated:
             return None
         other = test_set.other_item(item, protocol, setting.seed)
         head = audio.read(other.noisy, self.rate, duration_s=HEAD_S) if protocol in ("estimated", "own_noise") else None

@@ -254,19 +254,25 @@ def check_foreign(folder: Path, outputs: list[Path]) -> None:
 
 
 def input_digests(request: Request) -> dict[str, str]:
-    """Identity of what each file is made from: the contents of noisy file and reference, and where the latter is."""
-    references = {item.name: request.test_set.path(item, request.setting.protocol) for item in request.items}
-    paths = {path for path in references.values() if path is not None} | {item.noisy for item in request.items}
-    try:
-        digests = {path: file_digest(path) for path in sorted(paths)}
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check the file and its rights") from None
+    """Identity of what each file is made from: the contents of noisy file and references, and where its own one is."""
+    sources = {item.name: list_sources(request, item) for item in request.items}
+    used = {path for paths in sources.values() for path in paths if path is not None}
+    digests = {path: file_digest(path) for path in sorted(used)}
     found = {}
-    for item in request.items:
-        path = references[item.name]
-        contents = (digests[item.noisy], None if path is None else digests[path], str(path))
-        found[item.name] = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+    for name, paths in sources.items():
+        contents = [None if path is None else digests[path] for path in paths]
+        found[name] = hashlib.sha256(repr((*contents[:2], str(paths[1]), *contents[2:])).encode()).hexdigest()[:16]
     return found
+
+
+def list_sources(request: Request, item: Item) -> list[Path | None]:
+    """The noisy file, its reference, and under --guidance icg what the unrelated reference is made from."""
+    test_set, setting = request.test_set, request.setting
+    paths = [item.noisy, test_set.path(item, setting.protocol)]
+    if setting.needs_unrelated:
+        other = test_set.other_item(item, setting.protocol, setting.seed)
+        paths += [other.noisy, test_set.path(other, setting.protocol)]
+    return paths
 
 
 def _find_left(request: Request, rows: Sequence[Row], inputs: Mapping[str, str]) -> list[Item]:

@@ -43,6 +43,11 @@ class Setting:
         """A text that tells settings apart, for tables of results."""
         return json.dumps(asdict(self), sort_keys=True)
 
+    @property
+    def needs_unrelated(self) -> bool:
+        """Whether guidance leads away from the reference of another file."""
+        return self.guidance.guidance == "icg" and self.guidance.scale != 1 and self.protocol != "none"
+
     def to_dict(self) -> dict[str, Any]:
         """The columns of a table that tell the settings of a sweep apart, in the words of its command line."""
         schedule = "" if self.sampler.schedule == "uniform" else f":{self.sampler.schedule}"

@@ -105,7 +105,7 @@ def find_reached_limit(run: StoppedRun, train: TrainConfig) -> tuple[str, str] |
         return "max_steps", f"{run.steps} of {train.max_steps} steps"
     if 0 <= train.max_epochs <= run.epochs:
         return "max_epochs", f"{run.epochs} of {train.max_epochs} epochs"
-    if 0 < train.max_minutes <= run.minutes:
+    if 0 < train.max_minutes <= run.minutes and not missed:
         return "max_minutes", f"{run.minutes:g} of {train.max_minutes:g} minutes"
     return None
 

@@ -23,7 +23,7 @@ from sgmse.common.files import write_text
 from sgmse.common.lock import locked_folder
 from sgmse.common.machine import device, is_first_process
 from sgmse.data.dataset import mixing_report
-from sgmse.data.loaders import NoiseCondDataModule
+from sgmse.data.loaders import NoiseCondDataModule, UnreadableItem
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import weights
 from sgmse.model.score_model import LOG_EVERY, Diverged, NoiseCondScoreModel
@@ -90,6 +90,9 @@ def fit(
         good = files.set_back() if trainer.is_global_zero else None
         kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
         raise UserError(f"training diverged: {error}; {kept}; use a smaller --lr or a smaller --grad_clip") from None
+    except UnreadableItem as error:
+        kept = f"; the training is kept in {last}" if last.exists() else ""
+        raise UserError(f"{error}; scripts/doctor.py names all files that are bad{kept}") from None
     except SystemExit:  # how Lightning answers Ctrl-C
         if last.exists():
             print(f"go on from the last validation with --ckpt {last}")

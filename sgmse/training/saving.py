@@ -16,6 +16,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from sgmse.common.files import remove_leftovers, whole_file, write_rows
+from sgmse.data.loaders import UnreadableItem
+from sgmse.model import checkpoints
 from sgmse.settings.config import TrainConfig
 from sgmse.training.resumption import is_missed, read_validations
 
@@ -30,9 +32,11 @@ class RunFiles(Checkpoint):
     `last.ckpt` is written before each validation, so that one that was cut short is done again when the run goes on.
     After a validation the best checkpoints are written first and the row of validation.csv last: a row says that all of
     its validation is on disk. Whether a step is the best is read from the rows of the steps before it, so that a run
-    that was killed, moved or resumed ends with the files of an undisturbed one.
+    that was killed, moved or resumed ends with the files of an undisturbed one. Where validation.csv is gone, the best
+    checkpoint tells its score. `last.ckpt` is also written where the next batch cannot be read.
 
     seconds: in validation.csv, of the run, earlier sittings counted.
+    scores: of the last validation, kept in the checkpoints.
     """
 
     state_key = "CurvesOnDisk"  # as in the checkpoints of earlier versions
@@ -42,12 +46,14 @@ class RunFiles(Checkpoint):
         self.last, self._before_last = folder / "last.ckpt", folder / ".last.before_validation.ckpt"
         self.every, self.keep_every, self.max_steps = train.val_every_n_steps, train.save_every_n_steps, train.max_steps
         self.start, self.saved_step, self.is_validated = time.monotonic(), 0, True
+        self.is_last, self.scores = False, dict[str, float]()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": time.monotonic() - self.start}
+        return {"seconds": time.monotonic() - self.start, "scores": self.scores}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.start = time.monotonic() - state_dict["seconds"]
+        self.scores = state_dict.get("scores", {})
 
     def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self.saved_step = checkpoint["global_step"]
@@ -55,6 +61,10 @@ class RunFiles(Checkpoint):
         if not self.is_validated and self.saved_step == self.max_steps:
             trainer.fit_loop.epoch_loop.max_steps += 1  # otherwise training would be over before it starts
         self._set_abandoned_aside(trainer)
+
+    def on_fit_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self.is_last = trainer.should_stop or self.saved_step == self.max_steps  # --max_minutes may be over
+        trainer.should_stop &= self.is_validated  # or training would not start for the validation that is missed
 
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Do the validation that the run was stopped in; after that of the last step nothing else is left to do."""
@@ -66,7 +76,14 @@ class RunFiles(Checkpoint):
         trainer.validating = True
         loop.run()
         trainer.training = True
-        trainer.should_stop = self.saved_step == self.max_steps
+        trainer.should_stop = self.is_last
+
+    def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
+        """Keep the steps before a batch that cannot be read. Several processes would wait for each other here."""
+        is_alone, progress = trainer.world_size == 1, trainer.fit_loop.epoch_loop.batch_progress.current
+        if isinstance(exception, UnreadableItem) and is_alone and trainer.training and trainer.global_step:
+            progress.completed -= progress.completed % trainer.accumulate_grad_batches  # the step begins anew
+            trainer.save_checkpoint(self.last)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -85,15 +102,25 @@ class RunFiles(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         step = trainer.global_step
         scores = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith(_OF_A_BATCH)}
+        self.scores = {name: scores[name] for name in BEST_BY if name in scores}
         earlier = [row for row in read_validations(self.table) if int(row["step"]) < step]
         for name in BEST_BY:
-            is_best = name in scores and scores[name] > _best(earlier, name)
+            best = _best(earlier, name) if earlier else self._read_best(name, step)
+            is_best = name in scores and scores[name] > best
             if trainer.strategy.broadcast(is_best):  # all processes save, or none
                 trainer.save_checkpoint(self.folder / f"best_{name}.ckpt")
         if trainer.is_global_zero:
             self._add_row(earlier, {"step": step, "seconds": round(time.monotonic() - self.start, 1), **scores})
             self._before_last.unlink(missing_ok=True)
         self.is_validated = True
+
+    def _read_best(self, name: str, step: int) -> float:
+        """The score of the best checkpoint of steps before, which says it where validation.csv is gone."""
+        path = self.folder / f"best_{name}.ckpt"
+        content = checkpoints.read(path) if path.exists() else {}
+        if content.get("global_step", step) >= step:  # none, or of this validation, which is done again
+            return -math.inf
+        return float(content["callbacks"][self.state_key].get("scores", {}).get(name, -math.inf))
 
     def _set_abandoned_aside(self, trainer: pl.Trainer) -> None:
         """Going on from an earlier step abandons later ones; the best checkpoint of one of those gets another name."""

@@ -99,8 +99,9 @@ def score_item(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
 
 
 def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:
-    """The mean of each metric over the files of all devices that have it; NaN if none has."""
+    """The mean of each metric over the files of all devices that have a finite one; NaN if none has."""
     table = np.array(rows, dtype=np.float64).reshape(-1, len(metrics.MAIN))
-    sums = torch.tensor(np.stack([np.nansum(table, axis=0), np.isfinite(table).sum(axis=0)]), dtype=torch.float64)
+    known = np.isfinite(table)
+    sums = torch.tensor(np.stack([np.where(known, table, 0).sum(axis=0), known.sum(axis=0)]), dtype=torch.float64)
     sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
     return [total / count if count else math.nan for total, count in sums.T.tolist()]
