@@ -17,6 +17,10 @@ enhance  (not by default) enhancing the files of --test_dir with --ckpt, one at 
 loader   seconds of audio that one loader process prepares per second: speech and noise mixed, references cut; plain,
          and with every augmentation, computed noise and other talkers switched on.
 
+quality  (not by default) processor seconds of one-step training, loading included, until the averaged weights score so
+         much above the unprocessed validation mixtures: the light bridge of configs/cpu.yaml, the same network as a
+         one-step predictor, and NCSN++ with four bins folded, one after the other on the same data.
+
 --published DIR, a checkout of sp-uhh/sgmse, has its backbone take turns with ours, in 32 bit: same input, same weights,
 same optimiser and averaging; above 1, ours is faster. On CUDA its resampling is the compiled extension if that builds.
 Memory is the peak of a process, libraries (about 0.8 GB) included; 32 bit on CUDA means TF32 in convolutions.
@@ -34,7 +38,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from benchmarks import encoders, enhance, loader, measure, network, published_network
+from benchmarks import encoders, enhance, loader, measure, network, published_network, quality
 from benchmarks.job import Job, Settings, measure_alone, show
 
 from sgmse.common.errors import UserError, run
@@ -62,6 +66,8 @@ def measure_part(job: Job) -> None:
     label = f"{job.part} nf {job.width}" + (f" {job.precision}" if job.device == "cuda" else "")
     if job.part == "loader":
         show("loader", measure_alone(loader.loader, job))
+    elif job.part == "quality":
+        quality.show_quality(job)
     elif job.part == "enhance":
         enhance.show_ways(job)
     elif job.part == "encoders":
@@ -79,7 +85,7 @@ def read_settings() -> Settings:
     """The command line; what cannot be measured is refused before anything is."""
     asked = read_command_line(Settings, __doc__)
     if asked.quick:
-        asked = replace(asked, nf=[8], num_frames=64, rounds=1)
+        asked = replace(asked, nf=[8], num_frames=64, rounds=1, train_s=1.0)
     if asked.num_frames % 64:
         raise UserError(f"--num_frames {asked.num_frames}: the network halves time six times; use a multiple of 64")
     if bool(asked.speech_dir) != bool(asked.noise_dir):
@@ -116,7 +122,7 @@ def plan_jobs(asked: Settings) -> Iterator[Job]:
         if part == "encoders":
             yield replace(job, part=part, batch_size=ENCODED if not asked.quick else 2)
             continue
-        if part == "loader":
+        if part in ("loader", "quality"):
             yield replace(job, part=part)
             continue
         for width in [0] if part == "enhance" else asked.nf:

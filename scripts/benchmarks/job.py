@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
 
 
-Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance"]
+Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance", "quality"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Settings:
     published: Path | None = None
     """checkout of sp-uhh/sgmse to compare with"""
     speech_dir: list[str] = field(default_factory=list)
-    """speech for the loader, as for train.py"""
+    """speech for the loader and for quality, as for train.py"""
     noise_dir: list[str] = field(default_factory=list)
-    """noise for the loader, as for train.py"""
+    """noise for the loader and for quality, as for train.py"""
     ckpt: Path | None = None
     """checkpoint for enhance"""
     against: Path | None = None
@@ -63,6 +63,8 @@ class Settings:
     """w when guided"""
     interval: Annotated[list[float], Interval(0, 1)] = field(default_factory=lambda: [0.3, 0.7])
     """diffusion times between which guidance acts"""
+    train_s: Annotated[float, Bounds(0, excluded=(0,))] = 600.0
+    """processor seconds of training of each way of quality"""
     compile: bool = False
     """compile the networks of enhance"""
     quick: bool = False
@@ -77,7 +79,7 @@ class Job(Settings):
         width: of the network, one of nf.
         resolutions: nominal resolutions with cross-attention.
         encoder: one of `encoders.variants`.
-        way: to enhance, the one whose memory is measured.
+        way: to enhance, the one whose memory is measured; or to train, one of `quality.WAYS`.
     """
 
     batch_size: int = 1
