@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from sgmse.common.bounds import Bounds, OneOf
 from sgmse.common.errors import UserError, run
@@ -40,6 +40,8 @@ class PrepareSettings:
     """the corpus as published. Default: download it"""
     sample_rate: Annotated[int, Bounds(8000, 48000)] = 16000
     """of voicebank, in Hz; noise keeps its own"""
+    splits: list[Literal["train", "test"]] = field(default_factory=lambda: ["train", "test"])
+    """of voicebank: only these of the published sets; train becomes train and valid"""
     check: bool = False
     """voicebank: score the unprocessed test set, whose PESQ has to be 1.97"""
     classes: list[str] = field(default_factory=list)
@@ -57,7 +59,7 @@ def main() -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, but a folder is needed")
     if settings.name == VOICEBANK:
-        voicebank.prepare(settings.source, out, settings.sample_rate)
+        voicebank.prepare(settings.source, out, settings.sample_rate, settings.splits)
         print(f"{out}: {manifest.count_per_split(manifest.read(out / MANIFEST))}; train with --base_dir {out}")
         if settings.check:
             check_pesq(out)
@@ -77,10 +79,12 @@ def list_corpora() -> str:
 def refuse_foreign_flags(settings: PrepareSettings) -> None:
     """Raise `UserError` for a flag that the corpus does not have."""
     default = PrepareSettings(settings.name, out=settings.out)
-    known = {"sample_rate", "check"} if settings.name == VOICEBANK else {"classes", "exclude_classes"}
+    known = {"sample_rate", "splits", "check"} if settings.name == VOICEBANK else {"classes", "exclude_classes"}
     if settings.name != VOICEBANK and NOISE_CORPORA[settings.name].folds:
         known.add("folds")
-    for flag in ("sample_rate", "check", "classes", "exclude_classes", "folds"):
+    if settings.check and "test" not in settings.splits:
+        raise UserError("--check scores the test set; leave it out, or prepare the test set with --splits test")
+    for flag in ("sample_rate", "splits", "check", "classes", "exclude_classes", "folds"):
         if flag not in known and getattr(settings, flag) != getattr(default, flag):
             raise UserError(f"--{flag}: {settings.name} has no such setting; leave it out")
 

@@ -20,6 +20,7 @@ class Served:
     ranges: bool = True
     stop_after: int | None = None
     url: str = ""
+    kind: str = "application/octet-stream"
     redirects: dict[str, tuple[str, dict[str, str]] | None] = field(default_factory=dict)
     requests: list[str | None] = field(default_factory=list)
 
@@ -55,6 +56,7 @@ def serving(content: bytes, ranges: bool = True) -> Iterator[Served]:
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+            self.send_header("Content-Type", served.kind)
             self.send_header("Content-Length", str(total - start))
             self.end_headers()
             if self.command == "GET":

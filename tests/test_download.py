@@ -6,6 +6,7 @@ import hashlib
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,23 @@ def test_a_file_that_is_there_is_checked_and_kept(tmp_path: Path) -> None:
 def test_no_server_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stopped \(Connection refused\); nothing has arrived yet"):
         fetch("http://127.0.0.1:1/nobody", tmp_path / "file.bin")
+
+
+def test_a_web_page_is_not_taken_for_the_file(tmp_path: Path) -> None:
+    with serving(b"<html>") as server:
+        server.kind = "text/html; charset=utf-8"
+        with pytest.raises(UserError, match="sent a web page instead of the file"):
+            fetch(server.url, tmp_path / "file.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Set.zip", "Set.tar.gz"])
+def test_an_archive_unpacks_to_no_more_than_the_disk_has_free(tmp_path: Path, name: str, monkeypatch) -> None:
+    archive = _archive(tmp_path / name, {"x.txt": "x" * 1000, "y.txt": "y" * 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1500))
+    with pytest.raises(UserError, match="more than its disk has free"):
+        unpack(archive, tmp_path / "Set")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def _archive(path: Path, files: dict[str, str]) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import published_layouts
 import pytest
 from file_server import serving
+from small_corpora import save
 
 from sgmse.common.download import Archive
 from sgmse.common.errors import UserError
@@ -141,8 +142,8 @@ def test_a_class_or_fold_that_does_not_exist_is_named(tmp_path: Path, selection:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("esc50", "ESC-50: expected audio, meta/esc50.csv"),
-        ("urbansound8k", "UrbanSound8K: expected audio/fold1, metadata/UrbanSound8K.csv"),
+        ("esc50", r"ESC-50: expected audio and esc50\.csv"),
+        ("urbansound8k", r"UrbanSound8K: expected audio and UrbanSound8K\.csv"),
         ("wham", "WHAM! noise: expected tr, cv, tt"),
         ("audioset", "AudioSet: expected clips and a CSV file"),
         ("demand", "DEMAND: expected a folder per environment"),
@@ -150,11 +151,38 @@ def test_a_class_or_fold_that_does_not_exist_is_named(tmp_path: Path, selection:
 )
 def test_a_folder_of_another_layout_is_refused(tmp_path: Path, name: str, expected: str) -> None:
     corpus = NOISE_CORPORA[name]
-    published_layouts.write(tmp_path / "other" / "readme.txt", "")
-    with pytest.raises(UserError, match=rf"other: is not laid out as {expected}.*; found readme\.txt"):
+    save(tmp_path / "other" / "a.wav", 0.2)
+    with pytest.raises(UserError, match=rf"other: is not laid out as {expected}.*; found a\.wav"):
         prepare(corpus, tmp_path / "other", tmp_path / "out")
     with pytest.raises(UserError, match="nowhere: no such folder"):
         prepare(corpus, tmp_path / "nowhere", tmp_path / "out")
+
+
+def entries_of(name: str, folder: Path) -> list[tuple[object, ...]]:
+    return [(e.path.name, e.kinds, e.source, e.split, e.fold) for e in NOISE_CORPORA[name].read(folder)]
+
+
+@pytest.mark.parametrize("name", ["esc50", "urbansound8k"])
+def test_flat_copies_hold_what_the_published_layout_does(tmp_path: Path, name: str) -> None:
+    """As data-science sites give them: the table at the top, and sometimes a folder more, or one per rate."""
+    published = LAYOUTS[name](tmp_path / "published")
+    expected, table = entries_of(name, published), next(published.glob("meta*/*.csv"))
+    for path in (published / "audio").rglob("*.wav"):
+        save(tmp_path / "flat" / path.relative_to(published / "audio"), 0.2)
+        for rate in (16000, 44100):
+            save(tmp_path / "deep" / "audio" / "audio" / str(rate) / path.name, 0.2, rate)
+    for place in ("flat", "deep"):
+        shutil.copy(table, tmp_path / place)
+        assert entries_of(name, tmp_path / place) == expected
+    assert {entry.path.parent.name for entry in NOISE_CORPORA[name].read(tmp_path / "deep")} == {"44100"}
+
+
+def test_linked_environments_of_demand_are_found(tmp_path: Path) -> None:
+    published_layouts.demand(tmp_path / "store")
+    (tmp_path / "linked").mkdir()
+    for name in ("DKITCHEN", "NPARK", "TBUS"):
+        (tmp_path / "linked" / name).symlink_to(tmp_path / "store" / name)
+    assert {row[2] for row in entries_of("demand", tmp_path / "linked")} == {"DKITCHEN", "NPARK", "TBUS"}
 
 
 @pytest.mark.parametrize(

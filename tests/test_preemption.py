@@ -1,6 +1,7 @@
 """A training that a signal stops, at any moment, ends as if nobody had: the same weights, the same curves."""
 
 import os
+import pickle
 import signal
 from pathlib import Path
 
@@ -166,13 +167,12 @@ def test_a_validation_that_was_left_is_done_also_where_the_minutes_are_over(tmp_
 
 
 def test_a_file_without_a_finite_score_is_left_out_of_the_mean(tmp_path, monkeypatch):
-    scores = iter([[1.0, 2.0, -np.inf], [np.nan, 4.0, np.inf]])  # by file: noisy and enhanced are scored alike
+    scores = iter([[1.0, 2.0, -np.inf], [np.nan, 4.0, 3.0]])  # by file; only the noisy one is scored here
     monkeypatch.setattr(validating, "enhance_item", lambda *arguments: {})
     monkeypatch.setattr(validating, "score_item", lambda *arguments: next(scores))
     assert start(tmp_path / "run", "--max_steps", 4, "--num_eval_files", 2, "--encoder", "none") == 0
     row = curves(tmp_path / "run").iloc[0]
-    assert [row[f"noisy/{name}"] for name in metrics.MAIN[:2]] == [1.0, 3.0]
-    assert np.isnan(row[f"noisy/{metrics.MAIN[2]}"])
+    assert [row[f"noisy/{name}"] for name in metrics.MAIN] == [1.0, 3.0, 3.0]
 
 
 def test_a_signal_before_training_stops_it_at_once_and_later_ones_are_answered_as_before(tmp_path, capsys, monkeypatch):
@@ -198,6 +198,13 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
         WholeCheckpoints().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_nothing_in_a_checkpoint_is_run_when_a_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"path": Path()}, tmp_path / "last.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        WholeCheckpoints().load_checkpoint(tmp_path / "last.ckpt")
 
 
 class SignalledItems(torch.utils.data.Dataset):

@@ -150,6 +150,13 @@ def test_of_a_long_recording_a_part_is_read(tmp_path, monkeypatch):
     assert max(lengths) < 6 * RATE
 
 
+def test_a_kill_as_the_folder_was_renamed_leaves_nothing_for_good(tmp_path, plan_of):
+    build.build(plan_of(num=3), tmp_path / "set", {})
+    (tmp_path / "set" / ".build").mkdir()
+    build.build(plan_of(num=3), tmp_path / "set", {})
+    assert not (tmp_path / "set" / ".build").exists()
+
+
 def test_an_interrupted_build_goes_on_to_the_same_set(tmp_path, plan_of, monkeypatch):
     plan = plan_of(num=6)
     whole = build.build(plan, tmp_path / "whole", {})

@@ -16,6 +16,7 @@ from sgmse.common.errors import UserError
 from sgmse.data import audio
 from sgmse.data.corpora import Pair, manifest, paired_files, voicebank
 from sgmse.data.corpora.voicebank import check_partners, choose_references, prepare
+from sgmse.doctor.examine import Request, examine
 
 RATE = 16000
 
@@ -53,6 +54,28 @@ def test_the_manifest_names_speaker_noise_and_split_of_every_noisy_file(source: 
         (speaker, kind) for speaker in ("p226", "p287") for kind in ("ssn", "metro")
     }
     assert manifest.count_per_split(clips) == "4 train, 4 valid, 6 test"
+
+
+def test_the_published_sets_can_be_prepared_one_by_one(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "whole", RATE)
+    for kind in ("clean", "noisy"):
+        (source / f"{kind}_trainset_28spk_wav").rename(tmp_path / kind)
+    prepare(source, tmp_path / "out", RATE, ["test"])
+    assert manifest.count_per_split(manifest.read(tmp_path / "out" / "manifest.csv")) == "6 test"
+    for kind in ("clean", "noisy"):
+        (tmp_path / kind).rename(source / f"{kind}_trainset_28spk_wav")
+        shutil.rmtree(source / f"{kind}_testset_wav")
+    prepare(source, tmp_path / "out", RATE, ["train"])
+    found, whole = (files(tmp_path / name) for name in ("out", "whole"))
+    assert sorted(found.pop("manifest.csv").splitlines()) == sorted(whole.pop("manifest.csv").splitlines())
+    assert found == whole
+
+
+def test_what_is_published_is_sent_through_the_preparation(source: Path) -> None:
+    with pytest.raises(UserError, match=rf"scripts/prepare\.py voicebank --source {source}"):
+        paired_files(source, "train")
+    with pytest.raises(UserError, match=rf"scripts/prepare\.py voicebank --source {source}"):
+        examine(Request(data=source))
 
 
 def test_references_are_the_noise_of_another_test_file_of_the_same_type(source: Path, tmp_path: Path) -> None:

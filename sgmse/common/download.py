@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -101,14 +102,34 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _extract(archive: Path, folder: Path) -> None:
     try:
+        room = _Room(archive, folder)
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                file.extractall(folder, [name for name in file.namelist() if not name.startswith("__MACOSX")])
+                members = [member for member in file.infolist() if not member.filename.startswith("__MACOSX")]
+                room.take(sum(member.file_size for member in members))
+                file.extractall(folder, members)
         else:
             with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
+                file.extractall(folder, filter=room.filter)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"{archive}: is no whole archive ({error}); delete it and repeat the command") from error
+
+
+class _Room:
+    """What an archive may unpack to: what the disk has free."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self.archive, self.left = archive, shutil.disk_usage(folder).free
+
+    def take(self, size: int) -> None:
+        """Raise `UserError` where `size` more bytes are too many."""
+        self.left -= size
+        if self.left < 0:
+            raise UserError(f"{self.archive}: unpacks to {-self.left / 1e9:.1f} GB more than its disk has free")
+
+    def filter(self, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+        self.take(member.size)
+        return tarfile.data_filter(member, folder)
 
 
 def _receive(url: str, part: Path, path: Path, size: int | None) -> None:
@@ -131,6 +152,8 @@ def _receive(url: str, part: Path, path: Path, size: int | None) -> None:
             return _receive(url, part, path, size)
         raise
     with response:
+        if response.headers.get_content_type() == "text/html":
+            raise UserError(f"{path}: {url} sent a web page instead of the file; download it by hand and put it there")
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
         _append(response, part, path, done if resumed else 0, size)
 

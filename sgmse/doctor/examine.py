@@ -9,6 +9,7 @@ from pathlib import Path
 from sgmse.common.errors import UserError
 from sgmse.data import listing
 from sgmse.data.audio import AudioInfo
+from sgmse.data.corpora import refuse_published
 from sgmse.data.corpora.manifest import SPLITS, Clip
 from sgmse.data.testsets.build import MANIFEST, PROTOCOLS, folder_of, read_rows
 from sgmse.data.testsets.heldout import list_used_clips
@@ -69,6 +70,7 @@ def _find_folders(request: Request, data: DataConfig) -> Request:
     if (folder / "speech").is_dir() and (folder / "noise").is_dir():
         speech, noise = [*request.speech_dir, folder / "speech"], [*request.noise_dir, folder / "noise"]
         return replace(request, data=None, speech_dir=speech, noise_dir=noise)
+    refuse_published(folder)
     found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     raise UserError(
         f"--data {folder}: expected train/, valid/ or test/ with clean/ and noisy/ inside, clean/ and noisy/, or "

@@ -168,7 +168,8 @@ def _best(rows: list[dict[str, Any]], name: str) -> float:
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside the old one and then puts it in its place, so that no kill leaves half of one.
 
-    Lightning's own writing ends with a move from the folder of temporary files, which copies between file systems.
+    Nothing in a checkpoint is run when it is read. Lightning's own writing ends with a move from the folder of
+    temporary files, which copies between file systems.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
@@ -178,3 +179,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return super().load_checkpoint(path, map_location, weights_only=True)

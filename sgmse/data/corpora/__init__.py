@@ -17,6 +17,7 @@ from sgmse.data.corpora.manifest import MANIFEST, SPLITS, Clip, Entry
 from sgmse.data.corpora.published import read_esc50
 from sgmse.data.listing import read_headers
 
+_PUBLISHED = [f"{name}{suffix}" for name in ("trainset_28spk_wav", "testset_wav") for suffix in ("", ".zip")]
 MIN_S = 0.1
 File = TypeVar("File")
 Headers = Callable[[Iterable[Path]], list[AudioInfo]]
@@ -44,9 +45,19 @@ def embedded_dir() -> Path:
 
 def paired_files(base_dir: str | Path, split: str) -> list[Pair]:
     """The pairs of `base_dir/split/{clean,noisy}` at any depth, matched by their relative path without suffix."""
+    refuse_published(Path(base_dir))
     folder = Path(base_dir) / split
     pairs = matched_pairs(folder / "clean", folder / "noisy", f" ({split})")
     return _drop_short(pairs, folder, "paired speech", lambda pair: pair.clean)
+
+
+def refuse_published(folder: Path) -> None:
+    """Raise `UserError` for VoiceBank-DEMAND as it is published."""
+    if any((folder / f"noisy_{name}").exists() for name in _PUBLISHED):
+        raise UserError(
+            f"{folder}: holds VoiceBank-DEMAND as it is published; run `python scripts/prepare.py voicebank --source "
+            f"{folder} --out DIR` and use DIR"
+        )
 
 
 def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:

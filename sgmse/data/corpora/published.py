@@ -72,20 +72,14 @@ def read_esc50(folder: Path) -> list[Entry]:
 
     The published folds keep all clips of one recording together.
     """
-    root = _find_root(folder, "ESC-50", "audio", "meta/esc50.csv")
-    table = root / "meta" / "esc50.csv"
-    return _read_folds(table, "category", "src_file", _ESC50_SPLITS, lambda row: root / "audio" / row["filename"])
+    table, files = _find_files(folder, "ESC-50", "esc50.csv")
+    return _read_folds(table, "category", "src_file", _ESC50_SPLITS, lambda row: files[row["filename"]])
 
 
 def read_urbansound8k(folder: Path) -> list[Entry]:
     """UrbanSound8K (Salamon et al. 2014): audio/foldN/ and metadata/UrbanSound8K.csv. Folds 1-7, 8 and 9-10."""
-    root = _find_root(folder, "UrbanSound8K", "audio/fold1", "metadata/UrbanSound8K.csv")
-    table = root / "metadata" / "UrbanSound8K.csv"
-
-    def find_slice(row: dict[str, str]) -> Path:
-        return root / f"audio/fold{row['fold']}" / row["slice_file_name"]
-
-    return _read_folds(table, "class", "fsID", _URBANSOUND_SPLITS, find_slice)
+    table, files = _find_files(folder, "UrbanSound8K", "UrbanSound8K.csv")
+    return _read_folds(table, "class", "fsID", _URBANSOUND_SPLITS, lambda row: files[row["slice_file_name"]])
 
 
 def read_wham(folder: Path) -> list[Entry]:
@@ -114,7 +108,8 @@ def read_demand(folder: Path) -> list[Entry]:
     """
     splits = {name: split for split, names in DEMAND_SPLITS.items() for name in names}
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("ch01.wav"), key=lambda path: ("48k" in path.as_posix(), path)):
+    paths = [path for path in listing.find(folder, "DEMAND") if path.name == "ch01.wav"]
+    for path in sorted(paths, key=lambda path: ("48k" in path.as_posix(), path)):
         names = [part.removesuffix("_16k").removesuffix("_48k") for part in path.relative_to(folder).parts]
         environment = next((name for name in names if name in splits), folder.name.split("_")[0])
         if environment in splits:
@@ -184,6 +179,24 @@ def _find_root(folder: Path, corpus: str, *needed: str) -> Path:
         if all((root / name).exists() for name in needed):
             return root
     raise wrong_layout(folder, corpus, ", ".join(needed))
+
+
+class _Files(dict[str, Path]):
+    """Paths by file name; that of a file that is not there is one beside the others."""
+
+    def __missing__(self, name: str) -> Path:
+        return next(iter(self.values())).with_name(name)
+
+
+def _find_files(folder: Path, corpus: str, table: str) -> tuple[Path, _Files]:
+    """The table of a corpus and its audio files, wherever they lie in `folder`: copies of it differ in their folders.
+
+    Where a file is there at several rates, as `16000/a.wav` and `44100/a.wav`, the highest is taken.
+    """
+    tables = [path for pattern in ("", "*/", "*/*/") for path in sorted(folder.glob(pattern + table))]
+    if not tables:
+        raise wrong_layout(folder, corpus, f"audio and {table}")
+    return tables[0], _Files({path.name: path for path in listing.find(folder, corpus)})
 
 
 def wrong_layout(folder: Path, corpus: str, expected: str) -> UserError:

@@ -41,33 +41,36 @@ ARCHIVES = tuple(
 )
 _LOGS = {"train": "log_trainset_28spk.txt", "test": "log_testset.txt"}
 _FOLDERS = {"train": "trainset_28spk_wav", "test": "testset_wav"}
+_SPLITS_OF = {"train": ("train", "valid"), "test": ("test",)}  # of the published sets
 _INCOMPLETE = ".incomplete"
 _PEAK = 0.999
 Condition = tuple[str, float]  # noise type of a noisy file and its ratio in dB, as a log says it
 _COLUMNS = ("id", "kind", "source", "snr_db", "ref_source", "seconds", "ref_seconds")
 
 
-def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
+def prepare(source: Path | None, out: Path, sample_rate: int, published: Sequence[str] = tuple(PAIRS)) -> None:
     """Write `out`/{train,valid,test}/{clean,noisy}, `out`/test/ref and the manifests, as FLAC at `sample_rate`.
 
     `source` holds the published folders or zip files; None downloads them below `out`. Splits are built in
     `out`/.incomplete/RATE and appear whole; what an interrupted call has done is kept, and nothing is left to do for a
-    folder that is whole.
+    folder that is whole. `published`: which of the published sets, train (which becomes train and valid) and test.
     """
+    wanted = [split for name in published for split in _SPLITS_OF[name]]
     for folder in (out / split for split in manifest.SPLITS if (out / split).is_dir()):
         found = audio.info(listing.find(folder)[0]).sample_rate
         if found != sample_rate:
             raise UserError(f"{folder}: exists at {found} Hz; name another --out or --sample_rate {found}")
-    if all((out / name).exists() for name in (*manifest.SPLITS, manifest.MANIFEST)):
+    table = out / manifest.MANIFEST
+    if table.exists() and all((out / split).exists() for split in wanted):
         return
-    folders = _locate(source, out)
-    pairs = {split: _read_pairs(folders, split) for split in PAIRS}
-    conditions = {split: _read_log(folders["logfiles"], split, pairs[split]) for split in PAIRS}
-    check_partners(conditions["test"])
+    folders = _locate(source, out, published)
+    pairs = {name: _read_pairs(folders, name) for name in published}
+    conditions = {name: _read_log(folders["logfiles"], name, pairs[name]) for name in published}
+    check_partners(conditions.get("test", {}))
     parts = {
-        "train": [pair for pair in pairs["train"] if speaker(pair.name) not in VALID_SPEAKERS],
-        "valid": [pair for pair in pairs["train"] if speaker(pair.name) in VALID_SPEAKERS],
-        "test": pairs["test"],
+        split: [pair for pair in pairs[name] if name == "test" or _split_of(pair) == split]
+        for name in published
+        for split in _SPLITS_OF[name]
     }
     building = out / _INCOMPLETE / str(sample_rate)
     for split, chosen in parts.items():
@@ -77,13 +80,14 @@ def prepare(source: Path | None, out: Path, sample_rate: int) -> None:
                 written = matched_pairs(building / split / "clean", building / split / "noisy")
                 _write_references(building / split, written, conditions["test"])
             (building / split).replace(out / split)
-    known = conditions["train"] | conditions["test"]
+    known = {name: condition for found in conditions.values() for name, condition in found.items()}
     entries = [
         Entry(out / split / "noisy" / f"{pair.name}.flac", (known[pair.name][0],), speaker(pair.name), split)
         for split, chosen in parts.items()
         for pair in chosen
     ]
-    manifest.write(out, manifest.measure(entries, out))
+    others = [clip for clip in manifest.read(table) if clip.split not in parts] if table.exists() else []
+    manifest.write(out, [*others, *manifest.measure(entries, out)])
     shutil.rmtree(out / _INCOMPLETE, ignore_errors=True)
 
 
@@ -106,6 +110,10 @@ def write_validation_set(voicebank: Path, items: int, out: Path) -> None:
             for kind, info in (("clean", pair.clean), ("noisy", pair.noisy)):
                 audio.write(building / kind / f"{pair.name}.flac", audio.read(info.path, None), info.sample_rate)
         _write_references(building, pairs, conditions, chosen)
+
+
+def _split_of(pair: Pair) -> str:
+    return "valid" if speaker(pair.name) in VALID_SPEAKERS else "train"
 
 
 def speaker(name: str) -> str:
@@ -161,12 +169,14 @@ def _sentence(name: str) -> str:
     return name.partition("_")[2]
 
 
-def _locate(source: Path | None, out: Path) -> dict[str, Path]:
-    """The folder of every archive: in `source`, unpacked from a zip there, or downloaded."""
+def _locate(source: Path | None, out: Path, published: Sequence[str]) -> dict[str, Path]:
+    """The folder of every archive that is needed: in `source`, unpacked from a zip there, or downloaded."""
     downloads = out / "download"
+    endings = ("logfiles", *(_FOLDERS[name] for name in published))
+    archives = [archive for archive in ARCHIVES if archive.stem.endswith(endings)]
     if source is None:
-        return {archive.stem: obtain([archive], downloads) / archive.stem for archive in ARCHIVES}
-    folders = {archive.stem: source / archive.stem for archive in ARCHIVES}
+        return {archive.stem: obtain([archive], downloads) / archive.stem for archive in archives}
+    folders = {archive.stem: source / archive.stem for archive in archives}
     if (source / _LOGS["test"]).is_file():
         folders["logfiles"] = source  # people unpack logfiles.zip beside the others
     zipped = [name for name, folder in folders.items() if not folder.is_dir()]

@@ -49,6 +49,7 @@ def build(plan: Plan, out: Path, origin: dict[str, Any], jobs: int = 1) -> dict[
         found = _read_json(out / SET)
         if found.get("fingerprint") != plan.fingerprint():
             raise UserError(f"{out}: exists and is not this test set; choose another --out or remove it")
+        shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # of a process that was killed as it had renamed the folder
         return {**found, "was_there": True}
     folder = out.with_name(out.name + INCOMPLETE)
     with explain_failure(folder):
