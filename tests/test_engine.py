@@ -1,6 +1,7 @@
 """The engine: batches change nothing, noise is a function of seed and path, results are kept row by row."""
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from tiny import tiny
 from sgmse.common.errors import UserError
 from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.diffusion.noise import seed_of
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
 from sgmse.enhancement.lookup import open_all_protocols, open_test_set
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, group_by_frames, noise_key
+from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation.results import NOISY, Results, read_rows
 
@@ -118,6 +121,28 @@ def test_rows_appear_together_or_not_at_all(tmp_path):
     results.add([row, {**row, "file": "b.wav"}])
     results.add([{**row, "pesq": 2.0}])
     assert [(r["file"], r["pesq"]) for r in results.rows()] == [("b.wav", 1.5), ("a.wav", 2.0)]
+
+
+def test_rows_are_removed_in_linear_time(tmp_path):
+    results, row = Results(tmp_path, {}), {"checkpoint": "c", "setting": "s"}
+    results.add([{**row, "file": f"{i}.wav"} for i in range(20000)])
+    start = time.monotonic()
+    results.remove(f"{i}.wav" for i in range(10000))
+    assert time.monotonic() - start < 5
+    assert results.files("c", "s") == {f"{i}.wav" for i in range(10000, 20000)}
+
+
+def test_an_unrelated_file_has_another_reference_and_all_are_looked_at_once(tmp_path, monkeypatch):
+    items = [Item(f"{i}.wav", tmp_path / f"{i}.wav") for i in range(300)]
+    references = {item.name: tmp_path / f"reference{i // 3}.wav" for i, item in enumerate(items)}
+    test_set, calls = TestSet(tmp_path, items, "folder", None, {"folder": references}), []
+    work = TestSet.path
+    monkeypatch.setattr(TestSet, "path", lambda self, *what: [calls.append(what), work(self, *what)][1])
+    for item in items:
+        other = test_set.other_item(item, "folder", seed=1)
+        alike = [one for one in items if references[one.name] != references[item.name]]
+        assert other is alike[seed_of(f"1 {item.name} unrelated") % len(alike)]
+    assert len(calls) <= 2 * len(items)
 
 
 def test_shards_fill_tables_of_their_own_which_are_read_as_one(tmp_path):

@@ -29,6 +29,24 @@ def test_a_process_that_dies_is_an_error_where_there_is_no_row_for_it() -> None:
         list(workers.map(end_process, range(3)))
 
 
+class Inventory:
+    """A function that holds much, and counts how often it is sent."""
+
+    sent = 0
+
+    def __call__(self, task: int) -> int:
+        return 2 * task
+
+    def __getstate__(self) -> dict[str, int]:
+        Inventory.sent += 1
+        return {}
+
+
+def test_what_a_function_holds_goes_to_each_process_once_and_not_with_every_task() -> None:
+    assert list(in_processes(Inventory(), range(40), 2, "tasks")) == list(range(0, 80, 2))
+    assert 1 <= Inventory.sent <= 2
+
+
 PARENT = """
 import os, time
 from sgmse.common.workers import Workers

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from sgmse.common.errors import UserError
 from sgmse.common.machine import cores
 
+_function: Callable[..., object]  # of a worker process
 Task = TypeVar("Task")
 Row = TypeVar("Row")
 
@@ -30,6 +31,7 @@ class Workers:
     def __init__(self, jobs: int | None = None) -> None:
         self.jobs = jobs or cores()
         self._pool: ProcessPoolExecutor | None = None
+        self._function: object = None  # that the processes of the pool hold
 
     def __enter__(self) -> Workers:
         return self
@@ -51,7 +53,7 @@ class Workers:
         done = 0
         while done < len(tasks):
             try:
-                for row in self._executor().map(function, tasks[done:]):
+                for row in self._executor(function).map(_compute, tasks[done:]):
                     done += 1
                     yield row
             except BrokenProcessPool:
@@ -63,9 +65,12 @@ class Workers:
                     done += 1
                     yield row
 
-    def _executor(self) -> ProcessPoolExecutor:
+    def _executor(self, function: Callable[..., object]) -> ProcessPoolExecutor:
+        if self._pool is not None and self._function is not function:
+            self._pool.shutdown()
+            self._pool = None
         if self._pool is None:
-            self._pool = _new_pool(self.jobs)
+            self._pool, self._function = _new_pool(self.jobs, function), function
         return self._pool
 
 
@@ -85,27 +90,38 @@ def in_processes(
 def _compute_one_by_one(
     function: Callable[[Task], Row], tasks: Sequence[Task], crashed: Callable[[Task], Row] | None
 ) -> Iterator[Row]:
-    pool = _new_pool(1)
+    pool = _new_pool(1, function)
     try:
         for task in tasks:
             try:
-                row = pool.submit(function, task).result()
+                row: Row = pool.submit(_compute, task).result()
             except BrokenProcessPool as error:
                 if crashed is None:
                     raise UserError("a process died, maybe for lack of memory; try again with --jobs 1") from error
-                row, pool = crashed(task), _new_pool(1)
+                row, pool = crashed(task), _new_pool(1, function)
             yield row
     finally:
         pool.shutdown()
 
 
-def _new_pool(jobs: int) -> ProcessPoolExecutor:
+def _new_pool(jobs: int, function: Callable[..., object]) -> ProcessPoolExecutor:
+    """Processes that hold `function`: it may hold a whole inventory, which must not travel with every task."""
     # Forking a process that holds threads or a CUDA context may hang, so workers start afresh.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(function,))
     with _one_thread_each():  # all processes start with the first task
         pool.submit(os.getpid)
     return pool
+
+
+def _start_worker(function: Callable[..., object]) -> None:
+    global _function
+    _function = function
+    _end_with_parent()
+
+
+def _compute(task: Any) -> Any:
+    return _function(task)
 
 
 def _end_with_parent() -> None:

@@ -88,6 +88,7 @@ class TestSet:
     paths: dict[str, dict[str, Path | None]]
     levelled: frozenset[str] = frozenset()
     refused: dict[str, str] = field(default_factory=dict)
+    _places: dict[str, dict[Path, list[int]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def runnable(self) -> list[Protocol]:
@@ -144,9 +145,16 @@ class TestSet:
 
     def other_item(self, item: Item, protocol: str, seed: int) -> Item:
         """An item with another reference, drawn by seed and name: its reference is unrelated to `item`."""
-        own = self.path(item, protocol) or item.noisy
-        others = [other for other in self.items if (self.path(other, protocol) or other.noisy) != own]
-        return others[seed_of(f"{seed} {item.name} unrelated") % len(others)]
+        if protocol not in self._places:
+            places: dict[Path, list[int]] = {}
+            for place, other in enumerate(self.items):
+                places.setdefault(self.path(other, protocol) or other.noisy, []).append(place)
+            self._places[protocol] = places
+        alike = self._places[protocol].get(self.path(item, protocol) or item.noisy, [])
+        chosen = seed_of(f"{seed} {item.name} unrelated") % (len(self.items) - len(alike))
+        for place in alike:  # the number among the others becomes that among all
+            chosen += place <= chosen
+        return self.items[chosen]
 
     def fingerprint(self) -> str:
         """A hash of the paths, sizes and times of all files of the set that are used."""

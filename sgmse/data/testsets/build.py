@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,15 +110,13 @@ def _make_items(plan: Plan, folder: Path, jobs: int) -> list[Made]:
     left = [draw for draw, path in paths.items() if not _read_json(path).keys() >= {"row", "gain", "parts"}]
     if len(left) < len(paths):
         print(f"{len(paths) - len(left)} of {len(paths)} items are there from an earlier start")
-    tasks = [(plan.reduced_to(draw), draw) for draw in left]
-    for _ in in_processes(partial(_write_item, folder), tasks, jobs, "Mixing"):
+    for _ in in_processes(partial(_write_item, folder, replace(plan, draws=())), left, jobs, "Mixing"):
         pass
     return [_read_json(path) for path in paths.values()]
 
 
-def _write_item(folder: Path, task: tuple[Plan, Draw]) -> None:
+def _write_item(folder: Path, plan: Plan, draw: Draw) -> None:
     """The files of one item, and at last what is known of it, which says that they are whole."""
-    plan, draw = task
     item, rate = make_item(plan, draw), plan.recipe.sample_rate
     for name, waveform in item.signals.items():
         audio.write(folder / name / f"{draw.id}.flac", waveform, rate, SUBTYPE)

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -68,10 +68,6 @@ class Plan:
     speech: tuple[Path, ...]
     clips: dict[str, tuple[Clip, ...]]
     draws: tuple[Draw, ...]
-
-    def reduced_to(self, draw: Draw) -> Plan:
-        """What one item can need of the plan, which processes receive with it: the clips of its classes."""
-        return replace(self, draws=(draw,), clips={clip.kind: self.clips[clip.kind] for clip in draw.clips})
 
     def fingerprint(self) -> str:
         """Identity of recipe and inventory: the same files (by path and size) in the same build."""
