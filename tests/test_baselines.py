@@ -8,6 +8,7 @@ from commands import call, refusal
 from short_set import short_set
 
 from sgmse.data import audio
+from sgmse.enhancement.lookup import open_test_set
 from sgmse.evaluation import baselines
 from sgmse.evaluation.baselines import BASELINES, load_baseline
 from sgmse.evaluation.metrics import si_sdr
@@ -62,7 +63,18 @@ def test_what_it_cannot_do_is_refused(tmp_path, capsys, pair, monkeypatch):
     assert "absent" in refusal(main, capsys, "dtln", tmp_path / "absent", tmp_path / "out")
     for name in BASELINES:
         monkeypatch.setattr(baselines, "import_module", _nothing_is_installed)
+        load_baseline.cache_clear()
         assert "pip install" in refusal(main, capsys, name, tmp_path, tmp_path / "out")
+
+
+def test_what_dtln_takes_away_can_be_the_reference(tmp_path, pair):
+    noisy, clean = pair
+    (tmp_path / "noisy").mkdir()
+    soundfile.write(tmp_path / "noisy/x.wav", noisy, 16000, subtype="FLOAT")
+    test_set = open_test_set(tmp_path, "dtln")
+    found = test_set.reference(test_set.items[0], "dtln", 16000)
+    assert np.allclose(found.waveform, noisy - load_baseline("dtln")(noisy, 16000), atol=1e-6)
+    assert si_sdr(noisy - clean, found.waveform) > 5
 
 
 def _nothing_is_installed(name: str) -> None:

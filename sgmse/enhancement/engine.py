@@ -201,7 +201,11 @@ class Engine:
         if not setting.needs_unrelated:
             return None
         other = test_set.other_item(item, protocol, setting.seed)
-        head = audio.read(other.noisy, self.rate, duration_s=HEAD_S) if protocol in ("estimated", "own_noise") else None
+        head = (
+            audio.read(other.noisy, self.rate, duration_s=HEAD_S)
+            if protocol in ("estimated", "dtln", "own_noise")
+            else None
+        )
         return to_rows(test_set.reference(other, protocol, self.rate, setting.seed, head).waveform)
 
     def _now(self) -> float:

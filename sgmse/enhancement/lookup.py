@@ -21,6 +21,7 @@ from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.enhancement.protocols import CHANGED, Protocol
 from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.baselines import load_baseline
 
 _BORROWED: tuple[Protocol, ...] = ("same_class", "mismatched")
 _PAIRING_SEED = 0  # not the sampler's: other seeds must not change which reference an item gets
@@ -172,7 +173,9 @@ def _find_references(
         if protocol == "own_noise" and source.resolve() == noisy_dir.resolve():
             raise UserError(f"--clean_dir {source} is the folder of the noisy files; name that of the clean ones")
         return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
-    if protocol in ("none", "estimated", "self"):
+    if protocol == "dtln":
+        load_baseline("dtln")  # or refuse, before anything else is done
+    if protocol in ("none", "estimated", "dtln", "self"):
         return {}, None
     if noisy_dir.name != "noisy":
         raise UserError(

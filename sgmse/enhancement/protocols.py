@@ -19,6 +19,7 @@ Protocol = Literal[
     "softer",  # 6 dB down
     "shuffled",  # its segments of 50 ms in random order
     "estimated",  # made from the noisy file alone
+    "dtln",  # what DTLN, a strong enhancer of others, takes away: the hardest rival of a recording
     "self",  # what a first pass without reference takes away
     "none",  # the null condition
     "oracle",  # overlaps the mixture's noise: it leaks

@@ -295,6 +295,7 @@ def describe_request(request: Request) -> list[str]:
         "disjoint": f"disjoint, {test_set.reference_dir}" + ("" if config.reference else " (found beside noisy/)"),
         "own_noise": "the file's own noise, all of it (an upper bound that leaks)",
         "estimated": f"estimated from each noisy file alone{default}",
+        "dtln": "dtln, what the enhancer DTLN takes away",
         "self": "self, what a first pass without reference takes away",
     }
     kind = "published checkpoint" if model.published else "checkpoint"

@@ -20,6 +20,7 @@ from sgmse.data.references.estimated import estimate_noise
 from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
+from sgmse.evaluation.baselines import load_baseline
 
 # the other protocols hold samples of the disjoint reference or are made from the noisy file
 _WITH_LEAK = ("disjoint", "same_class", "other_take", "mismatched", "oracle")
@@ -118,6 +119,9 @@ class TestSet:
             noisy = audio.read(item.noisy, rate) if mono is None else mono
             estimate = estimate_noise(noisy, rate, seed_of(f"{seed} {item.name}"))
             return Reference(estimate.reference if len(estimate.reference) else None, estimate.way)
+        if protocol == "dtln":
+            noisy = audio.read(item.noisy, rate) if mono is None else mono
+            return Reference(noisy - load_baseline("dtln")(noisy, rate), "dtln")
         rng = np.random.default_rng(seed_of(f"{seed} {item.name} {protocol}"))
         if protocol == "oracle" and "oracle" not in self.paths:
             own = self.path(item, "disjoint")

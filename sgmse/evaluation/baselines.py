@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ class Baseline:
     origin: str
 
 
+@lru_cache(maxsize=2)
 def load_baseline(name: str) -> Callable[[np.ndarray, int], np.ndarray]:
     """An enhancer of `BASELINES`: (waveform [N], its rate in Hz) → waveform [N] at this rate.
 

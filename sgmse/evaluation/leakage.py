@@ -17,7 +17,7 @@ from sgmse.data.references.leak import Leak
 from sgmse.evaluation import scores as evaluation
 
 COLUMNS = ("leak", "leak_shared")
-_BLIND = ("none", "estimated", "self")  # made from the noisy file alone: nothing could leak
+_BLIND = ("none", "estimated", "dtln", "self")  # made from the noisy file alone: nothing could leak
 _REPEATS = 0.9  # a correlation without shared samples that is worth a word
 
 

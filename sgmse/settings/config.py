@@ -274,12 +274,13 @@ class EnhanceConfig:
     encoder_checkpoint: str | None = None
     """weights of a frozen clap or panns encoder. Default: where they were in training, else in the cache folder"""
     reference: (
-        Literal["disjoint", "same_class", "other_take", "mismatched", "oracle", "estimated", "self", "none"] | None
+        Literal["disjoint", "same_class", "other_take", "mismatched", "oracle", "estimated", "dtln", "self", "none"]
+        | None
     ) = None
     """where references come from. Of a test set: disjoint (ref/ beside noisy/), same_class, other_take, mismatched,
     oracle (ref_NAME/; without it same_class and mismatched borrow from other items, by the kinds in manifest.csv).
-    From each noisy file alone: estimated (stretches without speech, else spectral minima), self (what a first pass
-    without reference takes away; twice the cost). none: the null condition. Default: disjoint if there is ref/, else
+    From each noisy file alone: estimated (stretches without speech, else spectral minima), dtln (what the enhancer DTLN
+    takes away), self (what a first pass without reference takes away; twice the cost). none: the null condition. Default: disjoint if there is ref/, else
     estimated"""
     noise_ref: str | None = None
     """one noise recording for all files"""
