@@ -280,8 +280,8 @@ class EnhanceConfig:
     """where references come from. Of a test set: disjoint (ref/ beside noisy/), same_class, other_take, mismatched,
     oracle (ref_NAME/; without it same_class and mismatched borrow from other items, by the kinds in manifest.csv).
     From each noisy file alone: estimated (stretches without speech, else spectral minima), dtln (what the enhancer DTLN
-    takes away), self (what a first pass without reference takes away; twice the cost). none: the null condition. Default: disjoint if there is ref/, else
-    estimated"""
+    takes away), self (what a first pass without reference takes away; twice the cost). none: the null condition.
+    Default: disjoint if there is ref/, else estimated"""
     noise_ref: str | None = None
     """one noise recording for all files"""
     noise_ref_dir: str | None = None
