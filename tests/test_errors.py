@@ -57,6 +57,15 @@ def test_commands_end_with_a_code_and_one_line(body, code, stderr):
     assert (done.returncode, done.stderr) == (code, stderr)
 
 
+def test_names_are_utf8_in_every_locale(tmp_path):
+    (tmp_path / "ä").touch()
+    (tmp_path / "x.py").write_text(f"{BEGIN}import os; print(ascii(os.listdir('.')))\nrun(main)\n", encoding="utf-8")
+    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "x.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | settings)
+    assert "'\\xe4'" in done.stdout
+
+
 @pytest.mark.parametrize(("redirected", "code"), [("2>&-", 2), ("2>/dev/full", 2), (">&- 2>&-", 2), (">/dev/full", 2)])
 def test_streams_that_are_closed_or_full_change_nothing_else(tmp_path, redirected, code):
     """Without a stderr the first file that is opened would get what is printed there."""

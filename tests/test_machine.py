@@ -70,8 +70,8 @@ def world():
     ready_sets(folder / "READY")
     scale_file(folder).rename(folder / "SCALE.yaml")
     for path in (folder / kind / split for kind in ("SPEECH", "NOISE") for split in ("train", "valid")):
-        for number in range(3):
-            save(path / f"{number}.wav", 2.0, 16000)
+        for number in range(8):
+            save(path / f"p22{number // 2}_00{number}.wav", 2.0, 16000)  # of four talkers
     yield folder
     shutil.rmtree(folder)
 

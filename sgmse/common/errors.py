@@ -24,6 +24,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     Exit code 2: a `UserError`, or what the machine refuses (disk, rights, memory). 130: Ctrl-C. 141, that of SIGPIPE:
     nobody reads the output to its end (`| head`).
     """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        # in an 8-bit locale names with accents would be read wrongly, or not at all
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"PYTHONUTF8": "1"})
     _prepare_streams()
     code: int | str | None = 0
     sentence = ""
@@ -74,8 +77,10 @@ def describe_refusal(error: BaseException) -> str | None:
         return "a process that prepares batches died, maybe for lack of memory; use a smaller --num_workers"
     if not isinstance(error, OSError) or isinstance(error, BrokenPipeError | io.UnsupportedOperation):
         return None  # another pipe than stdout leads to a process of ours
-    where = error.filename if error.filename is not None else "a file or stdout" if _can_print() else "stdout"
-    return f"{os.fsdecode(where)}: {error.strerror or text}; check the path, its rights and the disk"
+    where = "" if _can_print() else "stdout: "
+    if error.filename is not None:
+        where = f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror or text}; check the path, its rights and the disk"
 
 
 def is_of_machine(error: BaseException) -> bool:

@@ -161,7 +161,8 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 def failure_of(error: Exception) -> str:
     """The system's own words for `error`, without the path that our message names already."""
     text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return str(text).strip().rstrip(".")
+    text = str(text).strip().rstrip(".")
+    return "the system refused it, as on a full disk" if text == "System error" else text  # libsndfile's words
 
 
 def _temporary_path(path: Path) -> Path:

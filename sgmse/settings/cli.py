@@ -98,6 +98,8 @@ class Parser(ArgumentParser):
         if wrong:
             needed = _describe_type(self.hints[wrong[1]])
             raise UserError(f"{self.flag(wrong[1])} {wrong[2]}: {needed} is needed (see --help)")
+        if named := re.match(r'Parser key "(\w+)".*codec can\'t encode', text):
+            raise UserError(f"{self.flag(named[1])}: the name is not UTF-8; rename the file or folder")
         absent = re.match("the following arguments are required: (.*)", text)
         if absent:
             names = " and ".join(self.flag(name) for name in absent[1].split(", "))
