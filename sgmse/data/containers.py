@@ -53,6 +53,7 @@ _LENGTH = re.compile(r"(?:  Frames +: |Data length )(\d+)")  # of an AVR and of 
 _CUT = "Seems to be a truncated file"  # libsndfile's note on a VOC
 _UNKNOWN_LENGTH = 2**40  # streamed FLAC files hold no length: libsndfile then reports a huge one
 _NO_CHUNKS = (b"data", b"RIFF", b"RF64", b"FORM")  # more sound, or another file
+_CHUNK_NAME = re.compile(rb"[A-Za-z0-9_ ]{4}")
 _AU_PADDING = 16  # bytes
 _PADDING = 4096  # zero bytes after the last chunk, which some recorders leave
 _MP3_BITRATES = {
@@ -81,6 +82,8 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
         except soundfile.LibsndfileError as error:
             with path.open("rb") as content:  # what the system says of it comes first
                 content.read(1)
+            if path.suffix.lower() in FOREIGN_SUFFIXES:
+                raise UserError(f"{path}: is in a format that is not read here; {_reencode(path)}") from error
             raise UserError(f"{path}: is not a readable audio file; replace or remove it") from error
         if file.frames >= _UNKNOWN_LENGTH:
             raise UserError(f"{path}: its header does not say how long it is; {_reencode(path)}")
@@ -93,18 +96,20 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def check_end(path: Path, file: soundfile.SoundFile) -> None:
-    """Raise `UserError` where a file that was decoded whole holds another length than its header says.
+    """Raise `UserError` where a file holds another length than its header says; its bytes are read for it.
 
     An MP3 without its length is guessed from its first frame, and of files that were joined end to end only the first
     is found.
     """
     if file.format not in ("MP3", "OGG", "FLAC"):
         return
+    held = "more sound"
     with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if file.format == "MP3":
             frames, frame, has_index = _count_mp3_frames(content)
-            beyond = frames * frame - file.frames
+            held, beyond = f"{frames * frame / file.samplerate:.2f} s", frames * frame - file.frames
             is_wrong = beyond > _MP3_SLACK * frame or (not has_index and beyond < -_MP3_SLACK * frame)
+            is_wrong = is_wrong and frames > 0  # of other layers none are counted
         elif file.format == "OGG":
             if _is_ogg_cut(content):
                 raise _truncated(path, "its last page is not whole")
@@ -114,8 +119,8 @@ def check_end(path: Path, file: soundfile.SoundFile) -> None:
             is_wrong = is_joined or _is_flac_longer(path, file.frames, content[21])
     if is_wrong:
         raise UserError(
-            f"{path}: its header says, or suggests, {file.frames / file.samplerate:.2f} s, but it holds another length "
-            f"of sound, as variable bit rates without a length and files joined end to end do; {_reencode(path)}"
+            f"{path}: holds {held}, but its header says or suggests {file.frames / file.samplerate:.2f} s (two files "
+            f"in one, a variable bit rate without its length); {_reencode(path)}"
         )
 
 
@@ -183,12 +188,12 @@ def _read_claim(path: Path) -> tuple[bool, int, int, int, bool] | None:
 
 
 def _are_chunks(file: io.BufferedReader, place: int, total: int, order: str) -> bool:
-    """Whether the bytes from `place` to the end are whole chunks, or padding."""
+    """Whether the bytes from `place` to the end are chunks, the last of which may be cut, or padding."""
     place += place % 2
     while total - place >= 8:
         file.seek(place)
         name, size = struct.unpack(f"{order}4sI", file.read(8))
-        if name in _NO_CHUNKS or not all(32 <= byte < 127 for byte in name) or place + 8 + size > total:
+        if name in _NO_CHUNKS or not _CHUNK_NAME.fullmatch(name):
             file.seek(place)
             return total - place <= _PADDING and not any(file.read())
         place += 8 + size + size % 2

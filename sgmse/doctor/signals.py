@@ -14,6 +14,7 @@ from tqdm import tqdm
 from sgmse.common.errors import UserError
 from sgmse.data import audio, levels, listing
 from sgmse.data.audio import AudioInfo
+from sgmse.data.containers import check_end, open_audio
 from sgmse.data.corpora import Pair, match_names
 from sgmse.data.mixing import is_silent, rms
 from sgmse.doctor import UNREADABLE, Problem, Report, sample
@@ -71,6 +72,8 @@ def check_files(report: Report, label: str, files: Sequence[AudioInfo], max_file
     chosen, number = sample(files, max_files, "files")
     for info in tqdm(chosen, desc=label, leave=False):
         try:
+            with open_audio(info.path) as file:
+                check_end(info.path, file)
             waveform = audio.read(info.path, None, 0.0, _READ_S)
         except UserError as error:
             found[UNREADABLE].append(str(error))
