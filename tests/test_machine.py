@@ -147,6 +147,17 @@ def test_a_place_that_cannot_be_written_is_named(world, end, command, situation)
     assert "emove it" not in sentence
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - WRITES_NOTHING))
+def test_a_file_of_somebody_else_stays_and_nobody_is_told_to_remove_it(world, end, command, tmp_path):
+    out = tmp_path / "thesis"
+    out.write_text("chapter 1")
+    code, sentence = end(command, out)
+    assert (code, sentence[:7]) == (2, "error: "), sentence
+    assert out.read_text() == "chapter 1"
+    assert "emove it" not in sentence
+    assert "elete it" not in sentence
+
+
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - READS_NOTHING))
 def test_an_input_without_rights_is_called_nothing_else(world, end, command, tmp_path):
     free = Path(tempfile.mkdtemp())

@@ -115,6 +115,10 @@ def test_a_folder_that_holds_no_whole_model_is_refused_by_name(what, run_dir, tm
 
 def test_what_cannot_be_exported_is_refused(run_dir, tmp_path, capsys):
     assert "nothing" in refusal(main, capsys, tmp_path / "nothing", tmp_path / "out")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("chapter 1")
+    assert "thesis: exists and is no exported model" in refusal(main, capsys, run_dir, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "chapter 1"
     assert "absent.csv" in refusal(main, capsys, run_dir, tmp_path / "out", "--scores", tmp_path / "absent.csv")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "bad.csv" in refusal(main, capsys, run_dir, tmp_path / "out", "--scores", tmp_path / "bad.csv")

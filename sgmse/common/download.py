@@ -56,7 +56,7 @@ def fetch(url: str, path: Path, digest: str | None = None, size: int | None = No
     if path.exists():
         wrong = _mismatch(path, digest, size)
         if wrong:
-            raise UserError(f"{path}: {wrong}; delete it and repeat the command")
+            raise UserError(f"{path}: {wrong}; choose another place, or delete it if it was downloaded")
         return
     part = path.with_name(f"{path.name}.part")
     try:

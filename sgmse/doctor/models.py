@@ -97,7 +97,7 @@ def _check_encoder_weights(report: Report, model: ModelConfig) -> str | None:
     if expected and file_digest(path, "md5") != expected:
         report.add_problem(
             f"{path}: is not the published file of --encoder {model.encoder} (its md5 is another one)",
-            f"delete it and run `{published.fetch_command}`",
+            weights.suggest_remedy(path, published),
             falsifies=True,
         )
     return identity

@@ -129,12 +129,18 @@ def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> Use
         found += f", md5 {file_digest(path, 'md5')} where {published.digest.removeprefix('md5:')} is published"
     reason = " ".join(str(error).strip("'\"").split()).partition(". ")[0][:120]  # torch goes on with advice of its own
     problem = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    remedy = f"delete it and run `{published.fetch_command}`"
-    if path != published.default_path():  # somebody's own file
-        remedy = f"name the place of {published.file}, or run `{published.fetch_command}` and leave the flag out"
+    remedy = suggest_remedy(path, published)
     return UserError(
         f"{path}: does not hold the weights of --encoder {published.encoder} ({problem}; {found}); {remedy}"
     )
+
+
+def suggest_remedy(path: Path, published: PublishedWeights) -> str:
+    """What to do about a file that does not hold the weights."""
+    if path == published.default_path():
+        return f"delete it and run `{published.fetch_command}`"
+    # somebody's own file
+    return f"name the place of {published.file}, or run `{published.fetch_command}` and leave the flag out"
 
 
 def _numpy_scalars() -> list[Any]:

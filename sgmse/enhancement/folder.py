@@ -246,7 +246,7 @@ def check_foreign(folder: Path, outputs: list[Path]) -> None:
     if (folder / RUN).exists():  # of an earlier version of the command
         content = _read_json(folder / RUN)
         if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
-            raise UserError(f"{folder / RUN}: is damaged or not of this command; remove it or change --enhanced_dir")
+            raise UserError(f"{folder / RUN}: is damaged or not of this command; choose another --enhanced_dir")
         return
     for output in outputs:
         if output.exists():

@@ -122,7 +122,8 @@ def _check_noisy(item: Item, reference: Path | None, protocol: Protocol, n_fft: 
     """What spoils a noisy file; `UserError` where it cannot be used."""
     noisy = audio.info(item.noisy)
     if noisy.length_at(rate) <= n_fft // 2:
-        raise UserError(f"{item.noisy}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); remove it")
+        frame_ms = n_fft / rate * 1000
+        raise UserError(f"{item.noisy}: is shorter than one frame ({frame_ms:.0f} ms); take it out of the folder")
     level = measure_level(audio.read_blocks(item.noisy, None))
     if protocol == "own_noise" and reference is not None:
         clean = audio.info(reference)

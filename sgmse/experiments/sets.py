@@ -193,7 +193,7 @@ def _link(found: Path, out: Path) -> None:
     if out.is_symlink() and out.resolve() == target:
         return
     if out.exists() or out.is_symlink():
-        raise UserError(f"{out}: exists and is not {found}; choose another --out, or remove it")
+        raise UserError(f"{out}: exists and is not {found}; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.symlink_to(target, target_is_directory=True)
 

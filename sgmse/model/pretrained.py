@@ -89,13 +89,16 @@ def read_folder(folder: Path) -> Checkpoint:
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, card: str, facts: dict[str, Any]) -> None:
-    """Write a model folder, whole or not at all.
+    """Write a model folder, whole or not at all; an older one there is replaced, anything else is a `UserError`.
 
     Args:
         checkpoint: one of ours.
         card: the text of README.md.
         facts: what else config.json says, e.g. the commit of the training.
     """
+    is_model = all((folder / name).is_file() for name in (CONFIG, WEIGHTS))
+    if folder.exists() and not is_model and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is no exported model; choose another OUT")
     tensors = dict(checkpoint.weights)
     tensors |= {_FAMILIARITY + name: tensor for name, tensor in (checkpoint.familiarity or {}).items()}
     config = {

@@ -48,7 +48,7 @@ def build(plan: Plan, out: Path, origin: dict[str, Any], jobs: int = 1) -> dict[
     if out.exists():
         found = _read_json(out / SET)
         if found.get("fingerprint") != plan.fingerprint():
-            raise UserError(f"{out}: exists and is not this test set; choose another --out or remove it")
+            raise UserError(f"{out}: exists and is not this test set; choose another --out")
         shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # of a process that was killed as it had renamed the folder
         return {**found, "was_there": True}
     folder = out.with_name(out.name + INCOMPLETE)
@@ -95,7 +95,7 @@ def _start(plan: Plan, folder: Path) -> None:
     """Make the folder, or check that the build found there is this one."""
     if not (folder / _STATE).is_file():
         if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder}: is not empty and not of this command; remove it or choose another --out")
+            raise UserError(f"{folder}: is not empty and not of this command; choose another --out")
         write_json(folder / _STATE, {"fingerprint": plan.fingerprint(), "arguments": asdict(plan.recipe)})
     elif _read_json(folder / _STATE).get("fingerprint") != plan.fingerprint():
         raise UserError(
