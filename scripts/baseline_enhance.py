@@ -43,17 +43,16 @@ def main() -> None:
     settings = read_command_line(BaselineSettings, __doc__)
     folder = settings.test_set / "noisy"
     folder = folder if folder.is_dir() else settings.test_set
-    files = listing.find(folder, "noisy files")
+    headers = listing.read_headers(listing.find(folder, "noisy files"))  # all that cannot be read are named at once
     if settings.out.resolve() == folder.resolve():
         raise UserError(f"{settings.out}: holds the noisy files; name another folder for the enhanced ones")
     enhance = load_baseline(settings.name)
     print(f"{settings.name}: {BASELINES[settings.name].origin}")
-    missing = [path for path in files if not (settings.out / path.relative_to(folder)).exists()]
-    for path in tqdm(missing, desc=settings.name, unit="file", disable=None):
-        channels, rate = audio.read(path, None, mono=False), audio.info(path).sample_rate
-        enhanced = np.stack([enhance(channel, rate) for channel in channels])
+    missing = [info for info in headers if not (settings.out / info.path.relative_to(folder)).exists()]
+    for path, rate in tqdm([(i.path, i.sample_rate) for i in missing], desc=settings.name, unit="file", disable=None):
+        enhanced = np.stack([enhance(channel, rate) for channel in audio.read(path, None, mono=False)])
         audio.write(settings.out / path.relative_to(folder), enhanced, rate)
-    print(f"{len(missing)} of {len(files)} files enhanced into {settings.out}")
+    print(f"{len(missing)} of {len(headers)} files enhanced into {settings.out}")
 
 
 if __name__ == "__main__":

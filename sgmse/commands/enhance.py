@@ -10,14 +10,15 @@
       no recording: the reference is estimated from each noisy file alone
   python enhancement_noise_cond.py --ckpt CKPT --test_dir SET --enhanced_dir OUT --reference mismatched
       the references of other items of the set: a model that does as well with these does not use its reference
-  python enhancement_noise_cond.py --ckpt CKPT --test_dir RECORDINGS --chunk_s 20
-      recordings of any length, in the memory of 20 seconds
+  python enhancement_noise_cond.py --ckpt CKPT --test_dir RECORDINGS --chunk_s 10
+      recordings of any length, in the memory of 10 seconds (by default of 30)
   python enhancement_noise_cond.py --ckpt CKPT --test_dir SET --enhanced_dir OUT --shard 2/8
       the second of eight shares of the files, for eight processes or jobs that fill one folder at the same time
   cat noisy.flac | python enhancement_noise_cond.py --ckpt CKPT --test_dir - > enhanced.wav
       one file through a pipe
 
-wav, flac, ogg and mp3 at any rate, with any number of channels. Folder tree, names, rate, channels and length are kept.
+Every format that libsndfile reads (wav, flac, mp3, ogg, opus, aiff, w64 and others), at any rate, with any number of
+channels. Folder tree, names, rate, channels and length are kept.
 OUT/run.json keeps the settings. Files done with the same settings are skipped, so a stopped run goes on; with other
 settings all are done again.
 """

@@ -224,8 +224,14 @@ def _check_claims(path: Path, file: soundfile.SoundFile) -> None:
             raise UserError(f"{path}: its header claims {claimed}, but {held} are there; write or convert it anew")
 
 
+def conversion(path: Path) -> str:
+    """The line that converts a file; of one without a header, such as .raw, the type and rate have to be told."""
+    told = "-f s16le -ar RATE -ac 1 " if path.suffix.lower() in (".raw", ".pcm") else ""
+    return f"`ffmpeg {told}-i {path.name} {path.stem}.wav`"
+
+
 def _reencode(path: Path) -> str:
-    return f"encode it anew, as in `ffmpeg -i {path.name} {path.stem}.wav`"
+    return f"encode it anew, as in {conversion(path)}"
 
 
 def _truncated(path: Path, detail: str) -> UserError:

@@ -19,7 +19,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import cache_folder, write_json
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
-from sgmse.data.containers import FOREIGN_SUFFIXES, FORMATS
+from sgmse.data.containers import FOREIGN_SUFFIXES, FORMATS, conversion
 
 Entry = TypeVar("Entry")
 
@@ -56,11 +56,10 @@ def find(folder: str | Path, what: str = "audio") -> list[Path]:
         found += own
     _check_names(found)
     if foreign:
-        first = min(foreign)
         raise UserError(
             f"{folder}: {len(foreign)} audio files are in a format that is not read here "
             f"({', '.join(str(path.relative_to(folder)) for path in sorted(foreign)[:_NAMED])}); convert each, as in "
-            f"`ffmpeg -i {first.name} {first.stem}.wav`, or move them away"
+            f"{conversion(min(foreign))}, or move them away"
         )
     if not found:
         raise UserError(f"{folder}: holds no file ending in {', '.join(FORMATS)} (for {what}); check the path")
