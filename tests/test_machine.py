@@ -158,6 +158,14 @@ def test_a_file_of_somebody_else_stays_and_nobody_is_told_to_remove_it(world, en
     assert "elete it" not in sentence
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - WRITES_NOTHING))
+def test_a_name_that_is_not_utf8_is_refused_before_any_work(world, end, command, tmp_path):
+    code, sentence = end(command, tmp_path / os.fsdecode(b"by\xfftes"))
+    assert (code, sentence[:7]) == (2, "error: "), sentence
+    assert "the name is not UTF-8" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - READS_NOTHING))
 def test_an_input_without_rights_is_called_nothing_else(world, end, command, tmp_path):
     free = Path(tempfile.mkdtemp())

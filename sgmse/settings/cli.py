@@ -98,8 +98,6 @@ class Parser(ArgumentParser):
         if wrong:
             needed = _describe_type(self.hints[wrong[1]])
             raise UserError(f"{self.flag(wrong[1])} {wrong[2]}: {needed} is needed (see --help)")
-        if named := re.match(r'Parser key "(\w+)".*codec can\'t encode', text):
-            raise UserError(f"{self.flag(named[1])}: the name is not UTF-8; rename the file or folder")
         absent = re.match("the following arguments are required: (.*)", text)
         if absent:
             names = " and ".join(self.flag(name) for name in absent[1].split(", "))
@@ -253,6 +251,8 @@ def _read_value(name: str, value: Any, parser: Parser) -> Any:
     several = is_list(hint) and value is not None
     values = value if several and isinstance(value, list) else [value]
     for v in values:
+        if isinstance(v, str) and v.encode(errors="ignore") != v.encode(errors="surrogateescape"):
+            raise UserError(f"{flag} {v}: the name is not UTF-8; rename the file or folder")
         if isinstance(v, list | dict) or (v is None and (several or type(None) not in kinds_of(hint))):
             raise UserError(f"{flag} {v}: {_describe_type(hint)} is needed (see --help)")
     read = [_read_scalar(v, flag, hint) for v in values]
