@@ -34,7 +34,7 @@ from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
 from sgmse.model.pretrained import find_model
 from sgmse.settings import cli
-from sgmse.settings.checks import check_data, check_model, check_typed
+from sgmse.settings.checks import DYNAMIC_MIXING, check_data, check_model, check_typed
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.training import resumption
 from sgmse.training.resumption import StoppedRun
@@ -117,10 +117,15 @@ def _say(sentence: str) -> None:
 
 
 def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
-    """Pairs named in a later layer replace the speech and noise of an earlier one, and the other way round."""
+    """Pairs named in a later layer replace the speech and noise of an earlier one, and the other way round.
+
+    How the preset mixes these does not hold for pairs.
+    """
+    typed = {name for layer in layers for name in layer.typed}
     for layer in reversed(layers):
         if "base_dir" in layer.typed and layer.values["base_dir"] is not None:
-            return {"speech_dir": [], "noise_dir": []}
+            mixing = {name: getattr(DataConfig(), name) for name in DYNAMIC_MIXING if name not in typed}
+            return {"speech_dir": [], "noise_dir": [], **mixing}
         if any(name in layer.typed and layer.values[name] for name in ("speech_dir", "noise_dir")):
             return {"base_dir": None}
     return {}

@@ -122,7 +122,7 @@ def _check_variation(data: DataConfig) -> None:
     """Raise `UserError` for settings of dynamic mixing that cannot work, or that a corpus of pairs has no use for."""
     augment.parse(data.noise_augment)
     if data.base_dir is not None:
-        for name in _DYNAMIC_MIXING:
+        for name in DYNAMIC_MIXING:
             if getattr(data, name):
                 raise UserError(f"--{name} is for dynamic mixing, but --base_dir is a corpus of pairs; leave one out")
     shares = data.synthetic_share + data.babble_share + data.talker_share
@@ -134,8 +134,8 @@ def _check_variation(data: DataConfig) -> None:
         raise UserError("reverberant speech needs both --rir_dir and a --rir_share above 0; add the missing one")
 
 
-_DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
-_DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
+DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
+DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
 _NEEDS_ENCODER |= {"reference_statistics", "reference_prepend"}
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
