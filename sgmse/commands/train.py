@@ -30,6 +30,8 @@ from typing import Any
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import device as find_device
 from sgmse.common.machine import is_first_process
+from sgmse.data import corpora
+from sgmse.data.noise.talkers import Talkers
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
 from sgmse.model.pretrained import find_model
@@ -81,6 +83,8 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         except UserError as error:
             raise UserError(f"{layer.source}: {error}" if layer.source else str(error)) from None
     values = layers[-1].values | _other_corpus_left_out(layers)
+    if stopped is None:
+        values |= _talkers_left_out(layers, values)
     if stopped is not None:
         _check_resumption(stopped, cli.take(ModelConfig, values), cli.take(TrainConfig, values))
         values["ckpt"] = str(stopped.ckpt)
@@ -129,6 +133,24 @@ def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
         if any(name in layer.typed and layer.values[name] for name in ("speech_dir", "noise_dir")):
             return {"base_dir": None}
     return {}
+
+
+def _talkers_left_out(layers: list[cli.Layer], values: dict[str, Any]) -> dict[str, float]:
+    """Shares of other talkers that a preset asks for are 0 where the speech has too few of them."""
+    own = {name for layer in layers if Path(layer.source).resolve().parent != CONFIGS.resolve() for name in layer.typed}
+    preset = [name for name in ("babble_share", "talker_share") if values[name] and name not in own]
+    speech = values["speech_dir"] or [str(corpora.embedded_dir() / "speech")]
+    is_whole = bool(values["speech_dir"]) == bool(values["noise_dir"]) and all(
+        Path(folder).is_dir() for folder in speech
+    )
+    if not preset or not is_whole:  # what is not whole is refused later
+        return {}
+    talkers = Talkers(corpora.split_files(speech, "train", "speech"), values["sample_rate"])
+    possible = {"babble_share": talkers.give_babble, "talker_share": talkers.give_competitors}
+    left_out = {name: 0.0 for name in preset if not possible[name]}
+    if left_out:
+        _say(f"{' and '.join(left_out)} of the preset: 0, since too few talkers can be told apart by names and folders")
+    return left_out
 
 
 command = partial(run, main)

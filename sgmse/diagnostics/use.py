@@ -257,7 +257,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     remedy = "let scripts/reference_use.py write it anew"
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={name: [""] for name in _TYPES})
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         raise UserError(f"{path}: cannot be read as a CSV table; {remedy}") from None
     if list(frame.columns) != COLUMNS:
         raise UserError(f"{path}: has other columns than scripts/reference_use.py writes; {remedy}")

@@ -44,13 +44,26 @@ class Talkers:
             self.files.setdefault(talker(info.path), []).append(info)
         self.sample_rate = sample_rate
 
+    @property
+    def give_babble(self) -> bool:
+        """Whether every clean speech finds enough other talkers for babble."""
+        return len(self.files) > FEWEST_VOICES
+
+    @property
+    def give_competitors(self) -> bool:
+        """Whether every clean speech finds another talker who has one file to say and one for the reference."""
+        return self._several > 1
+
+    @property
+    def _several(self) -> int:
+        return sum(len(files) > 1 for files in self.files.values())
+
     def check(self, babble: bool, competing: bool) -> None:
         """Raise `UserError` unless every clean speech finds enough other talkers for the kinds asked for."""
-        several = sum(len(files) > 1 for files in self.files.values())
-        found = f"the training speech has {len(self.files)} talkers, {several} of them with two files or more"
-        if babble and len(self.files) <= FEWEST_VOICES:
+        found = f"the training speech has {len(self.files)} talkers, {self._several} of them with two files or more"
+        if babble and not self.give_babble:
             raise UserError(f"--babble_share needs {FEWEST_VOICES + 1} talkers or more, but {found}; {_NAMES}")
-        if competing and several < 2:
+        if competing and not self.give_competitors:
             raise UserError(f"--talker_share needs two talkers with two files or more, but {found}; {_NAMES}")
 
     def babble(self, target: str, lengths: CutLengths, rng: np.random.Generator) -> Cut:
