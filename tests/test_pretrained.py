@@ -6,13 +6,18 @@ import pytest
 import torch
 from commands import call, refusal, saved_run
 from export_model import main
+from short_set import short_set
 from tiny import batch, enhanced, tiny
 
+from sgmse.commands import enhance
 from sgmse.common.errors import UserError
+from sgmse.data import audio
 from sgmse.diffusion.adaptive import fit
 from sgmse.diffusion.samplers import gaussian
+from sgmse.evaluation.metrics import si_sdr
 from sgmse.model import Enhancer, NoiseCondScoreModel, pretrained
 from sgmse.model.checkpoints import read_checkpoint
+from sgmse.model.pretrained import released_models
 
 
 @pytest.fixture
@@ -123,3 +128,16 @@ def test_what_cannot_be_exported_is_refused(run_dir, tmp_path, capsys):
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "bad.csv" in refusal(main, capsys, run_dir, tmp_path / "out", "--scores", tmp_path / "bad.csv")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_model_that_comes_along_enhances_where_nothing_was_trained(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    noisy = short_set(tmp_path / "set", 2, 2.0)
+    printed = call(enhance.main, capsys, "--test_dir", noisy, "--device", "cpu", "--enhanced_dir", tmp_path / "out")
+    assert "small" in printed
+    for name in ("000", "001"):
+        clean, before, after = (
+            audio.read(folder / f"{name}.wav", 16000) for folder in (noisy / "clean", noisy / "noisy", tmp_path / "out")
+        )
+        assert si_sdr(clean, after) > si_sdr(clean, before) + 4
+    assert (released_models()["small"] / "model.safetensors").stat().st_size < 8e6
