@@ -247,12 +247,6 @@ def bridge(
     return Sample(x, counted.calls)
 
 
-def bridge_times(settings: SamplerSettings, device: torch.device) -> Tensor:
-    """[N]: the times at which `bridge` asks the network."""
-    times = step_times(SBVE.end_time, BRIDGE_END, settings.N + 1, settings.schedule, device)
-    return times[1:] if settings.published_bridge else times[:-1]
-
-
 def _ode_step(sde: SBVE, x: Tensor, estimate: Tensor, y: Tensor, t_prev: Tensor, t: Tensor) -> Tensor:
     """Eq. (14): the exact solution from t_prev to t for a constant estimate of the clean spectrogram."""
     s_prev, s, bar_prev, bar = sde.sigma(t_prev), sde.sigma(t), sde.sigma_bar(t_prev), sde.sigma_bar(t)

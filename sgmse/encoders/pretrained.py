@@ -28,6 +28,8 @@ from sgmse.encoders.cache import EmbeddingCache, audio_key, weights_digest
 from sgmse.encoders.levels import NUM_BANDS, band_levels, level
 from sgmse.encoders.weights import RANDOM, PublishedWeights, identity, locate, read, wrong_file
 
+PREFIX_S = 2.0  # of a reference that goes before the mixture; longer ones are cut, shorter ones repeated
+GAP_S = 0.25  # silence between the two
 QUIETEST_PEAK = 1e-8
 # of the resampler: torchaudio's default leaves images above the old Nyquist frequency, where these networks, which see
 # log-mel bands there, expect silence (for CLAP a change of the embedding by a quarter)
@@ -207,6 +209,15 @@ def to_clip(waveform: Tensor, length: Tensor, clip_samples: int, whole_repeats: 
     if whole_repeats:
         clip = clip * (index < (clip_samples // length).clamp_min(1) * length)
     return clip
+
+
+def reference_prefix(transform: SpectrogramTransform, reference: Tensor, length: Tensor, sample_rate: int) -> Tensor:
+    """What `--reference_prepend` puts before a mixture: references [B, M] of `length` [B], and a gap → [B, 1, F, R].
+
+    All are of one length, so that no item depends on the others of its batch.
+    """
+    clip = to_clip(reference, length, round(PREFIX_S * sample_rate), whole_repeats=False)
+    return transform(F.pad(clip, (0, round(GAP_S * sample_rate))))
 
 
 def _resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:

@@ -21,7 +21,7 @@ from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.samplers import Noise, SamplerSettings, sample
 from sgmse.diffusion.sde import per_item
 from sgmse.encoders.levels import reference_statistics
-from sgmse.encoders.pretrained import to_clip
+from sgmse.encoders.pretrained import reference_prefix
 from sgmse.encoders.weights import other_weights
 from sgmse.model.build import (
     make_backbone,
@@ -34,15 +34,13 @@ from sgmse.model.build import (
 from sgmse.model.checkpoints import read_checkpoint
 from sgmse.model.chunking import Chunks, join_parts
 from sgmse.model.pretrained import find_model, read_folder
-from sgmse.model.waveforms import check_parts, to_array, to_spectrograms, to_waveforms, too_short
+from sgmse.model.waveforms import check_parts, read_reference, to_array, to_spectrograms, to_waveforms, too_short
 from sgmse.networks import BACKBONES
 from sgmse.networks.ncsnpp import NCSNpp
 from sgmse.networks.published import rename
 from sgmse.settings.checks import check_model
 from sgmse.settings.config import ModelConfig
 
-PREFIX_S = 2.0  # of the reference that goes before the mixture; longer ones are cut, shorter ones repeated
-GAP_S = 0.25  # silence between the two
 SILENCE_RMS = 1e-5  # relative to the peak of the noisy speech; quieter references say nothing
 
 Waveform = TypeVar("Waveform", np.ndarray, Tensor)
@@ -106,8 +104,7 @@ class Enhancer(nn.Module):
         """The model of a checkpoint, ours or one of sp-uhh/sgmse, with averaged weights, in evaluation mode.
 
         Args:
-            path: the checkpoint; or a model folder, the name of a model that comes with the code, or a Hugging Face
-                repository, see `find_model`.
+            path: the checkpoint, or what else `find_model` finds: a folder, a name, a Hugging Face repository.
             device: cpu, cuda, or auto: cuda where there is one.
             encoder_checkpoint: weights of a frozen clap or panns encoder, if not where they were in training or cached.
 
@@ -130,10 +127,7 @@ class Enhancer(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "auto") -> Self:
-        """`from_checkpoint` under the name that other libraries have for it.
-
-        >>> model = Enhancer.from_pretrained("small")
-        """
+        """`from_checkpoint` under the name of other libraries: `Enhancer.from_pretrained("small")`."""
         return cls.from_checkpoint(name, device)
 
     @classmethod
@@ -172,11 +166,8 @@ class Enhancer(nn.Module):
         if self.backbone.statistics_input is not None:
             condition = replace(condition, statistics=reference_statistics(self.transform, reference, length))
         if self.settings["reference_prepend"]:
-            samples = round(PREFIX_S * self.settings["sample_rate"])
-            # of one length, so that no item depends on the others of its batch
-            clip = to_clip(reference, length, samples, whole_repeats=False)
-            gap = clip.new_zeros(len(clip), round(GAP_S * self.settings["sample_rate"]))
-            condition = replace(condition, prefix=self.transform(torch.cat([clip, gap], dim=-1)))
+            prefix = reference_prefix(self.transform, reference, length, self.settings["sample_rate"])
+            condition = replace(condition, prefix=prefix)
         return condition.where(length > 0, self.null(condition))
 
     def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
@@ -319,13 +310,13 @@ class Enhancer(nn.Module):
         """
         rate, n_fft, hop = (self.settings[name] for name in ("sample_rate", "n_fft", "hop_length"))
         noisy = to_array(waveform, "waveform", sr)
-        reference = None if noise_ref is None else self._read_reference(noise_ref, noise_ref_sr or sr)
+        reference = None if noise_ref is None else read_reference(noise_ref, noise_ref_sr or sr, rate, n_fft)
         if noisy.shape[-1] * rate // sr <= n_fft // 2:
             raise too_short("waveform", n_fft, rate)
         check_parts(chunk_s, overlap_s)
         self._check_reference(reference is not None, guidance_scale)
         channels = torch.from_numpy(audio.resample(np.atleast_2d(noisy), sr, rate)).to(self.device)
-        reference = None if reference is None else reference.expand(len(channels), -1)
+        reference = None if reference is None else reference.to(self.device).expand(len(channels), -1)
         encoded = self.encode_reference(reference, channels.abs().amax(dim=-1))
         guidance = GuidanceSettings(guidance_scale=guidance_scale)
         chunks = Chunks.from_seconds(chunk_s, overlap_s, rate, hop, self.backbone.frame_multiple)
@@ -340,20 +331,6 @@ class Enhancer(nn.Module):
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform)
         return result.astype(waveform.dtype, copy=False)
-
-    def _read_reference(self, noise_ref: np.ndarray | Tensor | str | Path, sr: int) -> Tensor:
-        """[1, M] at the model's rate."""
-        rate, n_fft = self.settings["sample_rate"], self.settings["n_fft"]
-        if isinstance(noise_ref, str | Path):
-            reference = audio.read(noise_ref, rate)
-        else:
-            array = to_array(noise_ref, "noise_ref", sr)
-            if array.ndim != 1:
-                raise UserError(f"noise_ref has the shape {list(array.shape)}; give one recording [M]")
-            reference = audio.resample(array, sr, rate)
-        if len(reference) < n_fft:
-            raise too_short("noise_ref", n_fft, rate)
-        return torch.from_numpy(reference)[None].to(self.device)
 
     def _check_reference(self, given: bool, w: float) -> None:
         """Raise `UserError` where the model cannot follow a reference, or its absence, with the scale w."""

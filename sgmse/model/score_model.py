@@ -20,7 +20,7 @@ from sgmse.diffusion import adaptive, losses
 from sgmse.diffusion.adaptive import Familiarity
 from sgmse.diffusion.conditioning import Condition, keep_mask
 from sgmse.diffusion.losses import Perturbed
-from sgmse.diffusion.samplers import SamplerSettings, bridge_times, gaussian
+from sgmse.diffusion.samplers import BRIDGE_END, SamplerSettings, gaussian, step_times
 from sgmse.diffusion.sde import per_item
 from sgmse.model.build import make_auxiliary
 from sgmse.model.enhancer import Enhancer
@@ -141,7 +141,9 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         """Diffusion times [B]: uniform or those of the sampler, and a share of them at the end."""
         drawn = torch.rand(count, generator=generator, device=self.device)
         if self.settings["times"] == "sampler":
-            asked = bridge_times(self.sampler, self.device)
+            # the bridge asks at the start of each step, the published code at its end
+            ends = step_times(self.sde.end_time, BRIDGE_END, self.sampler.N + 1, self.sampler.schedule, self.device)
+            asked = ends[1:] if self.sampler.published_bridge else ends[:-1]
             t = asked[(drawn * len(asked)).long()]
         else:
             t = drawn * (self.sde.end_time - self.t_eps) + self.t_eps

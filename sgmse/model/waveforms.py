@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sgmse.common.errors import UserError
+from sgmse.data import audio
 from sgmse.diffusion.transform import PadMode, SpectrogramTransform, pad_frames
 
 
@@ -61,6 +63,23 @@ def to_array(waveform: np.ndarray | Tensor, name: str, sr: int) -> np.ndarray:
     if sr < 1:
         raise UserError(f"the rate of {name} is {sr} Hz; give its samples per second")
     return array.astype(np.float32)
+
+
+def read_reference(noise_ref: np.ndarray | Tensor | str | Path, sr: int, rate: int, n_fft: int) -> Tensor:
+    """A recording of noise [M] at the rate `sr`, or a file, which knows its own → [1, M] at `rate`.
+
+    Raises `UserError` for what is no single recording, or less than one frame of the transform.
+    """
+    if isinstance(noise_ref, str | Path):
+        reference = audio.read(noise_ref, rate)
+    else:
+        array = to_array(noise_ref, "noise_ref", sr)
+        if array.ndim != 1:
+            raise UserError(f"noise_ref has the shape {list(array.shape)}; give one recording [M]")
+        reference = audio.resample(array, sr, rate)
+    if len(reference) < n_fft:
+        raise too_short("noise_ref", n_fft, rate)
+    return torch.from_numpy(reference)[None]
 
 
 def too_short(name: str, n_fft: int, rate: int) -> UserError:
