@@ -299,7 +299,8 @@ def describe_request(request: Request) -> list[str]:
         "self": "self, what a first pass without reference takes away",
     }
     kind = "published checkpoint" if model.published else "checkpoint"
-    lines = [f"{kind}: {request.ckpt}" + ("" if config.ckpt else " (the newest; choose with --ckpt)")]
+    default_model = "the newest" if request.ckpt.is_file() else "it comes along, since logs/ holds none"
+    lines = [f"{kind}: {request.ckpt}" + ("" if config.ckpt else f" ({default_model}; choose with --ckpt)")]
     if not model.averaged:
         lines.append("warning: the checkpoint holds no averaged weights; the raw ones are used")
     lines.append(f"references: {words.get(protocol, f'{protocol}, {test_set.reference_dir}')}")

@@ -1,0 +1,1 @@
+"""Noise-conditioned score-based speech enhancement."""

@@ -1,0 +1,141 @@
+"""Score enhanced speech: PESQ (wide band), ESTOI, SI-SDR, SI-SIR and SI-SAR, the unprocessed files always first.
+
+Files are matched by name, at equal rate and length; metrics are computed at 16 kHz. Printed are the mean over files
+with its 95 % interval (over the noise recordings that the set's manifest.csv names, else over files) and the paired
+differences, which are the ones to trust when systems are compared. Where noise references are known (from the
+enhancement's run.json, or --ref_dir), the leak score tells whether they share samples with the noise that they helped
+to remove. --csv keeps every file's scores, together with the settings that the enhancement left in run.json, and --page
+writes a folder to look at and listen to.
+
+examples:
+  python scripts/evaluate.py
+      the newest folder below enhanced/, on the small test set that comes with the code
+  python scripts/evaluate.py --clean_dir set/clean --noisy_dir set/noisy
+      the unprocessed files alone: the line that every system has to beat
+  python scripts/evaluate.py --clean_dir set/clean --noisy_dir set/noisy --enhanced_dir out/pooled out/attention \\
+      --csv scores.csv --page page
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from sgmse.common.bounds import Count
+from sgmse.common.errors import UserError, run
+from sgmse.common.files import write_csv
+from sgmse.data import corpora, listing
+from sgmse.evaluation import leakage
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.tables import print_table, scores_table
+from sgmse.settings.cli import read_command_line
+
+TEST_SET = corpora.embedded_dir() / "test"
+ENHANCED = Path("enhanced")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to score"""
+
+    clean_dir: Path | None = None
+    """clean speech. Default: that of the embedded test set"""
+    noisy_dir: Path | None = None
+    """unprocessed files, for the first row, SI-SIR and SI-SAR"""
+    enhanced_dir: list[Path] = field(default_factory=list)
+    """enhanced files, one folder per system"""
+    ref_dir: Path | None = None
+    """noise references, for the leak score and the page"""
+    csv: Path | None = None
+    """file for the scores of every file"""
+    page: Path | None = None
+    """folder for a page with spectrograms and players"""
+    max_items: Count = 6
+    """files shown on the page"""
+    title: str = "Speech enhancement"
+    """title of the page"""
+    jobs: Count | None = None
+    """processes. Default: one per core"""
+
+
+def main() -> None:
+    arguments = read_settings()
+    assert arguments.clean_dir is not None
+    systems = named_systems(arguments.enhanced_dir)
+    references: leakage.Tasks = {}
+    if arguments.noisy_dir is not None:
+        references = leakage.find_references(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
+    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs)
+    print_table(scores_table(evaluation.summary(frame), "means", "Mean over files"))
+    print_differences(frame)
+    if arguments.noisy_dir is not None:
+        frame = leakage.with_leaks(frame, references, arguments.jobs)
+        for number, line in enumerate(leakage.describe_leaks(frame, systems)):
+            print(line if number else f"\n{line}")
+    frame = evaluation.with_settings(frame, systems)
+    if arguments.csv is not None:
+        write_csv(frame, arguments.csv)
+        print(f"Scores of every file: {arguments.csv}")
+    if arguments.page is not None:
+        from sgmse.evaluation.page import write_page  # matplotlib takes a second to load, which scoring need not pay
+
+        folders = (arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
+        page = write_page(arguments.page, frame, systems, *folders, arguments.max_items, arguments.title)
+        print(f"Page: {page}")
+
+
+def read_settings() -> Evaluation:
+    """The command line; where no set is named, with the one that comes with the code and the newest enhanced folder."""
+    asked = read_command_line(Evaluation, __doc__)
+    if asked.clean_dir is None:
+        if not TEST_SET.is_dir():
+            raise UserError(f"{TEST_SET}: is missing; name a test set with --clean_dir and --noisy_dir")
+        print(f"Clean speech: {TEST_SET / 'clean'}")
+        ref_dir = TEST_SET / "ref" if (TEST_SET / "ref").is_dir() else None
+        asked = replace(
+            asked,
+            clean_dir=TEST_SET / "clean",
+            noisy_dir=asked.noisy_dir or TEST_SET / "noisy",
+            ref_dir=asked.ref_dir or ref_dir,
+            enhanced_dir=asked.enhanced_dir or find_newest(ENHANCED),
+        )
+    if not asked.enhanced_dir and asked.noisy_dir is None:
+        raise UserError("nothing to score: name the folders with --enhanced_dir, --noisy_dir or both")
+    return asked
+
+
+def find_newest(parent: Path) -> list[Path]:
+    """The folder directly below `parent` that changed last, if there is one."""
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    if not folders:
+        print(f"No enhanced folder below {parent}/: only the unprocessed files are scored.")
+        return []
+    newest = max(folders, key=lambda path: path.stat().st_mtime)
+    print(f"Enhanced: {newest}, the newest below {parent}/")
+    return [newest]
+
+
+def named_systems(folders: list[Path]) -> dict[str, Path]:
+    """Systems by the name of their folder, or by as much of its path as tells them apart."""
+    folders = list(dict.fromkeys(folders))
+    for folder in folders:
+        listing.find(folder, "enhanced speech")
+    names = [folder.resolve().name for folder in folders]
+    unique = len(set(names)) == len(names) and not {"clean", evaluation.NOISY, "reference"} & set(names)
+    return dict(zip(names if unique else [str(folder) for folder in folders], folders, strict=True))
+
+
+def print_differences(frame: pd.DataFrame) -> None:
+    """Paired differences of every system to the noisy files, and of later systems to the first."""
+    names = list(frame["system"].unique())
+    pairs = [(b, a) for i, a in enumerate(names[:2]) for b in names[i + 1 :] if i == 0 or names[0] == evaluation.NOISY]
+    if pairs:
+        print("\nPaired differences")
+        differences = pd.concat([evaluation.paired(frame, a, b) for a, b in pairs])
+        print_table(scores_table(differences, "differences", "Paired differences"))
+
+
+command = partial(run, main)

@@ -1,0 +1,181 @@
+"""Which audio files a folder holds, under which names they are partners, and what their headers say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from sgmse.common.errors import UserError
+from sgmse.common.files import cache_folder, write_json
+from sgmse.data import audio
+from sgmse.data.audio import AudioInfo
+from sgmse.data.containers import FOREIGN_SUFFIXES, FORMATS, conversion
+
+Entry = TypeVar("Entry")
+
+_NAMED = 20  # files in a sentence
+_MANY = 1000  # files, from which on their headers are kept
+_THREADS = 16  # they wait for the disk
+
+
+def find(folder: str | Path, what: str = "audio") -> list[Path]:
+    """All audio files below `folder`, sorted; hidden files and folders are left out, linked folders are followed.
+
+    `what` names the files in the error, e.g. "clean speech". Raises `UserError` also for audio in a format that is not
+    read here, for names that are not UTF-8 and for folders that cannot be listed: nothing is passed over in silence.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder (for {what}); check the path")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file, but a folder is needed (for {what})")
+    found: list[Path] = []
+    foreign: list[Path] = []
+    above: dict[str, frozenset[str]] = {}  # of each folder: where it and those above it really are
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
+        real, around = os.path.realpath(parent), above.get(os.path.dirname(parent), frozenset())
+        if real in around:  # a link that points back up
+            folders.clear()
+            continue
+        above[parent] = around | {real}
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in names if not name.startswith(".")]
+        own = [path for path in paths if path.suffix.lower() in FORMATS]
+        converted = {path.stem for path in own}
+        foreign += [p for p in paths if p.suffix.lower() in FOREIGN_SUFFIXES and p.stem not in converted]
+        found += own
+    _check_names(found)
+    if foreign:
+        raise UserError(
+            f"{folder}: {len(foreign)} audio files are in a format that is not read here "
+            f"({', '.join(str(path.relative_to(folder)) for path in sorted(foreign)[:_NAMED])}); convert each, as in "
+            f"{conversion(min(foreign))}, or move them away"
+        )
+    if not found:
+        raise UserError(f"{folder}: holds no file ending in {', '.join(FORMATS)} (for {what}); check the path")
+    return sorted(found)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its rights or move it away")
+
+
+def _check_names(paths: Iterable[Path]) -> None:
+    """Raise `UserError` for names that are not UTF-8: tables and JSON files cannot hold them."""
+    foreign = [
+        path for path in paths if not str(path).isprintable() and any("\ud800" <= c < "\ue000" for c in str(path))
+    ]
+    if foreign:
+        raise UserError(
+            f"{os.fsencode(min(foreign))!r}: {len(foreign)} names are not UTF-8; rename them, as in "
+            "`convmv -f latin1 -t utf8 -r --notest FOLDER`"
+        )
+
+
+def composed(name: str) -> str:
+    """The name with accents as one character each: systems differ in how they write them."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_name(folder: Path, what: str) -> dict[str, Path]:
+    """All audio files below `folder`, sorted, keyed by their relative path without suffix, accents composed."""
+    found: dict[str, Path] = {}
+    for path in find(folder, what):
+        name = composed(path.relative_to(folder).with_suffix("").as_posix())
+        if name in found:
+            raise UserError(
+                f"{path}: has the name of {found[name].name} but for its suffix or accents; keep one of the two"
+            )
+        found[name] = path
+    return found
+
+
+def find_partners(keys: Iterable[str], folder: Path, what: str) -> dict[str, Path]:
+    """The file below `folder` for each key that has one: see `match_names`."""
+    return match_names(keys, {path.relative_to(folder).as_posix(): path for path in find(folder, what)})
+
+
+def match_names(keys: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entry for each of `keys`, paths without suffix: the one of that path, else the one of that stem.
+
+    Keys without an entry are left out. Raises `UserError` where two entries would do.
+    """
+    by_name: dict[str, list[Entry]] = {}
+    for name, entry in entries.items():
+        path = Path(composed(name)).with_suffix("")
+        for known in {path.as_posix(), f"*/{path.name}"}:
+            by_name.setdefault(known, []).append(entry)
+    found = {}
+    for key in keys:
+        name = composed(key)
+        alike = by_name.get(name) or by_name.get(f"*/{Path(name).name}", [])
+        if len(alike) > 1:
+            raise UserError(f"{key}: both {alike[0]} and {alike[1]} could be its partner; remove or rename one")
+        if alike:
+            found[key] = alike[0]
+    return found
+
+
+def read_headers(paths: Iterable[Path]) -> list[AudioInfo]:
+    """The headers of files. Raises `UserError` that names all files that cannot be read."""
+    found, broken = scan_headers(paths)
+    refuse_broken(broken)
+    return found
+
+
+def scan_headers(paths: Iterable[Path]) -> tuple[list[AudioInfo], list[str]]:
+    """The headers of files, read in parallel, and a sentence for each file that cannot be read.
+
+    Those of many files are kept in the cache folder, by the folder that holds all of them, and read again where size
+    or time differ.
+    """
+    paths = list(paths)
+    cache, kept = None, dict[str, Any]()
+    if len(paths) >= _MANY:
+        folder = os.path.commonpath([os.path.abspath(path) for path in paths])
+        cache = cache_folder() / "headers" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"
+        with suppress(OSError, ValueError):
+            kept = json.loads(cache.read_text(encoding="utf-8"))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        results = pool.map(partial(_read_header, kept), paths)
+        entries = list(tqdm(results, total=len(paths), desc="headers", unit="file", disable=None if cache else True))
+    read = {os.path.abspath(path): entry for path, entry in zip(paths, entries, strict=True) if isinstance(entry, list)}
+    if cache is not None and not read.items() <= kept.items():
+        with suppress(UserError):  # a cache that cannot be written
+            write_json(cache, read)
+    found = [AudioInfo(path, *entry[2:]) for path, entry in zip(paths, entries, strict=True) if isinstance(entry, list)]
+    return found, [entry for entry in entries if isinstance(entry, str)]
+
+
+def _read_header(kept: Mapping[str, Any], path: Path) -> list[Any] | str:
+    """Size, time and header of a file, or why it cannot be read."""
+    try:
+        status, entry = path.stat(), kept.get(os.path.abspath(path))
+        state = [status.st_size, status.st_mtime_ns]
+        if entry is not None and entry[:2] == state:
+            return list(entry)
+        info = audio.info(path)
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror}); check the path and its rights"
+    return [*state, info.sample_rate, info.num_frames, info.channels, info.subtype]
+
+
+def refuse_broken(broken: Sequence[str]) -> None:
+    """Raise `UserError` with all of these sentences, each about a file; none: all files are good."""
+    if len(broken) == 1:
+        raise UserError(broken[0])
+    if broken:
+        others = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        raise UserError(f"{len(broken)} files cannot be used: {'; '.join(broken[:_NAMED])}{others}")

@@ -1,0 +1,242 @@
+"""Finds the files of a test set, their clean partners and their noise references.
+
+A test set is a folder SET/{noisy,clean,noise} with its disjoint references in SET/ref, those of other protocols in
+SET/ref_PROTOCOL, and SET/manifest.csv, which names each item's `id`, `kind` of noise and `source` recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from sgmse.common.errors import UserError
+from sgmse.data import audio, listing, references
+from sgmse.data.levels import Fault, find_faults, measure_level
+from sgmse.data.references import BorrowProtocol
+from sgmse.data.testsets.build import MANIFEST, read_rows
+from sgmse.enhancement.protocols import CHANGED, Protocol
+from sgmse.enhancement.test_set import Item, TestSet
+from sgmse.evaluation import scores as evaluation
+from sgmse.evaluation.baselines import load_baseline
+
+_BORROWED: tuple[Protocol, ...] = ("same_class", "mismatched")
+_PAIRING_SEED = 0  # not the sampler's: other seeds must not change which reference an item gets
+Paths = dict[str, Path | None]  # by the name of the item
+
+
+def open_test_set(
+    folder: Path,
+    protocol: Protocol | None = None,
+    source: Path | None = None,
+    is_scored: bool = False,
+    max_files: int | None = None,
+) -> TestSet:
+    """The files of a folder, or of the folder noisy/ in it, with their references.
+
+    Args:
+        folder: a test set, or a folder with noisy files at any depth.
+        protocol: None: disjoint if there is ref/ beside noisy/, else estimated.
+        source: the recording of `file`, the folder of references of `folder`, that of clean files of `own_noise`.
+        is_scored: clean partners are needed too.
+        max_files: so many files, spread evenly over the set; None: all.
+
+    Raises:
+        UserError: files are missing, or partners are not unique.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; check --test_dir")
+    noisy_dir = folder / "noisy" if (folder / "noisy").is_dir() else folder
+    if is_scored and not ((folder / "noisy").is_dir() and (folder / "clean").is_dir()):
+        raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set with --test_dir")
+    items = [Item(path.relative_to(noisy_dir).as_posix(), path) for path in listing.find(noisy_dir, "noisy speech")]
+    if is_scored or protocol in _BORROWED:
+        items = _with_rows(items, noisy_dir)
+    if is_scored:
+        partners = evaluation.match(folder / "clean", noisy_dir, "noisy speech")
+        clean = listing.by_name(folder / "clean", "clean speech")
+        clean_of = {noisy: clean[key] for key, noisy in partners.items()}
+        items = [replace(item, clean=clean_of[item.noisy]) for item in items]
+    has_own = noisy_dir.name == "noisy" and (noisy_dir.parent / "ref").is_dir()
+    chosen: Protocol = protocol or ("disjoint" if has_own else "estimated")
+    paths, reference_dir = _find_references(chosen, source, noisy_dir, items)
+    return TestSet(noisy_dir, _spread(items, max_files), chosen, reference_dir, {chosen: paths} if paths else {})
+
+
+def open_all_protocols(folder: Path, max_files: int | None = None) -> TestSet:
+    """A scored test set with the references of every protocol that can run on it; `refused` says why others cannot.
+
+    same_class and mismatched references that are borrowed from other items are brought to the level of the own ones.
+    """
+    has_own = (folder / "ref").is_dir()
+    test_set = open_test_set(folder, "disjoint" if has_own else "none", is_scored=True)
+    chosen = _spread(test_set.items, max_files)
+    paths, refused, levelled = dict(test_set.paths), dict[str, str](), set[str]()
+    if not has_own:
+        refused["disjoint"] = f"{folder} holds no ref/"
+        refused |= dict.fromkeys(CHANGED, "it changes the disjoint reference, and there is none")
+    for protocol in (*_BORROWED, "oracle"):
+        is_beside = (folder / f"ref_{protocol}").is_dir()
+        if protocol == "oracle" and not is_beside:
+            continue  # it is cut from noisy − clean
+        try:
+            found = _find_in_set(protocol, folder, test_set.items)
+            if all(found[item.name] is None for item in chosen):
+                raise UserError("no file has another item with fitting noise, by kind and source in manifest.csv")
+        except UserError as error:
+            refused[protocol] = str(error)
+            continue
+        paths[protocol] = found
+        levelled |= set() if is_beside else {protocol}
+    return replace(test_set, items=chosen, paths=paths, levelled=frozenset(levelled), refused=refused)
+
+
+def check_inputs(test_set: TestSet, items: Sequence[Item], protocol: Protocol, n_fft: int, rate: int) -> None:
+    """Read every file once, before any is enhanced: each must be whole and long enough for a model at `rate`.
+
+    Warns of recordings whose level spoils the result. Raises `UserError` that names all files that cannot be used.
+    """
+    broken: list[str] = []
+    spoiled: dict[Fault, list[Path]] = {}
+    for item in items:
+        try:
+            for fault in _check_noisy(item, test_set.path(item, protocol), protocol, n_fft, rate):
+                spoiled.setdefault(fault, []).append(item.noisy)
+        except UserError as error:
+            broken.append(str(error))
+    paths = {path for item in items if (path := test_set.path(item, protocol)) is not None}
+    for path in sorted(paths):
+        try:
+            _check_reference(path, protocol, n_fft, rate)
+        except UserError as error:
+            broken.append(str(error))
+    listing.refuse_broken(broken)
+    for fault, files in spoiled.items():
+        print(f"warning: {len(files)} of {len(items)} files {fault.what}, first {files[0]}; {fault.remedy}")
+
+
+def _check_noisy(item: Item, reference: Path | None, protocol: Protocol, n_fft: int, rate: int) -> list[Fault]:
+    """What spoils a noisy file; `UserError` where it cannot be used."""
+    noisy = audio.info(item.noisy)
+    if noisy.length_at(rate) <= n_fft // 2:
+        frame_ms = n_fft / rate * 1000
+        raise UserError(f"{item.noisy}: is shorter than one frame ({frame_ms:.0f} ms); take it out of the folder")
+    level = measure_level(audio.read_blocks(item.noisy, None))
+    if protocol == "own_noise" and reference is not None:
+        clean = audio.info(reference)
+        if (clean.num_frames, clean.sample_rate) != (noisy.num_frames, noisy.sample_rate):
+            raise UserError(
+                f"{reference}: holds {clean.num_frames} samples at {clean.sample_rate} Hz, its noisy file "
+                f"{noisy.num_frames} at {noisy.sample_rate} Hz; a pair must agree, so check --clean_dir"
+            )
+    return find_faults(noisy, level) if level.peak > 0 else []
+
+
+def _check_reference(path: Path, protocol: Protocol, n_fft: int, rate: int) -> None:
+    """Raise `UserError` where a reference cannot be used."""
+    if audio.info(path).length_at(rate) < n_fft:
+        raise UserError(f"{path}: is shorter than one frame ({n_fft / rate * 1000:.0f} ms); use a longer recording")
+    if measure_level(audio.read_blocks(path, None)).peak == 0 and protocol == "file":
+        raise UserError(f"{path}: is silent, so it tells nothing of the noise; use another --noise_ref")
+
+
+def _spread(items: list[Item], max_files: int | None) -> list[Item]:
+    """So many of `items`, spread evenly."""
+    places = np.linspace(0, len(items) - 1, min(max_files or len(items), len(items))).round().astype(int)
+    return [items[place] for place in np.unique(places)]
+
+
+def _with_rows(items: Sequence[Item], noisy_dir: Path) -> list[Item]:
+    """`items`, each with its row of the manifest beside the folder, where there is one."""
+    is_set = noisy_dir.name == "noisy" and (noisy_dir.parent / MANIFEST).is_file()
+    rows = {listing.composed(row["id"]): row for row in read_rows(noisy_dir.parent)} if is_set else {}
+    keys = [listing.composed(item.key) for item in items]
+    return [
+        replace(item, row=rows.get(key) or rows.get(Path(key).name) or {})
+        for item, key in zip(items, keys, strict=True)
+    ]
+
+
+def _find_references(
+    protocol: Protocol, source: Path | None, noisy_dir: Path, items: Sequence[Item]
+) -> tuple[Paths, Path | None]:
+    """The file of each item's reference (empty: the protocol needs none), and the folder where they are."""
+    if protocol == "file" and source is not None:
+        if source.is_dir():
+            raise UserError(f"{source}: is a folder; use --noise_ref_dir for a recording per file")
+        if not source.is_file():
+            raise UserError(f"{source}: no such file; check --noise_ref")
+        return {item.name: source for item in items}, None
+    if protocol in ("folder", "own_noise") and source is not None:
+        if protocol == "own_noise" and source.resolve() == noisy_dir.resolve():
+            raise UserError(f"--clean_dir {source} is the folder of the noisy files; name that of the clean ones")
+        return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
+    if protocol == "dtln":
+        load_baseline("dtln")  # or refuse, before anything else is done
+    if protocol in ("none", "estimated", "dtln", "self"):
+        return {}, None
+    if noisy_dir.name != "noisy":
+        raise UserError(
+            f"--reference {protocol}: {noisy_dir} is no test set with noisy/ and references in it; name its folder "
+            "with --test_dir, or give --noise_ref_dir"
+        )
+    found, beside = _find_in_set(protocol, noisy_dir.parent, items), _folder_of(protocol, noisy_dir.parent)
+    lacking = [name for name, path in found.items() if path is None]
+    if lacking:
+        kind = "the same kind from another source" if protocol == "same_class" else "another kind"
+        raise UserError(
+            f"{noisy_dir.parent / MANIFEST}: {len(lacking)} of {len(items)} files have no other item with noise of "
+            f"{kind}, first {lacking[0]}; choose another --reference, or write references for all to {beside.name}/"
+        )
+    return found, beside if beside.is_dir() else noisy_dir.parent / "ref"
+
+
+def _folder_of(protocol: str, folder: Path) -> Path:
+    """Where a test set keeps the references of a protocol."""
+    return folder / ("ref" if protocol == "disjoint" else f"ref_{protocol}")
+
+
+def _find_in_set(protocol: str, folder: Path, items: Sequence[Item]) -> Paths:
+    """The references of a test set: those in the protocol's own folder, else borrowed from other items.
+
+    These are the disjoint references of other items, chosen by kind and source in the manifest; None: no item fits.
+    """
+    beside = _folder_of(protocol, folder)
+    if beside.is_dir():
+        return _match(items, beside, "noise references")
+    if protocol not in _BORROWED:
+        raise UserError(f"{folder}: holds no {beside.name} for --reference {protocol}; choose another --reference")
+    missing = [name for name in ("ref", MANIFEST) if not (folder / name).exists()]
+    if missing:
+        raise UserError(
+            f"{folder}: holds no {beside.name}/ for --reference {protocol}, and without {' and '.join(missing)} none "
+            "is borrowed from other items; choose another --reference"
+        )
+    own = _match(items, folder / "ref", "noise references")
+    for item in items:
+        if not item.row:
+            raise UserError(f"{folder / MANIFEST}: has no row whose id is {Path(item.name).stem}; add it")
+        if not item.row.get("kind"):
+            raise UserError(f"{folder / MANIFEST}: every row needs an id and a kind; fill in these columns")
+    sources = [item.row.get("source") or item.row.get("noise") or item.row["id"] for item in items]
+    reference_sources = [item.row.get("ref_source") or source for item, source in zip(items, sources, strict=True)]
+    borrow: BorrowProtocol = next(name for name in get_args(BorrowProtocol) if name == protocol)
+    kinds = [item.row["kind"] for item in items]
+    chosen = references.partners(kinds, sources, borrow, _PAIRING_SEED, reference_sources)
+    others = [None if place is None else own[items[place].name] for place in chosen]
+    return {item.name: other for item, other in zip(items, others, strict=True)}
+
+
+def _match(items: Sequence[Item], folder: Path, what: str) -> Paths:
+    """For each item the file of the same path without suffix, else of the same stem."""
+    found = listing.find_partners([item.key for item in items], folder, what)
+    missing = [item.name for item in items if item.key not in found]
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} of {len(items)} noisy files have no partner there (for {what}), first "
+            f"{missing[0]}; partners have the same name"
+        )
+    return {item.name: found[item.key] for item in items}

@@ -1,0 +1,139 @@
+"""Waveforms in memory → enhanced waveforms: which share a network call, and what drives their noise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sgmse.common.errors import UserError
+from sgmse.diffusion.guidance import EncodedReference
+from sgmse.diffusion.noise import FrameNoise
+from sgmse.enhancement.settings import Setting
+from sgmse.model.enhancer import Enhancer
+
+Precision = Literal["32", "bf16-mixed"]
+
+
+class Signal(NamedTuple):
+    """One waveform: noisy [N], its reference [M] (None: the null), and the key that its noise is drawn from.
+
+    unrelated: the reference [M] of another file, where guidance needs one.
+    """
+
+    noisy: Tensor
+    reference: Tensor | None
+    key: str
+    unrelated: Tensor | None = None
+
+
+class EnhancedSignal(NamedTuple):
+    """waveform [N]; nfe: evaluations of the sampler; passes: of the network; is_null: the reference said nothing.
+
+    distance: of the reference from those of the training, where guidance adapts to it.
+    """
+
+    waveform: Tensor
+    nfe: int
+    passes: int
+    is_null: bool
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Signals that share network calls: noisy [B, N], samples of each [B], references encoded once for all settings."""
+
+    keys: list[str]
+    noisy: Tensor
+    length: Tensor
+    reference: EncodedReference
+
+
+def noise_key(seed: int, name: str, sample: int = 0, channel: int = 0) -> str:
+    """What the sampling noise of a waveform is drawn from, in every pass and under every setting.
+
+    name: the path of its file below the folder of the noisy files, so that equal names in different folders differ.
+    """
+    return f"{seed} {name} {sample} {channel}"
+
+
+def group_by_frames(
+    model: Enhancer, lengths: Sequence[int], rows: Sequence[int] | None, batch_size: int
+) -> list[list[int]]:
+    """Places of files that share network calls: those of equally many frames, so that no file pads another.
+
+    Results then equal those of a file alone up to rounding: each is transformed and padded on its own, and draws noise
+    of its own.
+
+    Args:
+        lengths: samples of each file.
+        rows: network rows of each file (channels × samples); None: one. A file of more than `batch_size` is alone.
+    """
+    rows = [1] * len(lengths) if rows is None else rows
+    alike: dict[int, list[list[int]]] = {}
+    for place, length in enumerate(lengths):
+        frames = -(-(length // model.transform.hop_length + 1) // model.backbone.frame_multiple)  # padded, in multiples
+        groups = alike.setdefault(frames, [[]])
+        if groups[-1] and sum(rows[i] for i in groups[-1]) + rows[place] > batch_size:
+            groups.append([])
+        groups[-1].append(place)
+    return [group for frames in sorted(alike) for group in alike[frames]]
+
+
+def encode_batch(
+    model: Enhancer, signals: Sequence[Signal], precision: Precision = "32", weak: Enhancer | None = None
+) -> Batch:
+    """Encode the references of signals that share network calls. weak: the model that guidance leads away from."""
+    noisy, length = _pad([signal.noisy for signal in signals], model.device)
+    reference, reference_length = _pad([signal.reference for signal in signals], model.device)
+    other, other_length = _pad([signal.unrelated for signal in signals], model.device)
+    assert noisy is not None
+    assert length is not None
+    peak = noisy.abs().amax(dim=-1)
+    with autocast(model.device, precision):
+        encoded = model.encode_reference(reference, peak, reference_length, other, other_length, weak)
+    return Batch([signal.key for signal in signals], noisy, length, encoded)
+
+
+def enhance_batch(model: Enhancer, batch: Batch, setting: Setting, precision: Precision = "32") -> list[EnhancedSignal]:
+    """Enhance a batch under one setting; the results are on the CPU."""
+    noise = FrameNoise(batch.keys)
+    with autocast(model.device, precision):
+        found = model.enhance_batch(
+            batch.noisy, batch.reference, noise, setting.guidance, setting.sampler, setting.t_eps, batch.length
+        )
+    distances = [None] * len(batch.keys) if found.distance is None else found.distance.tolist()
+    rows = zip(found.waveform.cpu(), batch.length.tolist(), found.null_reference.tolist(), distances, strict=True)
+    return [
+        EnhancedSignal(waveform[:length], found.nfe, found.passes, is_null, distance)
+        for waveform, length, is_null, distance in rows
+    ]
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """A context in which networks compute in bfloat16 where that is safe; spectrograms stay in 32 bit."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+def compile_network(model: Enhancer) -> None:
+    """Compile the network at its next call. Raises `UserError` where the CPU's compiler is missing."""
+    if model.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")
+    model.backbone.compile()
+
+
+def _pad(waveforms: Sequence[Tensor | None], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """[B, N] with zeros behind the shorter ones, and their lengths [B]; absent ones have length 0. None: all absent."""
+    if all(waveform is None for waveform in waveforms):
+        return None, None
+    present = [torch.zeros(0) if waveform is None else waveform for waveform in waveforms]
+    lengths = torch.tensor([len(waveform) for waveform in present], device=device)
+    return pad_sequence(present, batch_first=True).to(device), lengths

@@ -1,0 +1,239 @@
+"""Tables from folders of audio: one row per system and file, then means, paired differences and their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sgmse.common.errors import UserError
+from sgmse.common.workers import Workers, in_processes
+from sgmse.data import audio, listing
+from sgmse.data.testsets import build
+from sgmse.evaluation import metrics, statistics
+from sgmse.evaluation.results import NOISY
+
+COLUMNS = ("system", "file", *metrics.METRICS, "reason", "seconds", "source")
+PER_FILE = ("files", "references", "disagreement", "adaptive")  # in run.json: what concerns single files, not the run
+
+Setting = str | int | float | bool | None
+Row = dict[str, float | str]
+Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], list[Row]]  # clean and estimated waveforms [N]
+
+
+class _Task(NamedTuple):
+    """One file of one system, to be scored in a worker process."""
+
+    system: str
+    file: str
+    clean: Path
+    estimate: Path
+    noisy: Path | None
+
+
+def evaluate(
+    clean_dir: Path, systems: Mapping[str, Path], noisy_dir: Path | None = None, jobs: int | None = None
+) -> pd.DataFrame:
+    """Score every file of every system. Returns the columns `COLUMNS`; the system "noisy" comes first.
+
+    Files are matched by their path below the folder without suffix, or else by their name alone. The noise, needed
+    for SI-SIR and SI-SAR, is noisy minus clean. `source`, the noise recording of a file, comes from the manifest beside
+    the folders of the set. `jobs` is the number of processes, by default one per core; a file during which its process
+    dies has no score, and a reason.
+    """
+    if NOISY in systems:
+        raise UserError(f'a system cannot be named "{NOISY}", the name of the unprocessed files; rename its folder')
+    folders = ({} if noisy_dir is None else {NOISY: noisy_dir}) | dict(systems)
+    if not folders:
+        raise UserError("nothing to score: name at least one folder of enhanced or of noisy files")
+    for folder in systems.values():
+        _check_settings_hold(folder)
+    clean = listing.by_name(clean_dir, "clean speech")
+    matched = {name: match(clean_dir, folder, name) for name, folder in folders.items()}
+    noisy = matched.get(NOISY, {})
+    tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
+    _check_headers(tasks)
+    scored = in_processes(_score, tasks, jobs, "scoring", _make_crashed_row)
+    rows = [
+        {"system": task.system, "file": task.file, **row, "seconds": round(audio.info(task.clean).seconds, 4)}
+        for task, row in zip(tasks, scored, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
+    return frame.assign(source=find_sources(clean_dir, frame["file"]))
+
+
+def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
+    """The file of `folder` for every clean file, keyed by the clean file's path below `clean_dir` without suffix.
+
+    A flat copy of a nested set matches by name.
+    """
+    clean, files = listing.by_name(clean_dir, "clean speech"), listing.find(folder, what)
+    found = listing.find_partners(clean, folder, what)
+    uses = Counter(found.values())
+    missing = [key for key in clean if key not in found or uses[found[key]] > 1]
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} of the {len(clean)} files in {clean_dir} have no counterpart here, the first is"
+            f" {missing[0]}; name the clean files of the set that these files come from"
+        )
+    extra = [path for path in files if path not in uses]
+    if extra:
+        raise UserError(
+            f"{folder}: {len(extra)} files have no counterpart in {clean_dir}, the first is {extra[0].name};"
+            " remove them or name the clean files of the set that they come from"
+        )
+    return found
+
+
+def find_sources(folder: Path, names: pd.Series) -> pd.Series:
+    """The noise recording of each of `names`, by the manifest in or above `folder`; a file without one is its own."""
+    beside = next((one for one in (folder, folder.parent) if (one / build.MANIFEST).is_file()), None)
+    rows = [] if beside is None else build.read_rows(beside)
+    sources = {listing.composed(row["id"]): row.get("source") or row.get("noise") for row in rows}
+    return names.map(lambda name: sources.get(Path(name).stem) or sources.get(Path(name).name) or name)
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval per system and metric (`statistics.hierarchical`, over the sources of the files).
+
+    Returns the columns system, metric, mean, low, high, n_scored, n_unscored: files without a value are left out of
+    the mean and counted. A file is its own source where `frame` has no column source.
+    """
+    rows = []
+    for system in frame["system"].unique():
+        own = frame[frame["system"] == system]
+        source = own["source"] if "source" in own else own["file"]
+        for metric in metrics.METRICS:
+            value = own[metric].astype(float) if metric in own else np.nan
+            table = own[["file"]].assign(source=source, seed=None, value=value)
+            scored = table[table["value"].notna()]
+            found = statistics.hierarchical(scored)
+            counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored)}
+            ends = {"mean": found.mean, "low": found.low, "high": found.high}
+            rows.append({"system": system, "metric": metric, **ends, **counts})
+    return pd.DataFrame(rows)
+
+
+def paired(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """Mean of the differences a - b over files, which removes the spread between files, with 95 % intervals.
+
+    Returns the columns system ("a - b"), metric, mean, low, high, n_scored, n_unscored; only files scored in both
+    systems count as scored.
+    """
+    for name in (a, b):
+        if name not in set(frame["system"]):
+            raise UserError(f'no system is named "{name}"; there are {", ".join(frame["system"].unique())}')
+    first, second = (frame[frame["system"] == name].set_index("file") for name in (a, b))
+    shown = [metric for metric in metrics.METRICS if metric in frame]
+    differences = (first[shown].astype(float) - second[shown].astype(float)).reindex(first.index)
+    return summary(first.assign(**differences, system=f"{a} - {b}").reset_index())
+
+
+def run_settings(folder: Path) -> dict[str, Setting]:
+    """The settings that the enhancement command left in `folder`/run.json; empty without such a file."""
+    settings = {key: value for key, value in read_run(folder).items() if key not in PER_FILE}
+    return {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in settings.items()}
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """`folder`/run.json as the enhancement command left it; empty without such a file."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON; remove it or enhance the files again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold one JSON object; remove it or enhance the files again")
+    return content
+
+
+def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFrame:
+    """`frame` with one column per setting of each system's run.json (prefixed with run_ where the name is taken).
+
+    The column disagreement holds what a run.json says of single files, where one does.
+    """
+    frame, disagreement = frame.copy(), pd.Series(np.nan, index=frame.index)
+    for system, folder in systems.items():
+        own = frame["system"] == system
+        for key, value in run_settings(folder).items():
+            column = f"run_{key}" if key in COLUMNS else key
+            if column not in frame:
+                frame[column] = pd.Series([None] * len(frame), dtype=object, index=frame.index)
+            frame.loc[own, column] = value
+        found = listing.match_names(frame.loc[own, "file"], read_run(folder).get("disagreement", {}))
+        disagreement[own] = frame.loc[own, "file"].map(found)
+    return frame if disagreement.isna().all() else frame.assign(disagreement=disagreement)
+
+
+def _check_settings_hold(folder: Path) -> None:
+    """Raise `UserError` where files of `folder` were not made under the settings in its run.json."""
+    made = read_run(folder).get("files")
+    if isinstance(made, dict):
+        names = [path.relative_to(folder).as_posix() for path in listing.find(folder, "enhanced speech")]
+        known = {listing.composed(name) for name in made}
+        others = [name for name in names if listing.composed(name) not in known]
+        if others:
+            raise UserError(
+                f"{folder}: {len(others)} of {len(names)} files were not made under the settings in its run.json, the "
+                f"first is {others[0]}; enhance the set to its end, or remove these files"
+            )
+
+
+def _check_headers(tasks: list[_Task]) -> None:
+    """Compare rates and lengths before the long work, and say when files are resampled for scoring."""
+    headers = listing.read_headers({path for task in tasks for path in (task.clean, task.estimate)})
+    known = {header.path: header for header in headers}
+    for task in tasks:
+        reference, estimate = known[task.clean], known[task.estimate]
+        if estimate.sample_rate != reference.sample_rate:
+            raise UserError(
+                f"{task.estimate}: has {estimate.sample_rate} Hz, but {task.clean} has {reference.sample_rate} Hz;"
+                " bring both to one rate"
+            )
+        if estimate.num_frames != reference.num_frames:
+            raise UserError(
+                f"{task.estimate}: has {estimate.num_frames} samples, but {task.clean} has {reference.num_frames};"
+                " an enhanced file must be as long as its clean one"
+            )
+    rates = sorted({known[task.clean].sample_rate for task in tasks} - {metrics.SAMPLE_RATE})
+    if rates:
+        print(f"Files at {', '.join(map(str, rates))} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
+
+
+def _score(task: _Task) -> Row:
+    """The scores of one task; runs in a worker process."""
+    clean, estimate = audio.read(task.clean, metrics.SAMPLE_RATE), audio.read(task.estimate, metrics.SAMPLE_RATE)
+    try:
+        noise = None
+        if task.noisy is not None:  # float64, because noisy minus noise must give back clean exactly
+            noise = audio.read(task.noisy, metrics.SAMPLE_RATE).astype(np.float64) - clean
+        return metrics.score(clean, estimate, metrics.SAMPLE_RATE, noise)
+    except ValueError as error:
+        raise UserError(f"{task.estimate}: cannot be scored against {task.clean} ({error})") from error
+
+
+@contextmanager
+def scorer(processes: int) -> Iterator[Score]:
+    """A function from clean and estimated waveforms [N] to their scores, in processes that end with the block."""
+    with Workers(processes) as workers:
+        yield lambda clean, estimates: list(
+            workers.map(_score_pair, list(zip(clean, estimates, strict=True)), _make_crashed_row)
+        )
+
+
+def _score_pair(pair: tuple[np.ndarray, np.ndarray]) -> Row:
+    """Runs in a worker process."""
+    return metrics.score(*pair, metrics.SAMPLE_RATE)
+
+
+def _make_crashed_row(_: object) -> Row:
+    """The scores of a file that ends the process which scores it."""
+    return metrics.unscored("the scoring process died with this file, maybe for lack of memory")
