@@ -1,1 +1,0 @@
-"""Noise-conditioned score-based speech enhancement."""

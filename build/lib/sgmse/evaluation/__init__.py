@@ -1,1 +1,0 @@
-"""Metrics, tables of results, intervals, leak scores, figures and pages: what enhanced speech is worth."""
