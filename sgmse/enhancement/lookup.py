@@ -22,6 +22,7 @@ from sgmse.enhancement.protocols import CHANGED, Protocol
 from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.baselines import load_baseline
+from sgmse.evaluation.leakage import BLIND
 
 _BORROWED: tuple[Protocol, ...] = ("same_class", "mismatched")
 _PAIRING_SEED = 0  # not the sampler's: other seeds must not change which reference an item gets
@@ -176,7 +177,7 @@ def _find_references(
         return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
     if protocol == "dtln":
         load_baseline("dtln")  # or refuse, before anything else is done
-    if protocol in ("none", "estimated", "dtln", "self"):
+    if protocol in BLIND:
         return {}, None
     if noisy_dir.name != "noisy":
         raise UserError(

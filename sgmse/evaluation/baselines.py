@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sgmse.common.errors import UserError
-from sgmse.data.audio import resample
+from sgmse.data.audio import resample, to_length
 
 Process = Callable[[np.ndarray], np.ndarray]
 
@@ -55,7 +55,7 @@ def load_baseline(name: str) -> Callable[[np.ndarray, int], np.ndarray]:
 
     def enhance(noisy: np.ndarray, rate: int) -> np.ndarray:
         enhanced = resample(process(resample(noisy, rate, baseline.sample_rate)), baseline.sample_rate, rate)
-        return np.pad(enhanced, (0, max(0, len(noisy) - len(enhanced))))[: len(noisy)]
+        return to_length(enhanced[None], len(noisy))[0]
 
     return enhance
 

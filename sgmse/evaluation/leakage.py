@@ -17,7 +17,7 @@ from sgmse.data.references.leak import Leak
 from sgmse.evaluation import scores as evaluation
 
 COLUMNS = ("leak", "leak_shared")
-_BLIND = ("none", "estimated", "dtln", "self")  # made from the noisy file alone: nothing could leak
+BLIND = ("none", "estimated", "dtln", "self")  # made from the noisy file alone: nothing could leak
 _REPEATS = 0.9  # a correlation without shared samples that is worth a word
 
 
@@ -89,7 +89,7 @@ def _named_references(folder: Path, clean: Mapping[str, Path]) -> dict[str, Path
     run = evaluation.read_run(folder)
     if not isinstance(run.get("references"), dict):
         return None
-    if run.get("reference") in _BLIND:
+    if run.get("reference") in BLIND:
         return {}
     named = {name: Path(path) for name, path in run["references"].items() if isinstance(path, str)}
     there = {name: path for name, path in named.items() if path.is_file()}

@@ -92,8 +92,9 @@ def _mix_item(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng
     (unit_noise, timeline), parts = made
     activity = None
     if plan.recipe.seconds is not None:
-        begin, activity = items.find_densest(clean, round(plan.recipe.seconds * rate), rate)
-        clean, unit_noise = (w[begin : begin + round(plan.recipe.seconds * rate)] for w in (clean, unit_noise))
+        length = round(plan.recipe.seconds * rate)
+        begin, activity = items.find_densest(clean, length, rate)
+        clean, unit_noise = clean[begin : begin + length], unit_noise[begin : begin + length]
         if not has_energy(unit_noise, 1.0):
             return None
     reference_parts = parts[:1] if draw.change == "events" else parts  # nobody records an event before it happens
@@ -138,15 +139,15 @@ def _mix_swap(plan: Plan, draw: Draw, attempt: int, rng: np.random.Generator) ->
     beside = [np.float32(items.sounding_rms(talk, rate)) * unit for talk, unit in zip(talks, units, strict=True)]
     peak = max(float(np.abs(waveform).max()) for waveform in (*talks, talks[0] + talks[1], *beside))
     scale = np.float32(min(1.0, items.PEAK / peak))
-    clean, noise, reference = scale * talks[role], scale * talks[1 - role], scale * beside[1 - role]
+    other = 1 - role
+    clean, noise, reference = scale * talks[role], scale * talks[other], scale * beside[other]
     oracle = references.oracle(noise, rate, rng, *plan.recipe.reference_s)
     signals = {"clean": clean, "noise": noise, "noisy": clean + noise, "ref": reference, "ref_oracle": oracle}
-    other = 1 - role
     cut = Cut(units[other], noise, False, 0, begins[other])
     part = Part(clips[other], joined[other][1], cut)
     row = _describe_item(plan, draw, signals, [part], [part], clips[role].path)
     # what is independent in such a set is the pair of talkers
-    row |= {"source": "&".join(sorted(clip.kind for clip in clips)), "change": "", "redrawn": attempt}
+    row |= {"source": "&".join(sorted(clip.kind for clip in clips)), "redrawn": attempt}
     row["timeline"] = items.steady(noise, part.clip.kind, rate)[1]
     return Item(signals, [part], items.sounding_rms(noise, rate), row)
 
