@@ -18,6 +18,7 @@ examples:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from sgmse.enhancement.lookup import check_inputs, open_test_set
 from sgmse.enhancement.settings import sweep_settings
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation import sweep
+from sgmse.evaluation.metrics import select_metrics
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
 from sgmse.model.enhancer import Enhancer
@@ -58,6 +60,8 @@ class SweepSettings:
     """samplers, each with or without a schedule, e.g. dpm2:quadratic; auto: the checkpoint's"""
     reference: Literal["disjoint", "same_class", "other_take", "mismatched"] | None = None
     """where references come from. Default: SET/ref"""
+    metrics: list[str] = field(default_factory=list)
+    """metrics beside PESQ, ESTOI and SI-SDR, e.g. right_talker"""
     max_files: Count | None = None
     """so many files, spread over the set. Default: all"""
     batch_size: Count = 8
@@ -74,6 +78,7 @@ class SweepSettings:
 
 def main() -> None:
     settings = read_command_line(SweepSettings, __doc__)
+    asked = select_metrics(settings.metrics)
     model = Enhancer.from_checkpoint(settings.ckpt, settings.device)
     protocol = settings.reference if model.encoder is not None else "none"
     test_set = open_test_set(settings.test_dir, protocol, is_scored=True, max_files=settings.max_files)
@@ -88,7 +93,7 @@ def main() -> None:
     )
     check_inputs(test_set, test_set.items, test_set.protocol, model.settings["n_fft"], model.settings["sample_rate"])
     facts = shared_facts(settings, model, test_set)
-    with locked_folder(settings.out, "filled"), scorer(settings.jobs) as score:
+    with locked_folder(settings.out, "filled"), scorer(settings.jobs, asked) as score:
         results = Results(settings.out, facts)
         write_json(settings.out / "sweep.json", facts)
         if results.changed:
@@ -102,13 +107,13 @@ def main() -> None:
             score_noisy(test_set, results, score, engine)
             enhance_and_score(engine, test_set, planned, results, score)
         finally:
-            results.write_csv(settings.out / "sweep.csv", sweep.COLUMNS)
-    report(results, settings.out)
+            results.write_csv(settings.out / "sweep.csv", sweep.columns(asked))
+    report(results, settings.out, asked)
 
 
-def report(results: Results, out_dir: Path) -> None:
+def report(results: Results, out_dir: Path, asked: Sequence[str]) -> None:
     """Print the table and write it with its pictures."""
-    frame = results.frame([*sweep.COLUMNS, "source"])
+    frame = results.frame([*sweep.columns(asked), "source"])
     lines = sweep.summarise_cells(frame)
     text = sweep.markdown(lines)
     print(f"\n{text}")
@@ -123,7 +128,7 @@ def report(results: Results, out_dir: Path) -> None:
 
 def shared_facts(settings: SweepSettings, model: Enhancer, test_set: TestSet) -> dict[str, Any]:
     """What all cells share; cells done under other facts are done again."""
-    return {
+    facts = {
         "checkpoint_sha256": model.checkpoint_sha256,
         "averaged_weights": model.averaged,
         "test_dir": str(settings.test_dir.resolve()),
@@ -136,6 +141,7 @@ def shared_facts(settings: SweepSettings, model: Enhancer, test_set: TestSet) ->
         "device": model.device.type,
         "batch_size": settings.batch_size,
     }
+    return facts | ({"metrics": settings.metrics} if settings.metrics else {})
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from sgmse.common.errors import UserError, run
 from sgmse.common.machine import cores, device
 from sgmse.diagnostics import use, verdict
 from sgmse.enhancement.test_set import TestSet
+from sgmse.evaluation.metrics import select_metrics
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
 from sgmse.settings.cli import positional, read_command_line
@@ -58,6 +59,8 @@ class UseSettings:
     """how hard the reference is followed under all protocols but the null; 1: no guidance"""
     N: Count | None = None
     """sampling steps. Default: each checkpoint's own"""
+    metrics: list[str] = field(default_factory=list)
+    """metrics beside PESQ, ESTOI and SI-SDR, e.g. right_talker"""
     max_files: Count | None = None
     """so many files, spread over the set. Default: all"""
     batch_size: Count = 8
@@ -74,6 +77,7 @@ class UseSettings:
 
 def main() -> None:
     settings = read_command_line(UseSettings, __doc__)
+    asked = select_metrics(settings.metrics)
     used_device = device(settings.device)
     models = use.load_subjects([settings.ckpt, *settings.more_seeds], settings.encoder_checkpoint)
     check_model(settings, models[0])
@@ -98,7 +102,7 @@ def main() -> None:
     print(f"{settings.test_set}: {len(test_set.items)} files; references: {', '.join(words)}")
     print("".join(f"  {line}\n" for line in refused), end="")
     use.score_leaks(test_set, results, models[0].model.settings["sample_rate"], settings.seed, settings.jobs)
-    with scorer(settings.jobs) as score:
+    with scorer(settings.jobs, asked) as score:
         use.score_plan(plan, test_set, settings.batch_size, used_device, results, score)
     scores = use.collect_scores(plan, results)
     use.write_scores(scores, out / "scores.csv")
@@ -127,6 +131,7 @@ def shared_facts(settings: UseSettings, used_device: str, test_set: TestSet) -> 
     """What all rows share beside their setting; rows of other values are done again."""
     facts = {"test_set": str(settings.test_set.resolve()), "files": [item.name for item in test_set.items]}
     facts |= {"references": test_set.fingerprint(), "borrowed": sorted(test_set.levelled)}
+    facts |= {"metrics": settings.metrics} if settings.metrics else {}
     return facts | {"device": used_device, "batch_size": settings.batch_size}
 
 

@@ -33,8 +33,10 @@ def folder(tmp_path_factory):
     return short_set(tmp_path_factory.mktemp("sets") / "set", 4, 1.0)
 
 
-def score(clean, estimates):
-    return [metrics.score(c, e, metrics.SAMPLE_RATE) for c, e in zip(clean, estimates, strict=True)]
+def score(clean, estimates, noisy):
+    names = (*metrics.MAIN, "right_talker")
+    signals = zip(clean, estimates, noisy, strict=True)
+    return [metrics.score(c, e, metrics.SAMPLE_RATE, n, names) for c, e, n in signals]
 
 
 def test_files_of_equally_many_frames_share_a_call_and_no_other_files_do():
@@ -96,9 +98,9 @@ def test_equal_names_in_different_folders_draw_noise_of_their_own(folder, tmp_pa
 def test_results_hold_a_row_per_file_and_are_not_made_again(folder, tmp_path):
     test_set, calls = open_test_set(folder, is_scored=True), []
 
-    def counted(clean, estimates):
+    def counted(clean, estimates, noisy):
         calls.append(len(clean))
-        return score(clean, estimates)
+        return score(clean, estimates, noisy)
 
     settings = [Setting(STEPS, GuidanceSettings(guidance_scale=w)) for w in (1.0, 3.0)]
     for wanted in (settings[:1], settings):
@@ -108,6 +110,7 @@ def test_results_hold_a_row_per_file_and_are_not_made_again(folder, tmp_path):
     assert [count for count in calls if count] == [4, 4, 4], "noisy, w = 1, w = 3"
     frame = results.frame()
     assert frame.groupby("setting").size().to_dict() == {NOISY: 4, settings[0].key: 4, settings[1].key: 4}
+    assert set(frame["right_talker"]) <= {0, 1}, "what was asked for beside the main metrics is kept"
     assert Results(tmp_path, {"test_set": "other"}).changed == ["test_set"]
     assert Results(tmp_path, {"test_set": "other"}).rows() == []
 

@@ -18,7 +18,7 @@ from sgmse.enhancement.settings import parse_interval, sweep_settings
 from sgmse.evaluation import sweep
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
-from sgmse.evaluation.sweep import COLUMNS, front
+from sgmse.evaluation.sweep import columns, front
 
 BRIDGE, OUVE = tiny().eval(), tiny(sde="ouve").eval()
 
@@ -66,9 +66,9 @@ def test_every_reference_is_encoded_once_whatever_the_number_of_cells(test_set, 
 
 
 def row(cell, file, pesq, **values):
-    key = dict(zip(COLUMNS[:4], cell, strict=True))
+    key = dict(zip(columns()[:4], cell, strict=True))
     return {
-        **dict.fromkeys(COLUMNS, 0.5),
+        **dict.fromkeys(columns(), 0.5),
         **key,
         "file": file,
         "pesq": pesq,
@@ -85,7 +85,7 @@ def test_the_table_compares_each_cell_with_w_1_file_by_file():
     rows = [row(NOISY, f, 1.0, nfe=0) for f in "abc"]
     rows += [row(W1, f, pesq, seconds=0.1) for f, pesq in zip("abc", (1.0, 2.0, 3.0), strict=True)]
     rows += [row(W3, f, pesq, passes=2) for f, pesq in zip("abc", (1.5, 2.5, 3.5), strict=True)]
-    lines = sweep.summarise_cells(pd.DataFrame(rows, columns=COLUMNS))
+    lines = sweep.summarise_cells(pd.DataFrame(rows, columns=columns()))
     noisy, plain, guided = (line for _, line in lines.iterrows())
     assert plain["pesq"] == pytest.approx(2)
     assert plain["rtf"] == pytest.approx(0.1 / 0.5)
@@ -122,7 +122,7 @@ def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(run_sw
     said = run_sweep(tmp_path)
     assert "4 cells of 2 files, 0 done already; references: disjoint" in said
     frame = pd.read_csv(tmp_path / "sweep.csv")
-    assert list(frame.columns) == COLUMNS
+    assert list(frame.columns) == columns()
     assert len(frame) == (4 + 1) * 2
     assert frame["sampler"][0] == "noisy"
     assert frame["pesq"].between(1, 4.7).all()

@@ -1,6 +1,5 @@
 """PESQ, ESTOI and the energy ratios; what is listed in `METRICS` is scored."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def test_si_sdr_is_infinite_for_a_perfect_and_for_an_unrelated_estimate() -> Non
 def test_energy_ratios_tell_interference_from_artifacts() -> None:
     clean, noise, artifact = orthogonal(3)
     assert metrics.si_sdr(clean, clean + 0.1 * noise) == pytest.approx(20)
-    ratios = metrics.energy_ratios(clean + 0.1 * noise + 0.01 * artifact, clean, noise)
+    ratios = metrics.energy_ratios(clean, clean + 0.1 * noise + 0.01 * artifact, noise)
     assert ratios == pytest.approx((-10 * np.log10(0.01 + 0.0001), 20, 40))
 
 
@@ -70,7 +69,7 @@ def test_energy_ratios_add_up_when_noise_resembles_speech() -> None:
     clean, other, artifact = orthogonal(3)
     noise = 0.6 * clean + 0.8 * other
     estimate = clean + 0.3 * noise + 0.1 * artifact
-    sdr, sir, sar = metrics.energy_ratios(estimate, clean, noise)
+    sdr, sir, sar = metrics.energy_ratios(clean, estimate, noise)
     assert sdr == pytest.approx(metrics.si_sdr(clean, estimate))
     assert 10 ** (-sdr / 10) == pytest.approx(10 ** (-sir / 10) + 10 ** (-sar / 10))
     assert sir == pytest.approx(20 * np.log10(1.18 / 0.24))
@@ -78,7 +77,7 @@ def test_energy_ratios_add_up_when_noise_resembles_speech() -> None:
 
 def test_ratios_without_distortion_are_missing_with_a_reason() -> None:
     clean, noisy = pair()
-    scores = metrics.score(clean, clean, RATE, noisy.astype(np.float64) - clean)
+    scores = metrics.score(clean, clean, RATE, noisy)
     assert scores["pesq"] > 4.6
     assert np.isnan([scores["si_sdr"], scores["si_sir"], scores["si_sar"]]).all()
     assert scores["reason"] == "SI-SDR is infinite; SI-SIR is infinite; SI-SAR is infinite"
@@ -99,7 +98,7 @@ def test_silent_and_broken_signals_get_no_number(which: str, value: float, reaso
 
 def test_silent_noise_leaves_the_other_metrics_alone() -> None:
     clean, noisy = pair()
-    scores = metrics.score(clean, noisy, RATE, np.zeros_like(clean))
+    scores = metrics.score(clean, noisy, RATE, clean)
     assert np.isfinite([scores["pesq"], scores["estoi"], scores["si_sdr"]]).all()
     assert np.isnan([scores["si_sir"], scores["si_sar"]]).all()
     assert "noise is silent" in scores["reason"]
@@ -144,12 +143,27 @@ def test_more_utterances_than_pesq_has_room_for_are_a_reason_not_a_crash() -> No
     assert metrics.score(clean[: 40 * RATE], clean[: 40 * RATE], RATE)["pesq"] > 4.5
 
 
-def test_a_metric_that_is_listed_is_scored_with_the_noise_if_it_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    level = metrics.Metric("level", "level dB", 1, True, lambda clean, estimate, noise: 7.0)
-    monkeypatch.setitem(metrics.METRICS, "level", level)
-    assert metrics.score(*pair(), RATE)["level"] == 7
-    monkeypatch.setitem(metrics.METRICS, "level", replace(level, needs_noise=True))
-    assert np.isnan(metrics.score(*pair(), RATE)["level"])
+@pytest.mark.parametrize(
+    ("needs", "without_noisy"), [((), 0), (("clean",), 1), (("noise",), None), (("clean", "noisy"), None)]
+)
+def test_a_metric_that_is_asked_for_gets_the_signals_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, needs: tuple, without_noisy: float | None
+) -> None:
+    def count(estimate: np.ndarray, **others: np.ndarray) -> tuple[float, float]:
+        return len(others), -len(others)
+
+    for part in (0, 1):
+        made = metrics.Metric(f"count{part}", "count", 1, True, count, needs, part, asked_as="count")
+        monkeypatch.setitem(metrics.METRICS, made.name, made)
+    clean, noisy = pair()
+    names = metrics.select_metrics(["count"])
+    assert names == ("count0", "count1")
+    assert not {*names} & metrics.score(clean, noisy, RATE, noisy).keys(), "only what is asked for is computed"
+    scores = metrics.score(clean, noisy, RATE, noisy, names)
+    assert scores == {"count0": len(needs), "count1": -len(needs), "reason": ""}
+    assert metrics.score(clean, noisy, RATE, None, names)["count0"] == pytest.approx(
+        np.nan if without_noisy is None else without_noisy, nan_ok=True
+    )
 
 
 def test_estoi_of_too_little_speech_is_missing_not_a_hundred_thousandth() -> None:

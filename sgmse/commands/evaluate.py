@@ -28,7 +28,7 @@ from sgmse.common.bounds import Count
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
 from sgmse.data import corpora, listing
-from sgmse.evaluation import leakage
+from sgmse.evaluation import leakage, metrics
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import print_table, scores_table
 from sgmse.settings.cli import read_command_line
@@ -51,6 +51,8 @@ class Evaluation:
     """noise references, for the leak score and the page"""
     csv: Path | None = None
     """file for the scores of every file"""
+    metrics: list[str] = field(default_factory=list)
+    """metrics beside the usual ones, e.g. right_talker"""
     page: Path | None = None
     """folder for a page with spectrograms and players"""
     max_items: Count = 6
@@ -64,11 +66,12 @@ class Evaluation:
 def main() -> None:
     arguments = read_settings()
     assert arguments.clean_dir is not None
+    asked = metrics.select_metrics(arguments.metrics)
     systems = named_systems(arguments.enhanced_dir)
     references: leakage.Tasks = {}
     if arguments.noisy_dir is not None:
         references = leakage.find_references(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
-    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs)
+    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs, asked)
     print_table(scores_table(evaluation.summary(frame), "means", "Mean over files"))
     print_differences(frame)
     if arguments.noisy_dir is not None:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from sgmse.enhancement.protocols import PROTOCOLS, SHIFT_DB
 from sgmse.evaluation.figures import draw_interval, finish_axes
-from sgmse.evaluation.metrics import MAIN, METRICS
+from sgmse.evaluation.metrics import METRICS, names_in
 from sgmse.evaluation.results import NOISY
 from sgmse.evaluation.statistics import hierarchical, paired
 from sgmse.evaluation.tables import markdown_rows, score_interval
@@ -78,10 +78,10 @@ def summarise(
     """
     if others is not None and set(rows["seed"]) != set(others["seed"]):
         # trained with other seeds: each file against the mean of the others
-        others = others.groupby("file", as_index=False)[list(MAIN)].mean().assign(seed=None)
+        others = others.groupby("file", as_index=False)[names_in(rows.columns)].mean().assign(seed=None)
     name = pair_title(first, second) + ending
     lines = []
-    for metric in MAIN:
+    for metric in names_in(rows.columns):
         own = rows.assign(value=rows[metric].astype(float)).dropna(subset="value")
         found = hierarchical(own if others is None else paired(rows, others, metric))
         line: dict[str, Any] = {

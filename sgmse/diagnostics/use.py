@@ -230,8 +230,8 @@ def score_plan(plan: Plan, test_set: TestSet, batch_size: int, device: str, resu
 def collect_scores(plan: Plan, results: Results) -> pd.DataFrame:
     """`COLUMNS`: the rows of the noisy files and of these checkpoints under these settings, in this order.
 
-    Files that have no reference under a protocol, or a silent one, have no row there. system: the protocol,
-    "baseline" or "noisy".
+    The metrics that were asked for beside the main ones come last. Files that have no reference under a protocol, or a
+    silent one, have no row there. system: the protocol, "baseline" or "noisy".
     """
     rows = results.frame()
     is_leak = rows["setting"].str.startswith("leak ")
@@ -244,7 +244,8 @@ def collect_scores(plan: Plan, results: Results) -> pd.DataFrame:
     rows = wanted.merge(rows.drop(columns=["leak", "leak_shared"]), on=["checkpoint", "setting"])
     needs_reference = ~rows["system"].isin([NOISY, BASELINE, "none"])
     rows = rows[~(needs_reference & rows["is_null"].astype(bool))].merge(leaks, "left", on=["system", "file"])
-    return rows[COLUMNS].astype(_TYPES)
+    asked = [name for name in metrics.names_in(rows.columns) if name not in COLUMNS]
+    return rows[[*COLUMNS, *asked]].astype(_TYPES | dict.fromkeys(asked, "float"))
 
 
 def write_scores(frame: pd.DataFrame, path: Path) -> None:
@@ -259,7 +260,8 @@ def read_scores(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={name: [""] for name in _TYPES})
     except (FileNotFoundError, IsADirectoryError, ValueError):
         raise UserError(f"{path}: cannot be read as a CSV table; {remedy}") from None
-    if list(frame.columns) != COLUMNS:
+    asked = list(frame.columns[len(COLUMNS) :])
+    if list(frame.columns[: len(COLUMNS)]) != COLUMNS or asked != metrics.names_in(asked):
         raise UserError(f"{path}: has other columns than scripts/reference_use.py writes; {remedy}")
     if frame.duplicated([*KEY, "file"]).any():
         raise UserError(f"{path}: holds a file twice; {remedy}")

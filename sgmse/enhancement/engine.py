@@ -27,7 +27,6 @@ from sgmse.enhancement.signals import (
 )
 from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
-from sgmse.evaluation.metrics import MAIN
 from sgmse.evaluation.results import NOISY, Results
 from sgmse.evaluation.scores import Score
 from sgmse.model.enhancer import Enhancer
@@ -227,7 +226,7 @@ def score_noisy(test_set: TestSet, results: Results, score: Score, engine: Engin
     noisy = [audio.read(item.noisy, metrics.SAMPLE_RATE) for item in left]
     setting = {"protocol": "none", "sampler": NOISY, "N": 0, "guidance_scale": 1.0, "interval": "none"}
     rows = []
-    for item, scores in zip(left, score(_read_clean(left), noisy), strict=True):
+    for item, scores in zip(left, score(_read_clean(left), noisy, noisy), strict=True):
         costs = {"seconds": 0.0, "nfe": 0, "passes": 0, "is_null": True}
         rows.append(_row("", NOISY, setting, item, audio.info(item.noisy).seconds, costs, scores))
     results.add(rows)
@@ -243,7 +242,7 @@ def enhance_and_score(
     """Enhance a scored set under each of `settings` and score it; what is in `results` already is not done again.
 
     Every file is a row: checkpoint (the hash), setting (`Setting.key`), file, protocol, sampler, N, guidance_scale,
-    interval, kind, source, snr_db, audio_s, seconds, nfe, passes, is_null, the main metrics and reason. The
+    interval, kind, source, snr_db, audio_s, seconds, nfe, passes, is_null, the metrics of `score` and reason. The
     files of a setting appear in `results` together. References are encoded once for consecutive settings that agree in
     what they need, so keep settings of one protocol together.
     """
@@ -274,7 +273,8 @@ def _score_enhanced(
         for enhanced, own in zip(found, clean, strict=True)
     ]
     columns = {"protocol": setting.protocol, **setting.to_dict()}
-    for enhanced, scores in zip(found, score(clean, estimates), strict=True):
+    noisy = [audio.read(enhanced.item.noisy, metrics.SAMPLE_RATE) for enhanced in found]
+    for enhanced, scores in zip(found, score(clean, estimates, noisy), strict=True):
         costs: dict[str, Any] = {"seconds": round(enhanced.seconds, 5), "nfe": enhanced.nfe}
         costs |= {"passes": enhanced.passes, "is_null": enhanced.is_null}
         audio_s, sha = enhanced.noisy.shape[-1] / engine.rate, engine.model.checkpoint_sha256
@@ -292,7 +292,7 @@ def _row(
 ) -> dict[str, Any]:
     """The row of one file, as `enhance_and_score` describes it."""
     row = {"checkpoint": checkpoint, "setting": key, "file": item.name, **setting, **item.facts}
-    return row | {"audio_s": round(audio_s, 4), **costs} | {name: scores[name] for name in (*MAIN, "reason")}
+    return row | {"audio_s": round(audio_s, 4), **costs, **scores}
 
 
 def _read_clean(items: Sequence[Item]) -> list[np.ndarray]:

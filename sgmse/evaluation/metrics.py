@@ -1,26 +1,32 @@
 """Quality of enhanced speech: the only call of PESQ, ESTOI and SI-SDR. Waveforms are [N] at 16 kHz.
 
 A metric that is listed in `METRICS` is scored, kept in tables, printed, drawn and shown on pages; nobody else lists
-metrics. To add one, write its function and its line in `METRICS`.
+metrics. To add one, write its function and its line in `METRICS`. One with a word of its own (`asked_as`) is computed
+where it is asked for: `--metrics WORD`.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pesq as pesq_library
 import scipy  # its parts load when they are used
+
+from sgmse.common.errors import UserError
 
 SAMPLE_RATE = 16000
 
 _SHORTEST_ESTOI_S = 0.4  # ESTOI compares spans of 30 frames (384 ms)
 _INFINITE_DB = 140.0  # float32 rounds at about -150 dB: a ratio beyond that says nothing but "none left"
 _MOST_UTTERANCES = 47  # the pesq library writes beyond its memory from 51 on, and `count_utterances` may be 3 % off
+
+SignalName = Literal["clean", "noisy", "noise"]  # noise: noisy minus clean, whatever it is: for two talkers, the other
 
 
 class NotScored(Exception):
@@ -34,77 +40,109 @@ class Metric:
     Attributes:
         name: of its column in tables. title: of its column where people read, with the unit. decimals: shown there.
         higher_is_better: which way is up.
-        compute: (clean [N], estimate [N], noise [N] or None) → value; raises `NotScored` where it is not defined.
-        needs_noise: whether it needs the noise of the mixture, which only a noisy file beside the clean one gives.
+        compute: the signals [N] that `needs` names and `estimate` [N], by name → the value, or several of which this
+            metric is number `part`. It raises `NotScored` where it is not defined.
+        needs: the signals beside the estimate without which it has no value.
+        asked_as: the word of `--metrics` that asks for it; empty for a metric that is always computed.
     """
 
     name: str
     title: str
     decimals: int
     higher_is_better: bool
-    compute: Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]
-    needs_noise: bool = False
+    compute: Callable[..., float | Sequence[float]]
+    needs: tuple[SignalName, ...] = ("clean",)
+    part: int = 0
+    asked_as: str = ""
 
     def format(self, value: float, signed: bool = False) -> str:
         """`value` with the decimals of this metric."""
         return f"{value:{'+' if signed else ''}z.{self.decimals}f}"
 
 
-def score(
-    clean: np.ndarray, estimate: np.ndarray, sample_rate: int, noise: np.ndarray | None = None
-) -> dict[str, float | str]:
-    """Score `estimate` [N] against `clean` [N] with every metric; with `noise` [N], those that need it as well.
+def names_in(columns: Collection[object]) -> list[str]:
+    """The metrics among the columns of a table, in the order of `METRICS`."""
+    return [name for name in METRICS if name in columns]
 
-    Returns a row: each name in `METRICS`, NaN where the metric has no value, and `reason`, which then says why. A
-    metric without the noise that it needs is NaN without a reason.
+
+def select_metrics(words: Sequence[str]) -> tuple[str, ...]:
+    """The names of the metrics that `words` (of `--metrics`) ask for, in the order of `METRICS`."""
+    known = list(dict.fromkeys(metric.asked_as for metric in METRICS.values() if metric.asked_as))
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        raise UserError(f"--metrics {unknown[0]}: there is no such metric; choose from {', '.join(known)}")
+    return tuple(name for name, metric in METRICS.items() if metric.asked_as in words)
+
+
+def score(
+    clean: np.ndarray,
+    estimate: np.ndarray,
+    sample_rate: int,
+    noisy: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, float | str]:
+    """Score `estimate` [N] against `clean` [N]; with `noisy` [N], also by the metrics that need it or the noise.
+
+    Returns a row: each of `names` (default: `STANDARD`), NaN where the metric has no value, and `reason`, which then
+    says why. A metric without a signal that it needs is NaN without a reason.
 
     Raises `ValueError` for another rate than 16 kHz, for other shapes than [N] and for lengths that differ. Whatever
     the values are, it returns.
     """
+    names = STANDARD if names is None else names
     if sample_rate != SAMPLE_RATE:
         raise ValueError(f"metrics are defined at {SAMPLE_RATE} Hz, got {sample_rate} Hz: resample first")
-    if clean.ndim != 1 or clean.shape != estimate.shape or (noise is not None and noise.shape != clean.shape):
-        shapes = [None if x is None else x.shape for x in (clean, estimate, noise)]
-        raise ValueError(f"clean, estimate and noise must have one shape [N], got {shapes}")
-    for name, waveform in (("clean", clean), ("estimate", estimate), ("noise", noise)):
-        if waveform is not None and not np.isfinite(waveform).all():
-            return unscored(f"{name} holds NaN or Inf")
-    for name, waveform in (("clean", clean), ("estimate", estimate)):
-        if not waveform.any():
-            return unscored(f"{name} is silent")
+    signals = {name: x for name, x in (("clean", clean), ("estimate", estimate), ("noisy", noisy)) if x is not None}
+    if estimate.ndim != 1 or {x.shape for x in signals.values()} != {estimate.shape}:
+        shapes = {name: x.shape for name, x in signals.items()}
+        raise ValueError(f"clean, estimate and noisy must have one shape [N], got {shapes}")
+    for name, waveform in signals.items():
+        if not np.isfinite(waveform).all():
+            return unscored(f"{name} holds NaN or Inf", names)
+    for name in ("clean", "estimate"):
+        if not signals[name].any():
+            return unscored(f"{name} is silent", names)
+    if noisy is not None:  # float64, because noisy minus noise must give back clean exactly
+        signals["noise"] = noisy.astype(np.float64) - clean
 
-    row, reasons = unscored(""), []
-    for name, metric in METRICS.items():
-        if metric.needs_noise and noise is None:
+    row, reasons = unscored("", names), []
+    computed: dict[object, Sequence[float]] = {}  # several metrics may be parts of one computation
+    for metric in (METRICS[name] for name in names):
+        if not signals.keys() >= set(metric.needs):
             continue
         try:
-            row[name] = float(metric.compute(clean, estimate, noise))
+            if metric.compute not in computed:
+                needed = {name: signals[name] for name in (*metric.needs, "estimate")}
+                computed[metric.compute] = np.atleast_1d(metric.compute(**needed)).tolist()
+            row[metric.name] = _finite(computed[metric.compute][metric.part], metric)
         except NotScored as error:
             reasons.append(str(error))
     return row | {"reason": "; ".join(dict.fromkeys(reasons))}
 
 
-def unscored(reason: str) -> dict[str, float | str]:
+def unscored(reason: str, names: Sequence[str]) -> dict[str, float | str]:
     """The row of a file that no metric can score."""
-    return {**dict.fromkeys(METRICS, math.nan), "reason": reason}
+    return {**dict.fromkeys(names, math.nan), "reason": reason}
 
 
-def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
+def si_sdr(clean: np.ndarray, estimate: np.ndarray) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 5), without removal of the mean.
 
     Infinite where nothing (+) or everything (-) is distortion.
     """
-    reference, estimate = reference.astype(np.float64), estimate.astype(np.float64)
-    target = _projection(estimate, reference)
+    clean, estimate = clean.astype(np.float64), estimate.astype(np.float64)
+    target = _projection(estimate, clean)
     return _decibels(target, estimate - target)
 
 
-def energy_ratios(estimate: np.ndarray, clean: np.ndarray, noise: np.ndarray) -> tuple[float, float, float]:
+def energy_ratios(clean: np.ndarray, estimate: np.ndarray, noise: np.ndarray) -> tuple[float, float, float]:
     """SI-SDR, SI-SIR and SI-SAR in dB (Le Roux et al. 2019, section 2.3).
 
     What is not a multiple of `clean` is split into its projection on the span of clean and noise (interference) and
     the rest (artifacts). The two are orthogonal, so 1/SDR = 1/SIR + 1/SAR as energies.
     """
+    if not noise.any():
+        raise NotScored("SI-SIR, SI-SAR: the noise is silent")
     estimate, clean, noise = (x.astype(np.float64) for x in (estimate, clean, noise))
     target = _projection(estimate, clean)
     residual = estimate - target
@@ -114,6 +152,18 @@ def energy_ratios(estimate: np.ndarray, clean: np.ndarray, noise: np.ndarray) ->
     interference = _projection(residual, beside)
     artifacts = residual - interference
     return _decibels(target, residual), _decibels(target, interference), _decibels(target, artifacts)
+
+
+def is_right_talker(clean: np.ndarray, estimate: np.ndarray, noise: np.ndarray) -> float:
+    """1 where `estimate` is nearer to `clean` than to `noise`, the other talker, by SI-SDR; 0 where it is not.
+
+    0.5 where it is equally near. A deterministic model that does not know which of the two to keep gives one output
+    for both roles of a mixture, and so has a mean of exactly 0.5 over a set made by `make_testset.py swap`.
+    """
+    if not noise.any():
+        raise NotScored("right talker: there is no other talker, the noise is silent")
+    lead = si_sdr(clean, estimate) - si_sdr(noise, estimate)
+    return 0.5 if lead == 0 or math.isnan(lead) else float(lead > 0)
 
 
 def pesq_wb(clean: np.ndarray, estimate: np.ndarray) -> float:
@@ -210,33 +260,26 @@ def _decibels(signal: np.ndarray, distortion: np.ndarray) -> float:
         return float(10 * np.log10(np.dot(signal, signal) / np.dot(distortion, distortion)))
 
 
-def _finite(ratio: float, name: str) -> float:
-    """`ratio` in dB; `NotScored` where it is infinite up to rounding: one such file would drown a mean."""
-    if abs(ratio) < _INFINITE_DB:
-        return ratio
-    raise NotScored(f"{name} is {'minus ' if ratio < 0 else ''}infinite")
-
-
-def _energy_ratio(place: int, name: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]:
-    """The metric that is the number at `place` of `energy_ratios`."""
-
-    def compute(clean: np.ndarray, estimate: np.ndarray, noise: np.ndarray | None) -> float:
-        if noise is None or not noise.any():
-            raise NotScored("SI-SIR, SI-SAR: the noise is silent")
-        return _finite(energy_ratios(estimate, clean, noise)[place], name)
-
-    return compute
+def _finite(value: float, metric: Metric) -> float:
+    """`value`; `NotScored` where it is a ratio that is infinite up to rounding: one such file would drown a mean."""
+    if abs(value) < _INFINITE_DB:
+        return value
+    raise NotScored(f"{metric.title.split()[0]} is {'minus ' if value < 0 else ''}infinite")
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("pesq", "PESQ", 3, True, lambda clean, estimate, _: pesq_wb(clean, estimate)),
-        Metric("estoi", "ESTOI", 3, True, lambda clean, estimate, _: estoi(clean, estimate)),
-        Metric("si_sdr", "SI-SDR dB", 2, True, lambda clean, estimate, _: _finite(si_sdr(clean, estimate), "SI-SDR")),
-        Metric("si_sir", "SI-SIR dB", 2, True, _energy_ratio(1, "SI-SIR"), needs_noise=True),
-        Metric("si_sar", "SI-SAR dB", 2, True, _energy_ratio(2, "SI-SAR"), needs_noise=True),
+        Metric("pesq", "PESQ", 3, True, pesq_wb),
+        Metric("estoi", "ESTOI", 3, True, estoi),
+        Metric("si_sdr", "SI-SDR dB", 2, True, si_sdr),
+        Metric("si_sir", "SI-SIR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=1),
+        Metric("si_sar", "SI-SAR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=2),
+        Metric(
+            "right_talker", "right talker", 3, True, is_right_talker, needs=("clean", "noise"), asked_as="right_talker"
+        ),
     )
 }
-MAIN = tuple(name for name, metric in METRICS.items() if not metric.needs_noise)  # those that every file can have
+STANDARD = tuple(name for name, metric in METRICS.items() if not metric.asked_as)
+MAIN = tuple(name for name in STANDARD if METRICS[name].needs == ("clean",))  # those that every file can have
 FIRST = MAIN[0]  # the one that rankings and verdicts go by

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,12 @@ from sgmse.data.testsets import build
 from sgmse.evaluation import metrics, statistics
 from sgmse.evaluation.results import NOISY
 
-COLUMNS = ("system", "file", *metrics.METRICS, "reason", "seconds", "source")
 PER_FILE = ("files", "references", "disagreement", "adaptive")  # in run.json: what concerns single files, not the run
 
 Setting = str | int | float | bool | None
 Row = dict[str, float | str]
-Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], list[Row]]  # clean and estimated waveforms [N]
+Score = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray]], list[Row]]
+"""clean, estimated and noisy waveforms [N] → their rows"""
 
 
 class _Task(NamedTuple):
@@ -35,36 +36,52 @@ class _Task(NamedTuple):
     clean: Path
     estimate: Path
     noisy: Path | None
+    names: tuple[str, ...]  # of the metrics
+
+
+def columns(asked: Sequence[str] = ()) -> list[str]:
+    """Of the table that `evaluate` returns; `asked`: metrics that are computed on top of the standard ones."""
+    return ["system", "file", *metrics.STANDARD, *asked, "reason", "seconds", "source"]
 
 
 def evaluate(
-    clean_dir: Path, systems: Mapping[str, Path], noisy_dir: Path | None = None, jobs: int | None = None
+    clean_dir: Path,
+    systems: Mapping[str, Path],
+    noisy_dir: Path | None = None,
+    jobs: int | None = None,
+    asked: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Score every file of every system. Returns the columns `COLUMNS`; the system "noisy" comes first.
+    """Score every file of every system. Returns the columns `columns(asked)`; the system "noisy" comes first.
 
-    Files are matched by their path below the folder without suffix, or else by their name alone. The noise, needed
-    for SI-SIR and SI-SAR, is noisy minus clean. `source`, the noise recording of a file, comes from the manifest beside
-    the folders of the set. `jobs` is the number of processes, by default one per core; a file during which its process
-    dies has no score, and a reason.
+    Files are matched by their path below the folder without suffix, or else by their name alone. The noise, which
+    SI-SIR and others need, is noisy minus clean. `source`, the noise recording of a file, comes from the manifest
+    beside the folders of the set. `jobs` is the number of processes, by default one per core; a file during which its
+    process dies has no score, and a reason.
     """
     if NOISY in systems:
         raise UserError(f'a system cannot be named "{NOISY}", the name of the unprocessed files; rename its folder')
+    names = (*metrics.STANDARD, *asked)
     folders = ({} if noisy_dir is None else {NOISY: noisy_dir}) | dict(systems)
     if not folders:
         raise UserError("nothing to score: name at least one folder of enhanced or of noisy files")
+    for name in asked if noisy_dir is None else ():
+        if {"noisy", "noise"} & set(metrics.METRICS[name].needs):
+            raise UserError(f"--metrics {name}: the noisy files are needed; name them with --noisy_dir")
     for folder in systems.values():
         _check_settings_hold(folder)
     clean = listing.by_name(clean_dir, "clean speech")
     matched = {name: match(clean_dir, folder, name) for name, folder in folders.items()}
     noisy = matched.get(NOISY, {})
-    tasks = [_Task(name, key, clean[key], matched[name][key], noisy.get(key)) for name in matched for key in clean]
+    tasks = [
+        _Task(name, key, clean[key], matched[name][key], noisy.get(key), names) for name in matched for key in clean
+    ]
     _check_headers(tasks)
-    scored = in_processes(_score, tasks, jobs, "scoring", _make_crashed_row)
+    scored = in_processes(_score, tasks, jobs, "scoring", partial(_make_crashed_row, names))
     rows = [
         {"system": task.system, "file": task.file, **row, "seconds": round(audio.info(task.clean).seconds, 4)}
         for task, row in zip(tasks, scored, strict=True)
     ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
+    frame = pd.DataFrame(rows, columns=columns(asked)[:-1])
     return frame.assign(source=find_sources(clean_dir, frame["file"]))
 
 
@@ -109,9 +126,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for system in frame["system"].unique():
         own = frame[frame["system"] == system]
         source = own["source"] if "source" in own else own["file"]
-        for metric in metrics.METRICS:
-            value = own[metric].astype(float) if metric in own else np.nan
-            table = own[["file"]].assign(source=source, seed=None, value=value)
+        for metric in metrics.names_in(own.columns):
+            table = own[["file"]].assign(source=source, seed=None, value=own[metric].astype(float))
             scored = table[table["value"].notna()]
             found = statistics.hierarchical(scored)
             counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored)}
@@ -130,7 +146,7 @@ def paired(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
         if name not in set(frame["system"]):
             raise UserError(f'no system is named "{name}"; there are {", ".join(frame["system"].unique())}')
     first, second = (frame[frame["system"] == name].set_index("file") for name in (a, b))
-    shown = [metric for metric in metrics.METRICS if metric in frame]
+    shown = metrics.names_in(frame.columns)
     differences = (first[shown].astype(float) - second[shown].astype(float)).reindex(first.index)
     return summary(first.assign(**differences, system=f"{a} - {b}").reset_index())
 
@@ -160,11 +176,11 @@ def with_settings(frame: pd.DataFrame, systems: Mapping[str, Path]) -> pd.DataFr
 
     The column disagreement holds what a run.json says of single files, where one does.
     """
-    frame, disagreement = frame.copy(), pd.Series(np.nan, index=frame.index)
+    frame, disagreement, scored = frame.copy(), pd.Series(np.nan, index=frame.index), set(frame.columns)
     for system, folder in systems.items():
         own = frame["system"] == system
         for key, value in run_settings(folder).items():
-            column = f"run_{key}" if key in COLUMNS else key
+            column = f"run_{key}" if key in scored else key
             if column not in frame:
                 frame[column] = pd.Series([None] * len(frame), dtype=object, index=frame.index)
             frame.loc[own, column] = value
@@ -212,28 +228,30 @@ def _score(task: _Task) -> Row:
     """The scores of one task; runs in a worker process."""
     clean, estimate = audio.read(task.clean, metrics.SAMPLE_RATE), audio.read(task.estimate, metrics.SAMPLE_RATE)
     try:
-        noise = None
-        if task.noisy is not None:  # float64, because noisy minus noise must give back clean exactly
-            noise = audio.read(task.noisy, metrics.SAMPLE_RATE).astype(np.float64) - clean
-        return metrics.score(clean, estimate, metrics.SAMPLE_RATE, noise)
+        noisy = None if task.noisy is None else audio.read(task.noisy, metrics.SAMPLE_RATE)
+        return metrics.score(clean, estimate, metrics.SAMPLE_RATE, noisy, task.names)
     except ValueError as error:
         raise UserError(f"{task.estimate}: cannot be scored against {task.clean} ({error})") from error
 
 
 @contextmanager
-def scorer(processes: int) -> Iterator[Score]:
-    """A function from clean and estimated waveforms [N] to their scores, in processes that end with the block."""
+def scorer(processes: int, asked: Sequence[str] = ()) -> Iterator[Score]:
+    """A function from waveforms to their scores by the main metrics and those `asked` for.
+
+    It works in processes that end with the block.
+    """
+    names = (*metrics.MAIN, *asked)
+    score_one, crashed = partial(_score_signals, names), partial(_make_crashed_row, names)
     with Workers(processes) as workers:
-        yield lambda clean, estimates: list(
-            workers.map(_score_pair, list(zip(clean, estimates, strict=True)), _make_crashed_row)
-        )
+        yield lambda *signals: list(workers.map(score_one, list(zip(*signals, strict=True)), crashed))
 
 
-def _score_pair(pair: tuple[np.ndarray, np.ndarray]) -> Row:
+def _score_signals(names: Sequence[str], signals: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Row:
     """Runs in a worker process."""
-    return metrics.score(*pair, metrics.SAMPLE_RATE)
+    clean, estimate, noisy = signals
+    return metrics.score(clean, estimate, metrics.SAMPLE_RATE, noisy, names)
 
 
-def _make_crashed_row(_: object) -> Row:
+def _make_crashed_row(names: Sequence[str], _: object) -> Row:
     """The scores of a file that ends the process which scores it."""
-    return metrics.unscored("the scoring process died with this file, maybe for lack of memory")
+    return metrics.unscored("the scoring process died with this file, maybe for lack of memory", names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from matplotlib.lines import Line2D
 from sgmse.common.files import save_figure
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.figures import finish_axes
-from sgmse.evaluation.metrics import MAIN, METRICS
+from sgmse.evaluation.metrics import MAIN, METRICS, names_in
 from sgmse.evaluation.tables import interval, markdown_rows, titles
 
 KEY = ["sampler", "N", "guidance_scale", "interval"]
-COLUMNS = [*KEY, "file", "audio_s", "seconds", "nfe", "passes", *MAIN, "reason"]
-_HEADER = ["sampler", "N", "w", "interval", "NFE", "passes", "real-time factor", *titles()]
-_HEADER += [f"{title} to w = 1" for title in titles(prefix="Δ")]
+_HEADER = ["sampler", "N", "w", "interval", "NFE", "passes", "real-time factor"]
 _COSTS = {"nfe": "evaluations (NFE)", "passes": "network passes"}
 _SPREAD = 0.25  # of the curves around a cost, in doublings
+
+
+def columns(asked: Sequence[str] = ()) -> list[str]:
+    """Of the table of a sweep; `asked`: metrics beside the main ones."""
+    return [*KEY, "file", "audio_s", "seconds", "nfe", "passes", *MAIN, *asked, "reason"]
 
 
 def summarise_cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -53,12 +57,12 @@ def summarise_cells(rows: pd.DataFrame) -> pd.DataFrame:
 def _means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
     rows = table.set_index("metric")
     ends = {"": "mean", "_low": "low", "_high": "high"}
-    return {f"{prefix}{name}{end}": float(rows[column][name]) for name in MAIN for end, column in ends.items()}
+    return {f"{prefix}{name}{end}": float(rows[column][name]) for name in rows.index for end, column in ends.items()}
 
 
 def markdown(lines: pd.DataFrame) -> str:
     """The result of `summarise_cells` as a Markdown table that is aligned, so that it can be printed too."""
-    rows = []
+    names, rows = names_in(lines.columns), []
     for _, line in lines.iterrows():
         cells = [""] * 6
         if line["nfe"] > 0:
@@ -66,12 +70,13 @@ def markdown(lines: pd.DataFrame) -> str:
             cells = [steps, f"{line['guidance_scale']:g}", str(line["interval"])]
             cells += [str(line["nfe"]), str(line["passes"]), f"{line['rtf']:.3f}"]
         for prefix in ("", "d_"):
-            for name in MAIN:
+            for name in names:
                 mean, low, high = (line.get(f"{prefix}{name}{end}", float("nan")) for end in ("", "_low", "_high"))
                 text = interval(mean, low, high, METRICS[name].decimals, signed=bool(prefix))
                 cells.append("" if pd.isna(mean) else text)  # a cell without differences
         rows.append([str(line["sampler"]), *cells])
-    return markdown_rows([_HEADER, *rows])
+    differences = [f"{title} to w = 1" for title in titles(names, prefix="Δ")]
+    return markdown_rows([[*_HEADER, *titles(names), *differences], *rows])
 
 
 def draw_curves(lines: pd.DataFrame, path: Path) -> None:
@@ -81,10 +86,11 @@ def draw_curves(lines: pd.DataFrame, path: Path) -> None:
     """
     cells = lines[lines["nfe"] > 0]
     looks, legend = _choose_looks(cells)
-    figure = Figure(figsize=(11, 1 + 3.2 * len(MAIN)), dpi=110, layout="constrained")
-    panels = figure.subplots(len(MAIN), len(_COSTS), squeeze=False, sharex="col", sharey="row")
+    names = names_in(lines.columns)
+    figure = Figure(figsize=(11, 1 + 3.2 * len(names)), dpi=110, layout="constrained")
+    panels = figure.subplots(len(names), len(_COSTS), squeeze=False, sharex="col", sharey="row")
     curves = [curve for _, curve in cells.groupby(["sampler", "guidance_scale", "interval"])]
-    for metric, row in zip(MAIN, panels, strict=True):
+    for metric, row in zip(names, panels, strict=True):
         for cost, axes in zip(_COSTS, row, strict=True):
             for place, curve in enumerate(curves):
                 curve = curve.sort_values(cost)
@@ -102,8 +108,9 @@ def draw_pareto(lines: pd.DataFrame, path: Path) -> None:
     """Every metric over passes for all cells; a line joins those that no cheaper or equally dear cell surpasses."""
     cells = lines[lines["nfe"] > 0]
     looks, legend = _choose_looks(cells)
-    figure = Figure(figsize=(5.5 * len(MAIN), 4.6), dpi=110, layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(MAIN), squeeze=False)[0], MAIN, strict=True):
+    names = names_in(lines.columns)
+    figure = Figure(figsize=(5.5 * len(names), 4.6), dpi=110, layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         best = front(cells, metric)
         axes.plot(best["passes"], best[metric], color="0.3", lw=1.2, drawstyle="steps-post", zorder=1)
         for place, cell in [*cells.iterrows(), *best.iterrows()]:  # the best once more, on top
