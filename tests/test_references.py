@@ -1,5 +1,7 @@
 """Facts about noise references: they share nothing with the mixture, and silence is none."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -162,6 +164,16 @@ def test_a_mismatched_partner_is_of_another_kind_and_each_is_used_equally_often(
     assert max(chosen.count(i) for i in range(48)) <= 2
     assert chosen == partners(kinds, [str(i) for i in range(48)], "mismatched", 0)
     assert chosen != partners(kinds, [str(i) for i in range(48)], "mismatched", 1)
+
+
+def test_partners_of_four_times_as_many_items_take_four_times_as_long() -> None:
+    seconds = []
+    for number in (10_000, 40_000):
+        kinds, sources = [f"kind {i % 20}" for i in range(number)], [str(i // 5) for i in range(number)]
+        start = time.process_time()
+        assert None not in partners(kinds, sources, "mismatched", 0)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 9 * seconds[0], "16 where each item looks at all"
 
 
 def test_another_take_is_of_the_same_source_and_who_has_none_gets_none() -> None:

@@ -44,40 +44,56 @@ def partners(
     kind_sets, source_sets, reference_sets = (
         [frozenset(text.split("+")) for text in names] for names in (kinds, sources, reference_sources or sources)
     )
-    with_kind = _places(kind_sets)  # of each kind: the items that hold it
-    with_source = _places([a | b for a, b in zip(source_sets, reference_sets, strict=True)])
-    equal_kinds = _places([[kind_set] for kind_set in kind_sets])
-    takes = _places([[a] if a == b else [] for a, b in zip(source_sets, reference_sets, strict=True)])
-    rng, used = np.random.default_rng(seed), np.zeros(len(kinds), dtype=int)
+    # Sets of items are the bits of a number: a test set of 10,000 items is drawn in a moment.
+    with_kind, equal_kinds = _bits_by_label(kind_sets), _bits_by_label([[kind_set] for kind_set in kind_sets])
+    with_source = _bits_by_label([a | b for a, b in zip(source_sets, reference_sets, strict=True)])
+    takes = _bits_by_label([[a] if a == b else [] for a, b in zip(source_sets, reference_sets, strict=True)])
+    everything = (1 << len(kinds)) - 1
+    rng, used = np.random.default_rng(seed), {0: everything}  # of each number of uses: the items that are used so often
     chosen: list[int | None] = [None] * len(kinds)
-    for item in rng.permutation(len(kinds)):
+    for item in map(int, rng.permutation(len(kinds))):
         if protocol == "other_take":
-            fits = np.zeros(len(kinds), dtype=bool)
-            fits[takes.get(source_sets[item], [])] = True
+            fits = takes.get(source_sets[item], 0)
         else:
-            fits = np.full(len(kinds), protocol == "mismatched")
-            if protocol == "same_class":
-                fits[equal_kinds[kind_sets[item]]] = True
+            fits = equal_kinds[kind_sets[item]] if protocol == "same_class" else everything
             for kind in kind_sets[item] if protocol == "mismatched" else ():
-                fits[with_kind[kind]] = False
+                fits &= ~with_kind[kind]
             for source in source_sets[item]:
-                fits[with_source[source]] = False
-        fits[item] = False
-        fitting = np.flatnonzero(fits)
-        if len(fitting):
-            counts = used[fitting]
-            chosen[item] = int(rng.choice(fitting[counts == counts.min()]))
-            used[chosen[item]] += 1
+                fits &= ~with_source[source]
+        fits &= ~(1 << item)
+        times = next((times for times in sorted(used) if fits & used[times]), None)
+        if times is not None:
+            fitting = fits & used[times]
+            other = _find_bit(fitting, int(rng.integers(fitting.bit_count())))
+            chosen[item] = other
+            used[times + 1] = used.get(times + 1, 0) | 1 << other
+            used[times] ^= 1 << other
+            if not used[times]:
+                del used[times]
     return chosen
 
 
-def _places(labels: Sequence[Iterable[Hashable]]) -> dict[Hashable, list[int]]:
-    """The numbers of the items that hold each label."""
-    found: dict[Hashable, list[int]] = {}
+def _bits_by_label(labels: Sequence[Iterable[Hashable]]) -> dict[Hashable, int]:
+    """For each label a number whose bits are the items that hold it."""
+    found: dict[Hashable, int] = {}
     for number, held in enumerate(labels):
         for label in held:
-            found.setdefault(label, []).append(number)
+            found[label] = found.get(label, 0) | 1 << number
     return found
+
+
+def _find_bit(bits: int, rank: int) -> int:
+    """The place of the set bit of `bits` that has `rank` set bits below it."""
+    place, width = 0, bits.bit_length()
+    while width > 1:
+        half = width // 2
+        lower = bits & ((1 << half) - 1)
+        below = lower.bit_count()
+        if rank < below:
+            bits, width = lower, half
+        else:
+            bits, width, place, rank = bits >> half, width - half, place + half, rank - below
+    return place
 
 
 def has_energy(segment: np.ndarray, clip_rms: float, floor_db: float = REFERENCE_FLOOR_DB) -> bool:
