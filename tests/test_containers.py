@@ -70,6 +70,7 @@ def length_by_decoding(path: Path) -> int:
         (BYTES + 44, 36 + BYTES),  # counts the header
         (0x7FFFF000, 0x7FFFF024),  # through a pipe, by sox
         (0xFFFFFFFF, 0xFFFFFFFF),  # by ffmpeg
+        (BYTES // 2, 36 + BYTES),  # half, but the size of the whole is right
     ],
 )
 def test_a_wav_is_read_whole_whatever_its_header_leaves_out(tmp_path: Path, claimed: int, outer: int) -> None:
@@ -91,7 +92,8 @@ def test_chunks_and_padding_after_the_audio_are_no_sound(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("claimed", "outer", "tail", "complaint"),
     [
-        (BYTES // 2, 36 + BYTES, b"", "claims 16000 bytes of audio, but 32000 follow"),
+        (BYTES // 2, 36 + BYTES // 2, b"", "claims 16000 bytes of audio, but 32000 follow"),
+        (BYTES // 2, 54 + BYTES, b"LIST" + struct.pack("<I", 10) + b"INFOabcdef", "but 32018 follow"),
         (BYTES, 36 + BYTES, b"data" + struct.pack("<I", 4) + b"abcd", "two files in one"),
         (3 * 2**30, 36 + BYTES, b"", "truncated"),  # a cut file of 3 GiB
     ],
@@ -153,11 +155,14 @@ def test_an_mp3_of_constant_rate_needs_no_length(tmp_path: Path) -> None:
     assert RATE <= length_by_decoding(path) <= RATE + 4 * 576
 
 
-def test_a_wav_of_more_than_4_gib_whose_size_wrapped_is_refused(tmp_path: Path) -> None:
+def test_a_wav_of_more_than_4_gib_whose_size_wrapped_is_read_whole(tmp_path: Path) -> None:
     path = wav(tmp_path / "a.wav", BYTES, 36 + BYTES)
     with path.open("r+b") as file:
         file.truncate(2**32 + path.stat().st_size)  # sparse
-    with pytest.raises(UserError, match=r"claims 32000 bytes of audio, but 4294999296 follow"):
+        assert audio.info(path).num_frames == 2**31 + RATE
+        assert len(audio.read(path, None, start_s=2**31 / RATE)) == RATE
+        file.truncate(path.stat().st_size - 2)
+    with pytest.raises(UserError, match=r"claims 32000 bytes of audio, but 4294999294 follow"):
         audio.info(path)
 
 

@@ -53,6 +53,8 @@ _LENGTH = re.compile(r"(?:  Frames +: |Data length )(\d+)")  # of an AVR and of 
 _CUT = "Seems to be a truncated file"  # libsndfile's note on a VOC
 _UNKNOWN_LENGTH = 2**40  # streamed FLAC files hold no length: libsndfile then reports a huge one
 _NO_CHUNKS = (b"data", b"RIFF", b"RF64", b"FORM")  # more sound, or another file
+_CHUNKS_OF_WORDS = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"PEAK", b"_PMX", b"axml")
+_TAIL = 2**16  # bytes, in which a chunk after the audio begins
 _CHUNK_NAME = re.compile(rb"[A-Za-z0-9_ ]{4}")
 _AU_PADDING = 16  # bytes
 _PADDING = 4096  # zero bytes after the last chunk, which some recorders leave
@@ -76,8 +78,8 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
         raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     with ExitStack() as stack:
         try:
-            place = _find_unwritten_size(path)
-            source = path if place is None else stack.enter_context(_Patched(path, place, b"\xff" * 4))
+            begin = _find_wrong_size(path)
+            source = path if begin is None else stack.enter_context(_with_size(path, begin))
             file = stack.enter_context(soundfile.SoundFile(source))
         except soundfile.LibsndfileError as error:
             with path.open("rb") as content:  # what the system says of it comes first
@@ -124,36 +126,62 @@ def check_end(path: Path, file: soundfile.SoundFile) -> None:
         )
 
 
-class _Patched(io.FileIO):
-    """A file in which other bytes stand at `place`."""
+class _Headed(io.FileIO):
+    """A file in which `head` stands for the first bytes, up to `begin`."""
 
-    def __init__(self, path: Path, place: int, patch: bytes) -> None:
+    def __init__(self, path: Path, head: bytes, begin: int) -> None:
         super().__init__(path)
-        self._place, self._patch = place, patch
+        self._head, self._begin, self._place = head, begin, 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            offset += super().seek(0, io.SEEK_END) - self._begin + len(self._head)
+        self._place = offset + (self._place if whence == io.SEEK_CUR else 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        start = self.tell()
-        count = super().readinto(buffer)
-        for place, byte in enumerate(self._patch, self._place - start):
-            if 0 <= place < count:
-                memoryview(buffer)[place : place + 1] = bytes([byte])
+        from_head = self._head[self._place : self._place + len(buffer)]
+        buffer[: len(from_head)] = from_head
+        super().seek(self._begin + max(0, self._place - len(self._head)))
+        count = len(from_head) + super().readinto(memoryview(buffer)[len(from_head) :])
+        self._place += count
         return count
 
 
-def _find_unwritten_size(path: Path) -> int | None:
-    """Where a WAV that was never closed has 0 for the size of its audio; None for all other files.
+def _with_size(path: Path, begin: int) -> _Headed:
+    """A WAV with the size of its audio, which goes from `begin` to the end, as RF64: that may be above 4 GiB."""
+    with path.open("rb") as file:
+        chunks = file.read(begin - 8)[12:]
+    if chunks[:4] == b"ds64":
+        chunks = chunks[8 + int.from_bytes(chunks[4:8], "little") :]
+    size = path.stat().st_size - begin
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(chunks) + 48, size, 0, 0)
+    return _Headed(path, b"RF64" + b"\xff" * 4 + b"WAVE" + sizes + chunks + b"data" + b"\xff" * 4, begin)
 
-    Raises `UserError` where it claims more audio than there is, or less.
+
+def _find_wrong_size(path: Path) -> int | None:
+    """Where the audio of a WAV begins that is known to reach to the end of the file, whatever its size says.
+
+    It is known of a file that was never closed (0), of one of more than 4 GiB whose size wrapped, and where the size of
+    the whole is right. None: the size is right, or the file another kind. Raises `UserError` where more audio is claimed
+    than there is, or less while the end is unknown.
     """
     claim = _read_claim(path)
     if claim is None:
         return None
-    is_wav, place, claimed, held, is_followed = claim
-    if claimed == 0 and held > 0 and not is_followed and is_wav:
-        return place
-    if claimed > path.stat().st_size and not _is_placeholder(claimed):  # up to there it may count the header itself
+    is_wav, begin, claimed, held, outer, is_followed = claim
+    total = path.stat().st_size
+    is_less = claimed < held and not is_followed
+    if is_less and is_wav and not _ends_with_chunk(path, total):
+        is_wrapped = held > claimed == held % 2**32
+        if claimed == 0 or is_wrapped or outer == total - 8:
+            return begin
+    if claimed > total and not _is_placeholder(claimed):  # up to there it may count the header itself
         raise _truncated(path, f"{held} of {claimed} bytes of audio")
-    if claimed < held and not is_followed:
+    if is_less:
         how = f"as in `ffmpeg -ignore_length 1 -i {path.name} new.wav`" if is_wav else "or export it again"
         raise UserError(
             f"{path}: its header claims {claimed} bytes of audio, but {held} follow: it was not closed, is too long "
@@ -162,18 +190,22 @@ def _find_unwritten_size(path: Path) -> int | None:
     return None
 
 
-def _read_claim(path: Path) -> tuple[bool, int, int, int, bool] | None:
-    """Of a WAV, RF64, AIFF or AU: whether it is one of the first two, where the size of its audio stands, that size,
-    the bytes that follow, and whether other chunks follow the audio. None: another kind, or cut before its audio."""
+def _read_claim(path: Path) -> tuple[bool, int, int, int, int, bool] | None:
+    """Of a WAV, RF64, AIFF or AU: whether it is one of the first two, where its audio begins, the size of that by the
+    header, the bytes that follow, the size of the whole by the header, and whether other chunks follow the audio.
+
+    None: another kind, or cut before its audio.
+    """
     total, size64 = path.stat().st_size, None
     with path.open("rb") as file:
         kind, first, form = struct.unpack(">4sI4s", file.read(12).ljust(12, b"\0"))
         if kind == b".snd":
             claimed, held = int.from_bytes(form, "big"), total - first
-            return False, 8, claimed, held, held - claimed < _AU_PADDING
+            return False, first, claimed, held, total - 8, held - claimed < _AU_PADDING
         if kind not in (b"RIFF", b"RIFX", b"RF64", b"FORM") or form not in (b"WAVE", b"AIFF", b"AIFC"):
             return None
         order = ">" if kind in (b"RIFX", b"FORM") else "<"
+        outer = struct.unpack(f"{order}I", struct.pack(">I", first))[0]
         while len(head := file.read(8)) == 8:
             name, size = struct.unpack(f"{order}4sI", head)
             start = file.tell()
@@ -182,9 +214,23 @@ def _read_claim(path: Path) -> tuple[bool, int, int, int, bool] | None:
             elif name in (b"data", b"SSND"):
                 claimed = size64 if size == 2**32 - 1 and size64 else size
                 is_followed = _are_chunks(file, start + claimed, total, order)
-                return form == b"WAVE", start - 4, claimed, total - start, is_followed
+                return kind in (b"RIFF", b"RF64"), start, claimed, total - start, outer, is_followed
             file.seek(start + size + size % 2)
     return None
+
+
+def _ends_with_chunk(path: Path, total: int) -> bool:
+    """Whether the last bytes of a WAV are a chunk of words, or another file, in which case no sound ends there."""
+    with path.open("rb") as file:
+        file.seek(max(12, total - _TAIL))
+        tail = file.read()
+    for name in _CHUNKS_OF_WORDS:
+        place = tail.rfind(name)
+        if place >= 0 and len(tail) - place >= 8:
+            size = int.from_bytes(tail[place + 4 : place + 8], "little")
+            if 0 <= len(tail) - place - 8 - size <= 1:
+                return True
+    return False
 
 
 def _are_chunks(file: io.BufferedReader, place: int, total: int, order: str) -> bool:
@@ -240,9 +286,11 @@ def _truncated(path: Path, detail: str) -> UserError:
 
 def _is_flac_longer(path: Path, frames: int, rates: int) -> bool:
     """Whether a sample follows those that the header counts. rates: its byte 21, which ends in bits of the count."""
-    if path.open("rb").read(4) != b"fLaC":
+    with path.open("rb") as opened:
+        head = opened.read(21) + bytes([rates & 0xF0, 0, 0, 0, 0])
+    if head[:4] != b"fLaC":
         return False
-    with _Patched(path, 21, bytes([rates & 0xF0, 0, 0, 0, 0])) as uncounted, soundfile.SoundFile(uncounted) as file:
+    with _Headed(path, head, len(head)) as uncounted, soundfile.SoundFile(uncounted) as file:
         try:
             file.seek(frames)
             return len(file.read(1)) > 0
