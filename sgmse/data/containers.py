@@ -166,8 +166,8 @@ def _find_wrong_size(path: Path) -> int | None:
     """Where the audio of a WAV begins that is known to reach to the end of the file, whatever its size says.
 
     It is known of a file that was never closed (0), of one of more than 4 GiB whose size wrapped, and where the size of
-    the whole is right. None: the size is right, or the file another kind. Raises `UserError` where more audio is claimed
-    than there is, or less while the end is unknown.
+    the whole is right. None: the size is right, or the file another kind. Raises `UserError` where more audio is
+    claimed than there is, or less while the end is unknown.
     """
     claim = _read_claim(path)
     if claim is None:
