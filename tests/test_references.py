@@ -166,14 +166,11 @@ def test_a_mismatched_partner_is_of_another_kind_and_each_is_used_equally_often(
     assert chosen != partners(kinds, [str(i) for i in range(48)], "mismatched", 1)
 
 
-def test_partners_of_four_times_as_many_items_take_four_times_as_long() -> None:
-    seconds = []
-    for number in (10_000, 40_000):
-        kinds, sources = [f"kind {i % 20}" for i in range(number)], [str(i // 5) for i in range(number)]
-        start = time.process_time()
-        assert None not in partners(kinds, sources, "mismatched", 0)
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 9 * seconds[0], "16 where each item looks at all"
+def test_partners_of_forty_thousand_items_are_drawn_in_a_moment() -> None:
+    kinds, sources = [f"kind {i % 20}" for i in range(40_000)], [str(i // 5) for i in range(40_000)]
+    start = time.process_time()
+    assert None not in partners(kinds, sources, "mismatched", 0)
+    assert time.process_time() - start < 6, "more than 10 s where each item looks at all others"
 
 
 def test_another_take_is_of_the_same_source_and_who_has_none_gets_none() -> None:
