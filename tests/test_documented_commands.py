@@ -26,11 +26,11 @@ def commands():
 
 @cache
 def known_flags(script):
-    """The flags in the --help of a command."""
+    """The flags in the --help_all of a command."""
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     main = getattr(module, "main", None) or module.command.args[0]  # command is partial(run, main)
     told, before = io.StringIO(), sys.argv
-    sys.argv = [script, "--help"]
+    sys.argv = [script, "--help_all"]
     try:
         with contextlib.redirect_stdout(told), pytest.raises(SystemExit):
             main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union
 
@@ -54,6 +55,16 @@ class OneOf:
         return f"one of {', '.join(self.choices)}"
 
 
+@dataclass(frozen=True)
+class ValueName:
+    """What --help calls the value, as in `--csv FILE`, where its type and the setting's name do not tell."""
+
+    text: str
+
+
+File = Annotated[Path, ValueName("FILE")]
+FileName = Annotated[str, ValueName("FILE")]
+Text = Annotated[str, ValueName("TEXT")]
 Count = Annotated[int, Bounds(1)]
 CountOrZero = Annotated[int, Bounds(0)]
 Limit = Annotated[int, Bounds(-1)]
@@ -71,7 +82,7 @@ def check_bounds(settings: Any) -> None:
 
 def check_bound(flag: str, hint: Any, value: Any) -> None:
     """Raise `UserError` for a value of this type that is out of its bounds. `flag`: how the setting is written."""
-    for bounds in _annotations(hint):
+    for bounds in annotations_of(hint):
         if isinstance(bounds, Bounds | OneOf) and value is not None and not bounds.hold(value):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             wrong = f": {bounds} is needed" if isinstance(bounds, OneOf) else f" is out of range; use {bounds}"
@@ -95,7 +106,7 @@ def choices_of(hint: Any) -> list[str]:
     """The values that a Literal or a `OneOf` allows, empty where other values are allowed too."""
     if typing.get_origin(hint) is Literal:
         return [str(value) for value in typing.get_args(hint)]
-    named = [choice for found in _annotations(hint) if isinstance(found, OneOf) for choice in found.choices]
+    named = [choice for found in annotations_of(hint) if isinstance(found, OneOf) for choice in found.choices]
     return named or [choice for inner in _inner_types(hint) for choice in choices_of(inner)]
 
 
@@ -106,7 +117,7 @@ def _inner_types(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType, list) else ()
 
 
-def _annotations(hint: Any) -> list[Any]:
+def annotations_of(hint: Any) -> list[Any]:
     """What `Annotated` says of a type and of those it is made of."""
     own = list(hint.__metadata__) if typing.get_origin(hint) is Annotated else []
-    return own + [found for inner in _inner_types(hint) for found in _annotations(inner)]
+    return own + [found for inner in _inner_types(hint) for found in annotations_of(inner)]

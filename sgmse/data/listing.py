@@ -66,6 +66,22 @@ def find(folder: str | Path, what: str = "audio") -> list[Path]:
     return sorted(found)
 
 
+def check_named(paths: Sequence[Path]) -> None:
+    """Raise `UserError` unless each is an audio file of a format that is read here, with a name of its own."""
+    known: dict[str, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; name recordings, or one folder alone")
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; check the path")
+        if path.suffix.lower() not in FORMATS:
+            raise UserError(f"{path}: is no format that is read here; convert it, as in {conversion(path)}")
+        if path.name in known:
+            raise UserError(f"{path}: has the name of {known[path.name]}; enhance one of the two at a time")
+        known[path.name] = path
+    _check_names(paths)
+
+
 def _refuse_folder(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its rights or move it away")
 

@@ -1,25 +1,21 @@
-"""Files in → enhanced files out; a pipe is a folder of one file.
+"""Files in → enhanced files out, in a folder.
 
 What is done in an output folder is a row per file in `Results`, and run.json, which is written from it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
 import os
 import resource
-import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -46,17 +42,20 @@ _PATIENCE_S = 20.0  # of shards that start at the same time
 
 
 def enhance_folder(
-    config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], is_pipe: bool = False
-) -> None:
-    """Enhance every file of `config.test_dir`. `sampler`: settings that replace the checkpoint's.
+    config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], is_temporary: bool = False
+) -> Request:
+    """Enhance every file of `config.noisy` or `config.test_dir`. Returns what was asked for, as it was resolved.
 
-    `is_pipe`: the folders serve a pipe, so that they are not worth a word.
+    Args:
+        sampler: settings that replace the checkpoint's.
+        is_temporary: the output folder serves a single file, so that it is not worth a word.
     """
     request = make_request(config, guidance, sampler)
     test_set, items, out_dir = request.test_set, request.items, request.out_dir
     print("\n".join(describe_request(request)))
-    if not is_pipe:
-        print(f"noisy: {test_set.folder}" + ("" if config.test_dir else " (the embedded test set; see --test_dir)"))
+    if not is_temporary:
+        named = "" if config.test_dir or config.noisy else " (the test set that comes along; see --help)"
+        print(f"noisy: {test_set.folder or ' '.join(config.noisy)}{named}")
         print(f"enhanced: {out_dir}" + ("" if config.enhanced_dir else " (choose with --enhanced_dir)"))
     if request.shard is not None:
         print(f"shard {config.shard}: {len(items)} of {len(test_set.items)} files")
@@ -68,7 +67,7 @@ def enhance_folder(
     check_inputs(test_set, left, test_set.protocol, request.engine.model.settings["n_fft"], request.engine.rate)
     if not left and not is_other and out_dir.is_dir() and not os.access(out_dir, os.W_OK, effective_ids=True):
         print(f"all {len(items)} files are done already with these settings; the folder is read-only")
-        return
+        return request
     with open_ledger(out_dir, request.facts, request.shard) as results:
         left = _find_left(request, results.rows(), inputs)
         if results.changed:
@@ -82,44 +81,7 @@ def enhance_folder(
         if missing:
             raise UserError(f"{out_dir}: {len(missing)} results are gone, first {missing[0]}; run the command again")
         _report(request, rows, results.rows())
-
-
-def enhance_pipe(
-    config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], source: BinaryIO, sink: BinaryIO
-) -> None:
-    """Enhance the audio file that `source` holds, of any format, into a WAV for `sink`. Both wait on the disk.
-
-    What is printed goes to stderr.
-    """
-    for name in ("enhanced_dir", "noise_ref_dir", "oracle_noise", "shard"):
-        if getattr(config, name):
-            raise UserError(
-                f"--test_dir - reads one file from stdin and writes its result to stdout; leave --{name}, which is "
-                "for folders, out (--noise_ref names a reference)"
-            )
-    if source.isatty():
-        raise UserError("--test_dir - reads stdin, which is a terminal; pipe an audio file in, as in `cat a.wav | ...`")
-    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        noisy, out = Path(folder, "in", "stdin.wav"), Path(folder, "out")
-        noisy.parent.mkdir()
-        try:
-            try:
-                with noisy.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-            except OSError as error:
-                reason = f"stdin cannot be kept there ({error.strerror})"
-                raise UserError(f"{folder}: {reason}; make room or set TMPDIR") from None
-            audio.info(noisy)
-            config = dataclasses.replace(config, test_dir=str(noisy.parent), enhanced_dir=str(out))
-            enhance_folder(config, guidance, sampler, is_pipe=True)
-        except UserError as error:
-            raise UserError(str(error).replace(str(noisy), "stdin")) from None
-        with (out / noisy.name).open("rb") as result:
-            try:
-                shutil.copyfileobj(result, sink)
-                sink.flush()
-            except BrokenPipeError:
-                raise UserError("stdout was closed before the result was written; check what reads it") from None
+    return request
 
 
 def _enhance_items(request: Request, items: Sequence[Item], results: Results, inputs: Mapping[str, str]) -> list[Row]:
@@ -173,13 +135,14 @@ def _report(request: Request, rows: Sequence[Row], done: Sequence[Row]) -> None:
     """Print warnings and costs of the files of this run; draw the adaptive scale over all files that are `done`."""
     protocol, guidance, model = request.setting.protocol, request.setting.guidance, request.engine.model
     for row in rows:
-        path = request.out_dir / row["file"]
+        name = row["file"]
         if row["peak"] > 1:
-            fate = "kept as it is" if audio.info(path).is_float else "the whole file was attenuated to fit"
-            print(f"warning: {path} reached {row['peak']:.2f}, beyond ±1; {fate}")
+            is_float = audio.info(request.out_dir / name).is_float
+            fate = "kept as it is" if is_float else "the whole file was attenuated to fit"
+            print(f"warning: the result of {name} reached {row['peak']:.2f}, beyond ±1; {fate}")
         if (row["disagreement"] or 0) > HIGH_DISAGREEMENT:
             share = f"{row['disagreement']:.2f} of their level"
-            print(f"warning: {path}: its samples disagree by {share}; the model invents here")
+            print(f"warning: the samples of {name} disagree by {share}; the model invents here")
     silent = [row["reference"] or row["file"] for row in rows if row["is_null"] and protocol != "none"]
     if silent:
         print(f"warning: {len(silent)} references are silent and became the null condition, first {silent[0]}")

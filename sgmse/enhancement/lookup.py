@@ -67,6 +67,16 @@ def open_test_set(
     return TestSet(noisy_dir, _spread(items, max_files), chosen, reference_dir, {chosen: paths} if paths else {})
 
 
+def open_files(paths: Sequence[Path], protocol: Protocol | None = None, source: Path | None = None) -> TestSet:
+    """Recordings that are named one by one (`listing.check_named`), with references that take no test set.
+
+    These are `estimated` by default.
+    """
+    items, chosen = [Item(path.name, path) for path in paths], protocol or "estimated"
+    found, reference_dir = _find_references(chosen, source, None, items)
+    return TestSet(None, items, chosen, reference_dir, {chosen: found} if found else {})
+
+
 def open_all_protocols(folder: Path, max_files: int | None = None) -> TestSet:
     """A scored test set with the references of every protocol that can run on it; `refused` says why others cannot.
 
@@ -162,9 +172,12 @@ def _with_rows(items: Sequence[Item], noisy_dir: Path) -> list[Item]:
 
 
 def _find_references(
-    protocol: Protocol, source: Path | None, noisy_dir: Path, items: Sequence[Item]
+    protocol: Protocol, source: Path | None, noisy_dir: Path | None, items: Sequence[Item]
 ) -> tuple[Paths, Path | None]:
-    """The file of each item's reference (empty: the protocol needs none), and the folder where they are."""
+    """The file of each item's reference (empty: the protocol needs none), and the folder where they are.
+
+    noisy_dir: None for files that were named one by one.
+    """
     if protocol == "file" and source is not None:
         if source.is_dir():
             raise UserError(f"{source}: is a folder; use --noise_ref_dir for a recording per file")
@@ -172,17 +185,17 @@ def _find_references(
             raise UserError(f"{source}: no such file; check --noise_ref")
         return {item.name: source for item in items}, None
     if protocol in ("folder", "own_noise") and source is not None:
-        if protocol == "own_noise" and source.resolve() == noisy_dir.resolve():
+        if protocol == "own_noise" and noisy_dir is not None and source.resolve() == noisy_dir.resolve():
             raise UserError(f"--clean_dir {source} is the folder of the noisy files; name that of the clean ones")
         return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
     if protocol == "dtln":
         load_baseline("dtln")  # or refuse, before anything else is done
     if protocol in BLIND:
         return {}, None
-    if noisy_dir.name != "noisy":
+    if noisy_dir is None or noisy_dir.name != "noisy":
         raise UserError(
-            f"--reference {protocol}: {noisy_dir} is no test set with noisy/ and references in it; name its folder "
-            "with --test_dir, or give --noise_ref_dir"
+            f"--reference {protocol}: {noisy_dir or items[0].noisy} is no test set with noisy/ and references in it; "
+            "name its folder with --test_dir, or give --noise_ref_dir"
         )
     found, beside = _find_in_set(protocol, noisy_dir.parent, items), _folder_of(protocol, noisy_dir.parent)
     lacking = [name for name, path in found.items() if path is None]

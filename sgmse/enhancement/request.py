@@ -11,14 +11,13 @@ from typing import Any
 
 import yaml
 
-from sgmse.common.bounds import check_bounds
 from sgmse.common.errors import UserError
 from sgmse.data import corpora, listing
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
 from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
 from sgmse.diffusion.sde import SBVE
 from sgmse.enhancement.engine import Engine
-from sgmse.enhancement.lookup import open_test_set
+from sgmse.enhancement.lookup import open_files, open_test_set
 from sgmse.enhancement.protocols import Protocol
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import compile_network
@@ -27,7 +26,7 @@ from sgmse.model.checkpoints import newest_checkpoint
 from sgmse.model.chunking import Chunks
 from sgmse.model.enhancer import Enhancer
 from sgmse.model.pretrained import DEFAULT_MODEL, find_model
-from sgmse.settings.checks import check_guidance, check_sampler
+from sgmse.settings.checks import check_enhancement, check_sampler
 from sgmse.settings.config import DataConfig, EnhanceConfig
 
 _OF_SPECTROGRAMS = ("sample_rate", "n_fft", "hop_length", "spec_factor", "spec_abs_exponent")
@@ -86,7 +85,7 @@ def make_request(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
     Raises:
         UserError: settings are out of bounds or do not fit each other, the model or the files.
     """
-    check_request(config, guidance)
+    check_enhancement(config, guidance)
     share = parse_shard(config.shard)
     ckpt = find_model(config.ckpt) if config.ckpt else newest_checkpoint(Path("logs")) or find_model(DEFAULT_MODEL)
     model = Enhancer.from_checkpoint(ckpt, config.device, config.encoder_checkpoint)
@@ -105,25 +104,6 @@ def make_request(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
     if share is not None:  # every N-th file, so that shares are of similar size and no file is in two
         items, shard = items[share[0] - 1 :: share[1]], f"{share[0]}-of-{share[1]}"
     return Request(config, ckpt, engine, test_set, setting, items, shard, chunks, out_dir)
-
-
-def check_request(config: EnhanceConfig, guidance: GuidanceSettings) -> None:
-    """Raise `UserError` for settings out of bounds, and for those that contradict each other."""
-    check_bounds(config)
-    names = ("reference", "noise_ref", "noise_ref_dir", "oracle_noise")
-    given = [f"--{name}" for name in names if getattr(config, name)]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} each choose the reference; give one of them")
-    if config.oracle_noise and config.clean_dir is None:
-        raise UserError("--oracle_noise needs the clean files; give --clean_dir")
-    if config.clean_dir is not None and not config.oracle_noise:
-        raise UserError("--clean_dir serves --oracle_noise only; leave it out or add --oracle_noise")
-    if 0 < config.chunk_s <= config.overlap_s:
-        raise UserError(
-            f"--overlap_s {config.overlap_s:g} must be less than --chunk_s {config.chunk_s:g}, of which it is a part; "
-            "change one"
-        )
-    check_guidance(guidance)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -147,11 +127,11 @@ def find_files(config: EnhanceConfig, ckpt: Path, model: Enhancer, out_dir: Path
     source = config.noise_ref or config.noise_ref_dir or config.clean_dir
     if source is not None:
         asked = "file" if config.noise_ref else "folder" if config.noise_ref_dir else "own_noise"
-    if model.encoder is None:
-        test_set = open_test_set(folder, "none")
-    else:
-        test_set = open_test_set(folder, asked, None if source is None else Path(source))
-    if folder.resolve() == out_dir.resolve():
+    used: tuple[Protocol | None, Path | None] = (asked, None if source is None else Path(source))
+    used = ("none", None) if model.encoder is None else used
+    named = [Path(name) for name in config.noisy]
+    test_set = open_files(named, *used) if named else open_test_set(folder, *used)
+    if test_set.folder is not None and folder.resolve() == out_dir.resolve():
         raise UserError(f"{out_dir}: is --test_dir, whose files are the input; choose another --enhanced_dir")
     _check_outputs(test_set, out_dir)
     if model.encoder is None and asked not in (None, "none"):

@@ -71,7 +71,8 @@ class TestSet:
     """Files to enhance, with the references of one protocol or of several. `lookup.open_test_set` makes it.
 
     Args:
-        folder: of the noisy files. items: those that are to be enhanced.
+        folder: of the noisy files; None where they were named one by one.
+        items: those that are to be enhanced.
         protocol: the one that was asked for, or the set's usual one.
         reference_dir: where its references are, if in a folder.
         paths: for the protocols that take references from files, that of each item; None: it has none.
@@ -82,7 +83,7 @@ class TestSet:
 
     __test__ = False  # no test, for pytest
 
-    folder: Path
+    folder: Path | None
     items: list[Item]
     protocol: Protocol
     reference_dir: Path | None

@@ -16,7 +16,7 @@ from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
 from sgmse.diffusion.sde import PROCESSES
 from sgmse.encoders import ENCODERS
 from sgmse.networks import BACKBONES
-from sgmse.settings.config import DataConfig, ModelConfig, TrainConfig
+from sgmse.settings.config import DataConfig, EnhanceConfig, ModelConfig, TrainConfig
 
 LOWEST_RATE = 4000  # in Hz; catches rates given in kHz
 
@@ -215,3 +215,22 @@ def check_guidance(guidance: GuidanceSettings) -> None:
         if getattr(guidance, name) and scale <= 1:
             flag = "adaptive_full" if adaptive else "guidance_scale"
             raise UserError(f"--{name} acts where w is above 1 only; give a larger --{flag}, or leave it out")
+
+
+def check_enhancement(config: EnhanceConfig, guidance: GuidanceSettings) -> None:
+    """Raise `UserError` for settings out of bounds, and for those that contradict each other."""
+    check_bounds(config)
+    names = ("reference", "noise_ref", "noise_ref_dir", "oracle_noise")
+    given = [f"--{name}" for name in names if getattr(config, name)]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} each choose the reference; give one of them")
+    if config.oracle_noise and config.clean_dir is None:
+        raise UserError("--oracle_noise needs the clean files; give --clean_dir")
+    if config.clean_dir is not None and not config.oracle_noise:
+        raise UserError("--clean_dir serves --oracle_noise only; leave it out or add --oracle_noise")
+    if 0 < config.chunk_s <= config.overlap_s:
+        raise UserError(
+            f"--overlap_s {config.overlap_s:g} must be less than --chunk_s {config.chunk_s:g}, of which it is a part; "
+            "change one"
+        )
+    check_guidance(guidance)

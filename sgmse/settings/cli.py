@@ -18,7 +18,6 @@ line (`--lr 1e-3`) or in a file (`lr: 1e-3`).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import math
@@ -32,14 +31,18 @@ from typing import Any, NoReturn, TypeVar
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from sgmse.common.bounds import check_bound, choices_of, is_list, kinds_of
+from sgmse.common.bounds import FileName, check_bound, choices_of, is_list, kinds_of
 from sgmse.common.errors import UserError
+from sgmse.common.typed import as_typed
+from sgmse.settings.help import HelpFormatter, describe_value, hide_settings
 from sgmse.settings.yaml_files import read_yaml
 
 Settings = TypeVar("Settings")
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _DECIMAL = re.compile(r"[-+]?((0|[1-9](_?[0-9])*)(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)  # not 010, .inf
+
+_SHORT_FLAG = re.compile(r"-[A-Za-z]")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -60,23 +63,16 @@ class Layer:
 class ConfigFiles:
     """Files"""
 
-    config: list[str] = dataclasses.field(default_factory=list)
+    config: list[FileName] = dataclasses.field(default_factory=list)
     """YAML file with lines such as `lr: 0.0001`; repeatable, later files and flags win"""
 
 
 def positional(**options: Any) -> Any:
-    """A field that is written without its flag; needed unless `default` or `default_factory` is given."""
+    """A field that is written without its flag; needed unless `default` or `default_factory` is given.
+
+    `field(metadata={"short": "-o"})` gives a field a second, short flag.
+    """
     return dataclasses.field(metadata={"positional": True}, **options)
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """The description as it is written, each default once."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
-        silent = default in (None, argparse.SUPPRESS) or default is False or default == []
-        shown = " ".join(map(str, default)) if isinstance(default, list) else default
-        return text.replace("%", "%%") if silent else f"{text} (default: {shown})".replace("%", "%%")
 
 
 class Parser(ArgumentParser):
@@ -84,13 +80,24 @@ class Parser(ArgumentParser):
 
     hints: the type of each setting, with its bounds.
     positionals: settings that are written without their flag, in this order.
+    short: the setting of each short flag.
+    common: the settings that --help shows; empty: all.
+    details: what --help_all says beyond the description.
     """
 
-    def __init__(self, description: str, with_files: bool) -> None:
+    def __init__(self, description: str, with_files: bool, common: Sequence[str] = (), details: str = "") -> None:
         super().__init__(description=description, allow_abbrev=False, formatter_class=HelpFormatter)
-        self.with_files = with_files
+        self.with_files, self.common, self.details = with_files, list(common), details
         self.hints: dict[str, Any] = {}
         self.positionals: list[str] = []
+        self.short: dict[str, str] = {}
+
+    def print_settings(self, everything: bool) -> None:
+        """Print the help: the common settings, or every one."""
+        self.description = as_typed(f"{self.description}{self.details if everything else ''}")
+        if self.common and not everything:
+            hide_settings(self, self.common, len(self.hints))
+        self.print_help()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = " ".join(message.split())
@@ -110,16 +117,28 @@ class Parser(ArgumentParser):
 
 
 def make_parser(
-    groups: Sequence[type], description: str, overrides: Sequence[type] = (), with_files: bool = True
+    groups: Sequence[type],
+    description: str,
+    overrides: Sequence[type] = (),
+    with_files: bool = True,
+    common: Sequence[str] = (),
+    details: str = "",
 ) -> Parser:
     """A parser with one flag per field of `groups`; fields of `overrides` default to None, "as it is stored".
 
-    with_files: settings may also be written in YAML files that --config names.
+    Args:
+        with_files: settings may also be written in YAML files that --config names.
+        common: the settings that --help shows, the others being left to --help_all; empty: all.
+        details: what --help_all says beyond the description.
     """
-    parser = Parser(description, with_files)
+    parser = Parser(description, with_files, common, details)
     for cls in (*([ConfigFiles] if with_files else []), *groups, *overrides):
         _add_settings(parser, cls, optional=cls in overrides)
+    unknown = set(common) - parser.hints.keys()
+    assert not unknown, f"common settings that do not exist: {unknown}"
+    required = {action.dest for action in parser._actions if action.required}
     shown = [name.upper() + (" ..." if is_list(parser.hints[name]) else "") for name in parser.positionals]
+    shown = [t if name in required else f"[{t}]" for name, t in zip(parser.positionals, shown, strict=True)]
     files = ["[--config FILE ...]"] if with_files else []
     parser.usage = " ".join(["%(prog)s", *shown, "[--SETTING VALUE ...]", *files])
     return parser
@@ -133,15 +152,21 @@ def _add_settings(parser: Parser, cls: type, optional: bool) -> None:
     hints, fields = typing.get_type_hints(cls, include_extras=True), dataclasses.fields(cls)
     parser.hints |= {f.name: hints[f.name] | None if optional else hints[f.name] for f in fields}
     parser.positionals += [f.name for f in fields if f.metadata.get("positional")]
+    parser.short |= {f.metadata["short"]: f.name for f in fields if "short" in f.metadata}
     if optional:
         parser.set_defaults({f.name: None for f in fields})
+    short = {name: flag for flag, name in parser.short.items()}
     for action in group._group_actions:  # what --help shows; `read_words` reads the words themselves
-        hint, choices = parser.hints[action.dest], choices_of(parser.hints[action.dest])
-        shown = f"{{{','.join(choices)}}}" if choices else action.dest.upper()
+        name, hint = action.dest, parser.hints[action.dest]
+        is_positional = name in parser.positionals
+        shown = name.upper() + (" ..." if is_list(hint) else "") if is_positional else describe_value(name, hint)
         if bool in kinds_of(hint):
-            shown = f"| --no-{action.dest}" if optional or action.default else ""
-        action.metavar = shown + (" ..." if is_list(hint) else "")
-        action.option_strings = [] if action.dest in parser.positionals else [f"--{action.dest}"]
+            shown = f"| --no-{name}" if optional or action.default else ""
+        choices = choices_of(hint)
+        if any(choice not in f"{shown} {action.help}" for choice in choices):
+            action.help = f"{action.help}. One of: {', '.join(choices)}"
+        action.metavar = shown
+        action.option_strings = [] if is_positional else [*([short[name]] if name in short else []), f"--{name}"]
 
 
 def parse(parser: Parser, argv: Sequence[str], preset: Path | None = None) -> list[Layer]:
@@ -181,12 +206,15 @@ def read_words(argv: Sequence[str], parser: Parser) -> dict[str, Any]:
     words, without_flag = list(argv), []
     while words:
         word = words.pop(0)
-        if word in ("-h", "--help"):
-            parser.print_help()
+        if word in ("-h", "--help", "--help_all", "--help-all"):
+            parser.print_settings(everything=word.endswith("all"))
             sys.exit(0)
-        if not word.startswith("--"):
+        if not word.startswith("--") and word not in parser.short:
+            if _SHORT_FLAG.fullmatch(word):
+                raise UserError(f"{word}: no such setting (see --help)")
             without_flag.append(word)
             continue
+        word = f"--{parser.short[word]}" if word in parser.short else word
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         switched_off = bool in kinds_of(parser.hints.get(name.removeprefix("no_"))) and name.startswith("no_")
@@ -200,12 +228,16 @@ def read_words(argv: Sequence[str], parser: Parser) -> dict[str, Any]:
             continue
         several = is_list(hint)
         values = [value] if equals else []
-        while words and not words[0].startswith("--") and not equals and (several or not values):
+        while words and not _is_flag(words[0], parser) and not equals and (several or not values):
             values.append(words.pop(0))
         if not values:
             raise UserError(f"{flag} needs {_describe_type(hint)} after it (see --help)")
         given[name] = given.get(name, []) + values if several else values[0]
     return given | _name_positionals(without_flag, parser)
+
+
+def _is_flag(word: str, parser: Parser) -> bool:
+    return word.startswith("--") or word in parser.short
 
 
 def _name_positionals(words: list[str], parser: Parser) -> dict[str, Any]:

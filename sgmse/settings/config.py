@@ -11,6 +11,7 @@ from sgmse.common.bounds import (
     Bounds,
     Count,
     CountOrZero,
+    FileName,
     Interval,
     Limit,
     NotNegative,
@@ -18,6 +19,8 @@ from sgmse.common.bounds import (
     Positive,
     Seed,
     Share,
+    Text,
+    ValueName,
 )
 from sgmse.diffusion.losses import OBJECTIVES, LossWeighting
 from sgmse.diffusion.precondition import InputScaling, OutputScaling, SkipScaling
@@ -168,7 +171,7 @@ class DataConfig:
     """shortest and longest noise reference in seconds"""
     num_frames: Annotated[int, Bounds(2)] = 256
     """STFT frames of a training crop"""
-    noise_augment: list[str] = field(default_factory=list)
+    noise_augment: list[Text] = field(default_factory=list)
     """transforms of noise and reference alike in dynamic mixing, for training only, with their probabilities, e.g.
     mix=0.3 stretch=0.2; kinds: mix, stretch, pitch, concatenate, equalise, gain"""
     synthetic_share: Share = 0.0
@@ -263,11 +266,14 @@ class TrainConfig:
 class EnhanceConfig:
     """Enhancement"""
 
+    noisy: list[str] = field(default_factory=list, metadata={"positional": True})
+    """noisy recordings, or one folder of them. - : one recording from stdin, its result as WAV to stdout. Default: the
+    test set that comes along"""
+    enhanced_dir: Annotated[str | None, ValueName("OUT")] = field(default=None, metadata={"short": "-o"})
+    """folder of the enhanced files, names kept; for one noisy file also the name of its result, such as out.wav.
+    Default: enhanced/RUN"""
     test_dir: str | None = None
-    """noisy files, at any depth; a folder with noisy/ inside stands for that one; - : one file from stdin, its result
-    as WAV to stdout. Default: the embedded test set"""
-    enhanced_dir: str | None = None
-    """where enhanced files go, names kept. Default: enhanced/<run>"""
+    """the same as a folder without flag: noisy files at any depth, or a test set with noisy/ and ref/ inside"""
     ckpt: str | None = None
     """checkpoint, ours or one of sp-uhh/sgmse; a model folder; small, the model that comes along; or OWNER/NAME on
     Hugging Face. Default: the newest below logs/, best PESQ first, else small"""
@@ -282,7 +288,7 @@ class EnhanceConfig:
     From each noisy file alone: estimated (stretches without speech, else spectral minima), dtln (what the enhancer DTLN
     takes away), self (what a first pass without reference takes away; twice the cost). none: the null condition.
     Default: disjoint if there is ref/, else estimated"""
-    noise_ref: str | None = None
+    noise_ref: FileName | None = None
     """one noise recording for all files"""
     noise_ref_dir: str | None = None
     """a noise recording per file: same relative path or stem"""

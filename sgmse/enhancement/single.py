@@ -1,0 +1,91 @@
+"""One recording in → one enhanced recording out: a file, or a pipe. Each is a folder of one file for a moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from sgmse.common.errors import UserError
+from sgmse.common.files import explain_failure
+from sgmse.data import audio
+from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.enhancement.folder import RUN, enhance_folder
+from sgmse.settings.config import EnhanceConfig
+
+
+def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], output: Path) -> None:
+    """Enhance the one recording of `config.noisy` into the file `output`, in the format of its suffix.
+
+    Its record is OUTPUT.json, with the content of a folder's run.json. A file that is there is replaced if it has one.
+
+    Args:
+        sampler: settings that replace the checkpoint's.
+
+    Raises:
+        UserError: `output` is an input, or the file of somebody else.
+    """
+    noisy, record = Path(config.noisy[0]), output.with_name(f"{output.name}.json")
+    if config.shard is not None:
+        raise UserError(f"--shard {config.shard}: shares are of folders; leave it out for one file")
+    for flag, path in (("NOISY", noisy), ("--noise_ref", config.noise_ref)):
+        if path is not None and Path(path).resolve() == output.resolve():
+            raise UserError(f"-o {output}: is the input {flag}; name another file for the result")
+    if output.exists() and not record.is_file():
+        raise UserError(f"-o {output}: exists and was not made by this command; remove it or name another file")
+    with explain_failure(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem[:40]}.") as folder:
+            enhance_folder(dataclasses.replace(config, enhanced_dir=folder), guidance, sampler, is_temporary=True)
+            result = Path(folder, noisy.name)
+            if result.suffix.lower() != output.suffix.lower():
+                header, converted = audio.info(result), Path(folder, "converted").with_suffix(output.suffix)
+                blocks = audio.read_blocks(result, None)
+                audio.write_blocks(converted, blocks, header.sample_rate, header.channels, header.subtype)
+                result = converted
+            os.replace(Path(folder, RUN), record)
+            os.replace(result, output)
+    print(f"enhanced: {output} (its settings: {record.name})")
+
+
+def enhance_pipe(
+    config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], source: BinaryIO, sink: BinaryIO
+) -> None:
+    """Enhance the audio file that `source` holds, of any format, into a WAV for `sink`. Both wait on the disk.
+
+    What is printed goes to stderr.
+    """
+    for name in ("enhanced_dir", "noise_ref_dir", "oracle_noise", "shard"):
+        if getattr(config, name):
+            raise UserError(
+                f"--test_dir - reads one file from stdin and writes its result to stdout; leave --{name}, which is "
+                "for folders, out (--noise_ref names a reference)"
+            )
+    if source.isatty():
+        raise UserError("--test_dir - reads stdin, which is a terminal; pipe an audio file in, as in `cat a.wav | ...`")
+    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        noisy, out = Path(folder, "in", "stdin.wav"), Path(folder, "out")
+        noisy.parent.mkdir()
+        try:
+            try:
+                with noisy.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            except OSError as error:
+                reason = f"stdin cannot be kept there ({error.strerror})"
+                raise UserError(f"{folder}: {reason}; make room or set TMPDIR") from None
+            audio.info(noisy)
+            config = dataclasses.replace(config, noisy=[], test_dir=str(noisy.parent), enhanced_dir=str(out))
+            enhance_folder(config, guidance, sampler, is_temporary=True)
+        except UserError as error:
+            raise UserError(str(error).replace(str(noisy), "stdin")) from None
+        with (out / noisy.name).open("rb") as result:
+            try:
+                shutil.copyfileobj(result, sink)
+                sink.flush()
+            except BrokenPipeError:
+                raise UserError("stdout was closed before the result was written; check what reads it") from None

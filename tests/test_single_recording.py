@@ -1,0 +1,114 @@
+"""One recording in, one file out: `enhance noisy.wav --noise_ref fan.wav -o out.wav`; and several by name."""
+
+import json
+import os
+import re
+
+import pytest
+import soundfile
+from commands import RATE, call, refusal
+from small_corpora import samples, save
+
+from sgmse.commands import enhance as enhancement
+from sgmse.data import audio
+
+pytest_plugins = ("enhancing",)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """noisy.wav, x/noisy.wav, other.wav and fan.wav in the folder where the command is called."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("noisy.wav", "other.wav", "fan.wav", "x/noisy.wav"):
+        save(tmp_path / name, 0.4, RATE)
+    return tmp_path
+
+
+@pytest.fixture
+def type_command(files, capsys, ckpt):
+    return lambda line: call(enhancement.main, capsys, "--ckpt", ckpt, *line.split())
+
+
+def test_a_recording_becomes_the_file_that_is_named_with_its_record(type_command, files, enhance):
+    flags = "--noise_ref fan.wav --sampler bridge_sde --N 2"
+    printed = type_command(f"noisy.wav {flags} -o results/out.wav")
+    assert "enhanced: results/out.wav" in printed
+    assert sorted(os.listdir(files / "results")) == ["out.wav", "out.wav.json"]
+    record = json.loads((files / "results" / "out.wav.json").read_text())
+    assert (record["reference"], record["N"], [*record["files"]]) == ("file", 2, ["noisy.wav"])
+    os.renames(files / "noisy.wav", files / "folder" / "noisy.wav")
+    enhance(files / "folder", *flags.split())
+    assert (samples(files / "results" / "out.wav") == samples(files / "out" / "noisy.wav")).all()
+
+
+def test_a_file_of_this_command_is_made_again_and_any_other_one_is_kept(type_command, files, capsys, ckpt):
+    for scale in ("1", "0"):
+        type_command(f"noisy.wav -o out.wav --guidance_scale {scale}")
+        assert json.loads((files / "out.wav.json").read_text())["guidance_scale"] == float(scale)
+    content = (files / "other.wav").read_bytes()
+    sentence = refusal(enhancement.main, capsys, "noisy.wav", "--ckpt", ckpt, "-o", "other.wav")
+    assert "was not made by this command" in sentence
+    assert (files / "other.wav").read_bytes() == content
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("out.flac", "PCM_24"), ("out.ogg", "VORBIS")])
+def test_the_suffix_of_the_result_chooses_its_format(type_command, files, name, subtype):
+    soundfile.write(files / "noisy.wav", samples(files / "noisy.wav"), 22050, subtype="PCM_24")
+    type_command(f"noisy.wav -o {name}")
+    header = audio.info(files / name)
+    assert (header.subtype, header.sample_rate, header.num_frames) == (
+        subtype, 22050, audio.info(files / "noisy.wav").num_frames
+    )  # fmt: skip
+
+
+def test_several_recordings_and_those_without_a_named_result_go_into_a_folder(type_command, files):
+    type_command("noisy.wav other.wav -o results")
+    assert {"noisy.wav", "other.wav", "run.json"} <= set(os.listdir(files / "results"))
+    type_command("noisy.wav")
+    assert (files / "enhanced" / "run" / "noisy.wav").is_file()
+
+
+def test_the_model_that_comes_along_needs_no_training(files, capsys):
+    """With its name, and without one where nothing was trained."""
+    call(enhancement.main, capsys, "noisy.wav", "--ckpt", "small", "-o", "named.wav")
+    assert "it comes along" in call(enhancement.main, capsys, "noisy.wav", "-o", "out.wav")
+    assert (samples(files / "named.wav") == samples(files / "out.wav")).all()
+
+
+def test_a_folder_without_flag_is_that_of_test_dir_and_the_next_command_scores_it(type_command, files):
+    for name in ("noisy", "clean"):
+        save(files / "set" / name / "a.wav", 0.4, RATE)
+    printed = type_command("set -o results")
+    assert (
+        "next: python scripts/evaluate.py --clean_dir set/clean --noisy_dir set/noisy --enhanced_dir results" in printed
+    )
+
+
+REFUSALS = """
+noisy.wav other.wav -o out.wav          -o out.wav
+x -o out.wav                            -o out.wav
+noisy.wav -o noisy.wav                  NOISY
+noisy.wav --noise_ref fan.wav -o fan.wav        --noise_ref
+noisy.wav -o ./x/../noisy.wav           NOISY
+noisy.wav -o .                          noisy.wav: would fall among the input files
+noisy.wav -o out.xyz                    .xyz
+noisy.wav -o out.m4a                    out.m4a
+noisy.wav -o out.wav --shard 1/2        --shard
+noisy.wav x/noisy.wav -o results        x/noisy.wav: has the name of noisy.wav
+noisy.wav x -o results                  x: is a folder
+missing.wav -o out.wav                  missing.wav: no such file
+fan.m4a -o out.wav                      fan.m4a
+noisy.wav --test_dir x                  --test_dir
+noisy.wav -p out.wav                    -p
+noisy.wav -o                            --enhanced_dir
+noisy.wav --reference disjoint -o out.wav       --test_dir
+noisy.wav --noise_ref missing.wav -o out.wav    missing.wav
+"""
+
+
+@pytest.mark.parametrize(("line", "culprit"), [re.split(r"  +", line) for line in REFUSALS.strip().splitlines()])
+def test_what_cannot_be_met_is_refused_before_anything_is_written(files, capsys, ckpt, line, culprit):
+    (files / "fan.m4a").write_bytes(b"x")
+    before = sorted(files.rglob("*"))
+    assert culprit in refusal(enhancement.main, capsys, "--ckpt", ckpt, *line.split())
+    assert sorted(files.rglob("*")) == before
