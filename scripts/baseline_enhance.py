@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from tqdm import tqdm
 
 from sgmse.common.bounds import OneOf
 from sgmse.common.errors import UserError, run
+from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.evaluation.baselines import BASELINES, load_baseline
 from sgmse.settings.cli import positional, read_command_line
@@ -49,7 +49,7 @@ def main() -> None:
     enhance = load_baseline(settings.name)
     print(f"{settings.name}: {BASELINES[settings.name].origin}")
     missing = [info for info in headers if not (settings.out / info.path.relative_to(folder)).exists()]
-    for path, rate in tqdm([(i.path, i.sample_rate) for i in missing], desc=settings.name, unit="file", disable=None):
+    for path, rate in track([(i.path, i.sample_rate) for i in missing], len(missing), settings.name):
         enhanced = np.stack([enhance(channel, rate) for channel in audio.read(path, None, mono=False)])
         audio.write(settings.out / path.relative_to(folder), enhanced, rate)
     print(f"{len(missing)} of {len(headers)} files enhanced into {settings.out}")

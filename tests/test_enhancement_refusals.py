@@ -2,12 +2,13 @@
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import RATE, SECOND, altered, broken, refusal, saved_run
+from commands import RATE, SECOND, altered, broken, call, refusal, saved_run
 from small_corpora import save
 
 from sgmse.commands import enhance as enhancement
@@ -177,8 +178,41 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("how", "sentence"), BROKEN.items())
-def test_one_broken_file_is_refused_before_the_first_is_enhanced(refuses, noisy, how, sentence):
-    assert f"{broken(noisy / 'z.wav', how)}: {sentence}" in refuses()
+def test_a_broken_file_is_named_and_the_others_are_enhanced(tmp_path, capsys, ckpt, noisy, how, sentence):
+    path, flags = (
+        broken(noisy / "z.wav", how),
+        ("--ckpt", ckpt, "--test_dir", noisy, "--enhanced_dir", tmp_path / "out"),
+    )
+    for again in (False, True):
+        refused = refusal(enhancement.main, capsys, *flags, strict=False)
+        assert f"{path}: {sentence}" in refused
+        assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == ["a.wav", "b.wav"]
+    save(path, rate=RATE, samples=SECOND[:4000])
+    assert "2 files are done already" in call(enhancement.main, capsys, *flags)
+
+
+def test_audio_in_a_foreign_format_and_names_of_other_bytes_are_named_and_the_others_enhanced(
+    tmp_path, capsys, ckpt, noisy
+):
+    (noisy / "phone.m4a").write_bytes(b"x")
+    (noisy / "gone.wav").symlink_to(tmp_path / "missing.wav")
+    Path(os.fsdecode(os.fsencode(noisy) + b"/caf\xe9.wav")).touch()
+    flags = ("--ckpt", ckpt, "--test_dir", noisy, "--enhanced_dir", tmp_path / "out")
+    refused = refusal(enhancement.main, capsys, *flags, strict=False)
+    assert "3 cannot be used" in refused
+    assert all(word in refused for word in ("phone.m4a", "gone.wav: no such file", "caf\\xe9.wav"))
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == ["a.wav", "b.wav"]
+
+
+def test_where_no_file_can_be_used_nothing_is_written(refuses, noisy):
+    for name, how in (("a.wav", "text"), ("b.wav", "nan")):
+        broken(noisy / name, how)
+    assert refuses().startswith("2 files cannot be used: ")
+
+
+def test_no_file_may_be_broken_where_references_of_others_are_taken(refuses, noisy):
+    broken(noisy / "z.wav", "text")
+    assert "z.wav: is not a readable" in refuses("--guidance_scale", 2, "--guidance", "icg")
 
 
 @pytest.mark.parametrize(("how", "sentence"), (BROKEN | {"silent": "is silent"}).items())
@@ -196,6 +230,7 @@ def test_all_files_that_cannot_be_used_are_named(refuses, noisy, tmp_path):
 
 
 def test_a_damaged_end_of_a_long_file_is_found_before_the_work(refuses, noisy):
+    (noisy / "b.wav").unlink()
     values = np.tile(SECOND, 5)
     values[-1] = np.nan
     soundfile.write(noisy / "a.wav", values, RATE, subtype="FLOAT")

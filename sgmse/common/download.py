@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, remove_leftovers, whole_folder
+from sgmse.common.progress import progress
 
 _BLOCK = 2**20
 _TIMEOUT_S = 60.0
@@ -167,12 +166,12 @@ def _append(response: HTTPResponse, part: Path, path: Path, done: int, size: int
     total = done + int(length) if length else size
     with (
         open(part, "ab" if done else "wb") as file,
-        tqdm(desc=path.name, initial=done, total=total, unit="B", unit_scale=True) as bar,
+        progress(total, path.name, "B", done) as counter,
     ):
         while block := response.read(_BLOCK):
             file.write(block)
             done += len(block)
-            bar.update(len(block))
+            counter.update(len(block))
     if total is not None and done < total:
         raise ConnectionError(f"{total - done} of {total} bytes are missing")
 

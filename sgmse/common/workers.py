@@ -11,10 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from sgmse.common.errors import UserError
 from sgmse.common.machine import cores
+from sgmse.common.progress import track
 
 _function: Callable[..., object]  # of a worker process
 Task = TypeVar("Task")
@@ -84,7 +83,7 @@ def in_processes(
     """`Workers.map` in processes of their own, with a progress bar named `what`."""
     with Workers(min(jobs or cores(), max(len(tasks), 1))) as workers:
         rows = workers.map(function, tasks, crashed)
-        yield from tqdm(rows, total=len(tasks), desc=what, unit="file", disable=None)
+        yield from track(rows, len(tasks), what)
 
 
 def _compute_one_by_one(

@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from sgmse.common.errors import UserError
 from sgmse.common.files import cache_folder, write_json
+from sgmse.common.progress import track
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.containers import FOREIGN_SUFFIXES, FORMATS, conversion
@@ -33,6 +32,16 @@ def find(folder: str | Path, what: str = "audio") -> list[Path]:
 
     `what` names the files in the error, e.g. "clean speech". Raises `UserError` also for audio in a format that is not
     read here, for names that are not UTF-8 and for folders that cannot be listed: nothing is passed over in silence.
+    """
+    found, broken = search(folder, what)
+    refuse_broken(broken)
+    return found
+
+
+def search(folder: str | Path, what: str = "audio") -> tuple[list[Path], list[str]]:
+    """The audio files of `find`, and a sentence for each that is in a format not read here, or whose name is not UTF-8.
+
+    Raises `UserError` where there is nothing else.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -54,16 +63,15 @@ def find(folder: str | Path, what: str = "audio") -> list[Path]:
         converted = {path.stem for path in own}
         foreign += [p for p in paths if p.suffix.lower() in FOREIGN_SUFFIXES and p.stem not in converted]
         found += own
-    _check_names(found)
-    if foreign:
-        raise UserError(
-            f"{folder}: {len(foreign)} audio files are in a format that is not read here "
-            f"({', '.join(str(path.relative_to(folder)) for path in sorted(foreign)[:_NAMED])}); convert each, as in "
-            f"{conversion(min(foreign))}, or move them away"
-        )
-    if not found:
+    unnamed = [path for path in found if not _is_utf8(path)]
+    broken = [f"{path}: is in a format that is not read here; convert it, as in {conversion(path)}" for path in foreign]
+    broken += map(_describe_name, unnamed)
+    found = sorted(set(found).difference(unnamed))
+    if not found and not broken:
         raise UserError(f"{folder}: holds no file ending in {', '.join(FORMATS)} (for {what}); check the path")
-    return sorted(found)
+    if not found:
+        refuse_broken(broken)
+    return found, sorted(broken)
 
 
 def check_named(paths: Sequence[Path]) -> None:
@@ -78,24 +86,23 @@ def check_named(paths: Sequence[Path]) -> None:
             raise UserError(f"{path}: is no format that is read here; convert it, as in {conversion(path)}")
         if path.name in known:
             raise UserError(f"{path}: has the name of {known[path.name]}; enhance one of the two at a time")
+        if not _is_utf8(path):
+            raise UserError(_describe_name(path))
         known[path.name] = path
-    _check_names(paths)
 
 
 def _refuse_folder(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its rights or move it away")
 
 
-def _check_names(paths: Iterable[Path]) -> None:
-    """Raise `UserError` for names that are not UTF-8: tables and JSON files cannot hold them."""
-    foreign = [
-        path for path in paths if not str(path).isprintable() and any("\ud800" <= c < "\ue000" for c in str(path))
-    ]
-    if foreign:
-        raise UserError(
-            f"{os.fsencode(min(foreign))!r}: {len(foreign)} names are not UTF-8; rename them, as in "
-            "`convmv -f latin1 -t utf8 -r --notest FOLDER`"
-        )
+def _is_utf8(path: Path) -> bool:
+    """Whether the name is text: tables and JSON files cannot hold others."""
+    return str(path).isprintable() or not any("\ud800" <= c < "\ue000" for c in str(path))
+
+
+def _describe_name(path: Path) -> str:
+    name = repr(os.fsencode(path))
+    return f"{name}: the name is not UTF-8; rename it, as in `convmv -f latin1 -t utf8 -r --notest FOLDER`"
 
 
 def composed(name: str) -> str:
@@ -164,7 +171,7 @@ def scan_headers(paths: Iterable[Path]) -> tuple[list[AudioInfo], list[str]]:
             kept = json.loads(cache.read_text(encoding="utf-8"))
     with ThreadPoolExecutor(_THREADS) as pool:
         results = pool.map(partial(_read_header, kept), paths)
-        entries = list(tqdm(results, total=len(paths), desc="headers", unit="file", disable=None if cache else True))
+        entries = list(track(results, len(paths), "headers") if cache else results)
     read = {os.path.abspath(path): entry for path, entry in zip(paths, entries, strict=True) if isinstance(entry, list)}
     if cache is not None and not read.items() <= kept.items():
         with suppress(UserError):  # a cache that cannot be written
@@ -190,8 +197,11 @@ def _read_header(kept: Mapping[str, Any], path: Path) -> list[Any] | str:
 
 def refuse_broken(broken: Sequence[str]) -> None:
     """Raise `UserError` with all of these sentences, each about a file; none: all files are good."""
-    if len(broken) == 1:
-        raise UserError(broken[0])
     if broken:
-        others = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        raise UserError(f"{len(broken)} files cannot be used: {'; '.join(broken[:_NAMED])}{others}")
+        number = f"{len(broken)} files cannot be used: " if len(broken) > 1 else ""
+        raise UserError(number + join_sentences(broken))
+
+
+def join_sentences(broken: Sequence[str]) -> str:
+    """Sentences about files as one; of many the first ones."""
+    return "; ".join([*broken[:_NAMED], *([f"and {len(broken) - _NAMED} more"] if len(broken) > _NAMED else [])])

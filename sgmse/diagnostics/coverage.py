@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
+from sgmse.common.progress import track
 from sgmse.data import audio, corpora
 from sgmse.diagnostics.items import open_references
 from sgmse.diffusion import adaptive
@@ -78,7 +78,8 @@ def draw_training_references(model: Enhancer, config: Path, noise_dirs: Sequence
     settings, data = cli.take(ModelConfig, model.settings), cli.take(DataConfig, values)
     check_data(data, settings)
     items = build_datamodule(data, settings, cli.take(TrainConfig, values).seed).train
-    keys = tqdm(range(adaptive.NUM_REFERENCES), desc="training references", unit="item", disable=None)
+    number = adaptive.NUM_REFERENCES
+    keys = track(range(number), number, "training references", "item")
     return [reference for key in keys if len(reference := items[key]["reference"])]
 
 

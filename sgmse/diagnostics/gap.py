@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import save_figure, write_csv
+from sgmse.common.progress import track
 from sgmse.diagnostics.items import ProbeFile, mean_over_files
 from sgmse.diffusion import losses
 from sgmse.diffusion.conditioning import Condition
@@ -59,7 +59,7 @@ def measure_gap(model: Enhancer, items: Sequence[ProbeFile], seed: int, batch_si
     mismatched ones for a file without such a reference.
     """
     grid, rows = time_grid(model).to(model.device), []
-    for item in tqdm(items, desc="gap by time", unit="file", disable=None):
+    for item in track(items, len(items), "gap by time"):
         conditions = encode_conditions(model, item)
         if len(conditions) == 1:
             continue

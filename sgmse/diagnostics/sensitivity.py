@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from sgmse.common.files import save_figure, write_csv
+from sgmse.common.progress import track
 from sgmse.diagnostics.items import ProbeFile, enhance_item, mean_over_files
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.diffusion.transform import SpectrogramTransform
@@ -83,7 +83,7 @@ def measure_sensitivity(
 ) -> pd.DataFrame:
     """A row per file, band that is raised and band that is looked at: `COLUMNS`; bands count from 0."""
     rate, rows = model.settings["sample_rate"], []
-    for item in tqdm(items, desc="sensitivity", unit="file", disable=None):
+    for item in track(items, len(items), "sensitivity"):
 
         def enhance(references: Tensor, item: ProbeFile = item) -> Tensor:
             parts = references.split(batch_size)

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from sgmse.common.errors import UserError
-from sgmse.data import listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import refuse_published
 from sgmse.data.corpora.manifest import SPLITS, Clip
@@ -116,7 +115,7 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> None:
 def _check_paired(report: Report, folder: Path, max_files: int) -> tuple[list[AudioInfo], list[AudioInfo]]:
     """Everything about clean/ and noisy/ of one split or test set, and the references beside them."""
     clean, noisy = (
-        signals.read_headers(report, f"{folder.name}/{name}", listing.find(folder / name, f"{name} speech"))
+        signals.find_headers(report, f"{folder.name}/{name}", folder / name, f"{name} speech")
         for name in ("clean", "noisy")
     )
     signals.check_files(report, f"{folder.name}/clean", clean, max_files)

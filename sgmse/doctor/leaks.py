@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
+from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora.manifest import Clip, shared_sources
@@ -58,7 +58,7 @@ def check_duplicates(report: Report, label: str, files: Sequence[tuple[str, Audi
         by_length[info.num_frames, info.sample_rate].append((split, info.path))
     groups = [group for group in by_length.values() if len({split for split, _ in group}) > 1]
     shared = []
-    for group in tqdm(groups, desc=f"{label}: duplicates", leave=False):
+    for group in track(groups, len(groups), f"{label}: duplicates", "group"):
         # Recordings of one length are the same where their courses of level agree.
         courses = {number: levels for number, (_, path) in enumerate(group) if (levels := course(path)) is not None}
         tree = cKDTree(np.stack(list(courses.values()))) if courses else None
@@ -143,7 +143,7 @@ def check_references(report: Report, folder: Path, protocol: str, max_files: int
     missing = [noisy[name] for name in sorted(noisy.keys() - references.keys())]
     found: dict[Problem, list[Path | str]] = {UNREADABLE: [], _MISSING: [*missing], _SILENT: [], _SHARED: []}
     peaks = []
-    for name in tqdm(chosen, desc=folder_of(protocol), leave=False):
+    for name in track(chosen, len(chosen), folder_of(protocol)):
         path = references[name]
         try:
             score = leak.score_files(path, noisy[name], clean[name])

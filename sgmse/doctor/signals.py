@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
+from sgmse.common.progress import track
 from sgmse.data import audio, levels, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.containers import check_end, open_audio
@@ -47,9 +47,15 @@ _REVERSED = Problem("have clean and noisy exchanged", "move the files to the oth
 _EQUAL = Problem("noisy files equal their clean file", "mix the noise in, or leave them out", True)
 
 
-def read_headers(report: Report, label: str, paths: Iterable[Path]) -> list[AudioInfo]:
-    """The headers of files; those that cannot be read are a problem and left out."""
+def find_headers(report: Report, label: str, folder: Path, what: str) -> list[AudioInfo]:
+    """The headers of all audio of a folder; see `read_headers`."""
+    return read_headers(report, label, *listing.search(folder, what))
+
+
+def read_headers(report: Report, label: str, paths: Iterable[Path], known: Sequence[str] = ()) -> list[AudioInfo]:
+    """The headers of files; those that cannot be read are a problem and left out. known: sentences about others."""
     found, broken = listing.scan_headers(paths)
+    broken += known
     report.add_files(f"{label}: of {len(found) + len(broken)} files", {UNREADABLE: broken})
     return found
 
@@ -70,7 +76,7 @@ def check_files(report: Report, label: str, files: Sequence[AudioInfo], max_file
         _COARSE: [],
     }
     chosen, number = sample(files, max_files, "files")
-    for info in tqdm(chosen, desc=label, leave=False):
+    for info in track(chosen, len(chosen), label):
         try:
             with open_audio(info.path) as file:
                 check_end(info.path, file)
@@ -136,7 +142,7 @@ def check_pairs(report: Report, label: str, pairs: Sequence[Pair], max_files: in
     chosen, number = sample(pairs, max_files, "pairs")
     found: dict[Problem, list[Path]] = {_FOREIGN: [], _REVERSED: [], _EQUAL: []}
     snrs, lags = [], {}
-    for pair in tqdm(chosen, desc=f"{label}: pairs", leave=False):
+    for pair in track(chosen, len(chosen), f"{label}: pairs", "pair"):
         try:
             clean, noisy = (audio.read(info.path, None, 0.0, _PAIR_READ_S) for info in (pair.clean, pair.noisy))
         except UserError:

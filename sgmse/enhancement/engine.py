@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.settings import Setting
@@ -251,7 +251,7 @@ def enhance_and_score(
     left = [setting for setting in settings if not names <= results.files(sha, setting.key)]
     groups: list[Group] = []
     encoded_for: object = None
-    for setting in tqdm(left, desc="settings", unit="setting", disable=None):
+    for setting in track(left, len(left), "enhancing", "setting"):
         needs: list[object] = [setting.protocol, setting.seed, setting.guidance.guidance]
         needs += [setting.sampler, setting.t_eps] if setting.protocol == "self" else []
         if needs != encoded_for:

@@ -5,6 +5,7 @@ What is done in an output folder is a row per file in `Results`, and run.json, w
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -12,20 +13,20 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, write_json
 from sgmse.common.lock import locked_folder
+from sgmse.common.progress import progress
 from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.enhancement.lookup import check_inputs
+from sgmse.enhancement.lookup import find_unusable
 from sgmse.enhancement.recordings import Row, write_in_parts, write_whole
 from sgmse.enhancement.request import Request, describe_request, make_request
 from sgmse.enhancement.test_set import Item
@@ -61,34 +62,53 @@ def enhance_folder(
         print(f"shard {config.shard}: {len(items)} of {len(test_set.items)} files")
     check_foreign(out_dir, [out_dir / item.name for item in items])
     inputs = input_digests(request)
-    # a broken file is refused before the folder is touched
     is_other = differing_facts(out_dir, request.facts, _MAY_DIFFER)
     left = _find_left(request, [] if is_other else read_rows(out_dir), inputs)
-    check_inputs(test_set, left, test_set.protocol, request.engine.model.settings["n_fft"], request.engine.rate)
-    if not left and not is_other and out_dir.is_dir() and not os.access(out_dir, os.W_OK, effective_ids=True):
+    # before the folder is touched, and before hours of work
+    n_fft, rate = request.engine.model.settings["n_fft"], request.engine.rate
+    unusable = find_unusable(test_set, left, test_set.protocol, n_fft, rate)
+    broken = sorted({*test_set.broken, *unusable.values()})
+    items = [item for item in items if item.name not in unusable]
+    if not items or request.setting.needs_unrelated:  # the reference of any file may serve another
+        listing.refuse_broken(broken)
+    if broken:
+        print(f"warning: left out, because they cannot be used: {listing.join_sentences(broken)}")
+    left = [item for item in left if item.name not in unusable]
+    if left or is_other or not out_dir.is_dir() or os.access(out_dir, os.W_OK, effective_ids=True):
+        _enhance_left(dataclasses.replace(request, items=items), inputs, unusable)
+    else:
         print(f"all {len(items)} files are done already with these settings; the folder is read-only")
-        return request
+    if broken:
+        remedy = "mend them or move them away"
+        raise UserError(
+            f"all other files are enhanced, {len(broken)} cannot be used ({remedy}): {listing.join_sentences(broken)}"
+        )
+    return request
+
+
+def _enhance_left(request: Request, inputs: Mapping[str, str], unusable: Iterable[str]) -> None:
+    """Enhance what is not done yet of the items of `request`. unusable: names of files that can have no result."""
+    items, out_dir = request.items, request.out_dir
     with open_ledger(out_dir, request.facts, request.shard) as results:
         left = _find_left(request, results.rows(), inputs)
         if results.changed:
             print(f"all files are done again: {', '.join(results.changed)} changed since the last run")
         elif len(left) < len(items):
             print(f"{len(items) - len(left)} files are done already with these settings")
-        results.remove(item.name for item in left)
+        results.remove([*(item.name for item in left), *unusable])
         write_run(results)
         rows = _enhance_items(request, left, results, inputs)
         missing = [item.name for item in items if not (out_dir / item.name).is_file()]
         if missing:
             raise UserError(f"{out_dir}: {len(missing)} results are gone, first {missing[0]}; run the command again")
         _report(request, rows, results.rows())
-    return request
 
 
 def _enhance_items(request: Request, items: Sequence[Item], results: Results, inputs: Mapping[str, str]) -> list[Row]:
     """Enhance and write files, and add a row for each group as soon as it is written. `inputs`: digests by name."""
     rows: list[Row] = []
     exported = start = time.monotonic()
-    with tqdm(total=len(items), unit="file") as progress:
+    with progress(len(items), "enhancing") as counter:
         for group in _write_groups(request, items):
             seconds, total = time.monotonic() - start, sum(row["audio_s"] for row in group)
             for row in group:
@@ -96,7 +116,7 @@ def _enhance_items(request: Request, items: Sequence[Item], results: Results, in
                 row |= {"time": time.time(), "seconds": seconds * row["audio_s"] / total}
             results.add(group)
             rows += group
-            progress.update(len(group))
+            counter.update(len(group))
             start = time.monotonic()
             if start - exported > EXPORT_S:
                 write_run(results)
@@ -220,12 +240,20 @@ def input_digests(request: Request) -> dict[str, str]:
     """Identity of what each file is made from: the contents of noisy file and references, and where its own one is."""
     sources = {item.name: list_sources(request, item) for item in request.items}
     used = {path for paths in sources.values() for path in paths if path is not None}
-    digests = {path: file_digest(path) for path in sorted(used)}
+    digests = {path: _digest(path) for path in sorted(used)}
     found = {}
     for name, paths in sources.items():
         contents = [None if path is None else digests[path] for path in paths]
         found[name] = hashlib.sha256(repr((*contents[:2], str(paths[1]), *contents[2:])).encode()).hexdigest()[:16]
     return found
+
+
+def _digest(path: Path) -> str:
+    """The hash of a file; empty where it cannot be read, which `find_unusable` explains."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return ""
 
 
 def list_sources(request: Request, item: Item) -> list[Path | None]:

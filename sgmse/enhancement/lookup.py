@@ -6,10 +6,11 @@ SET/ref_PROTOCOL, and SET/manifest.csv, which names each item's `id`, `kind` of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from sgmse.evaluation.leakage import BLIND
 _BORROWED: tuple[Protocol, ...] = ("same_class", "mismatched")
 _PAIRING_SEED = 0  # not the sampler's: other seeds must not change which reference an item gets
 Paths = dict[str, Path | None]  # by the name of the item
+Key = TypeVar("Key")
 
 
 def open_test_set(
@@ -53,7 +55,10 @@ def open_test_set(
     noisy_dir = folder / "noisy" if (folder / "noisy").is_dir() else folder
     if is_scored and not ((folder / "noisy").is_dir() and (folder / "clean").is_dir()):
         raise UserError(f"{folder}: holds no noisy/ and clean/ to enhance and score; name a test set with --test_dir")
-    items = [Item(path.relative_to(noisy_dir).as_posix(), path) for path in listing.find(noisy_dir, "noisy speech")]
+    found, broken = listing.search(noisy_dir, "noisy speech")
+    if is_scored:  # a set is whole, or its means are of another set
+        listing.refuse_broken(broken)
+    items = [Item(path.relative_to(noisy_dir).as_posix(), path) for path in found]
     if is_scored or protocol in _BORROWED:
         items = _with_rows(items, noisy_dir)
     if is_scored:
@@ -64,7 +69,8 @@ def open_test_set(
     has_own = noisy_dir.name == "noisy" and (noisy_dir.parent / "ref").is_dir()
     chosen: Protocol = protocol or ("disjoint" if has_own else "estimated")
     paths, reference_dir = _find_references(chosen, source, noisy_dir, items)
-    return TestSet(noisy_dir, _spread(items, max_files), chosen, reference_dir, {chosen: paths} if paths else {})
+    known: dict[str, Paths] = {chosen: paths} if paths else {}
+    return TestSet(noisy_dir, _spread(items, max_files), chosen, reference_dir, known, broken=broken)
 
 
 def open_files(paths: Sequence[Path], protocol: Protocol | None = None, source: Path | None = None) -> TestSet:
@@ -106,27 +112,44 @@ def open_all_protocols(folder: Path, max_files: int | None = None) -> TestSet:
 
 
 def check_inputs(test_set: TestSet, items: Sequence[Item], protocol: Protocol, n_fft: int, rate: int) -> None:
+    """Raise `UserError` that names all files of a scored set that cannot be used: see `find_unusable`."""
+    listing.refuse_broken(sorted(set(find_unusable(test_set, items, protocol, n_fft, rate).values())))
+
+
+def find_unusable(
+    test_set: TestSet, items: Sequence[Item], protocol: Protocol, n_fft: int, rate: int
+) -> dict[str, str]:
     """Read every file once, before any is enhanced: each must be whole and long enough for a model at `rate`.
 
-    Warns of recordings whose level spoils the result. Raises `UserError` that names all files that cannot be used.
+    Warns of recordings whose level spoils the result. Returns why an item cannot be enhanced, by its name.
     """
-    broken: list[str] = []
+    unusable: dict[str, str] = {}
     spoiled: dict[Fault, list[Path]] = {}
-    for item in items:
-        try:
-            for fault in _check_noisy(item, test_set.path(item, protocol), protocol, n_fft, rate):
-                spoiled.setdefault(fault, []).append(item.noisy)
-        except UserError as error:
-            broken.append(str(error))
-    paths = {path for item in items if (path := test_set.path(item, protocol)) is not None}
-    for path in sorted(paths):
-        try:
+    references: dict[Path, str] = {}  # why each cannot be used
+    for path in sorted({path for item in items if (path := test_set.path(item, protocol)) is not None}):
+        with _kept(references, path, path):
             _check_reference(path, protocol, n_fft, rate)
-        except UserError as error:
-            broken.append(str(error))
-    listing.refuse_broken(broken)
+    for item in items:
+        path = test_set.path(item, protocol)
+        with _kept(unusable, item.name, item.noisy):
+            for fault in _check_noisy(item, path, protocol, n_fft, rate):
+                spoiled.setdefault(fault, []).append(item.noisy)
+        if path in references:
+            unusable.setdefault(item.name, references[path])
     for fault, files in spoiled.items():
         print(f"warning: {len(files)} of {len(items)} files {fault.what}, first {files[0]}; {fault.remedy}")
+    return unusable
+
+
+@contextmanager
+def _kept(broken: dict[Key, str], key: Key, path: Path) -> Iterator[None]:
+    """Inside, what is wrong with a file is kept in `broken`."""
+    try:
+        yield
+    except UserError as error:
+        broken[key] = str(error)
+    except OSError as error:
+        broken[key] = f"{path}: cannot be read ({error.strerror}); check the path and its rights"
 
 
 def _check_noisy(item: Item, reference: Path | None, protocol: Protocol, n_fft: int, rate: int) -> list[Fault]:

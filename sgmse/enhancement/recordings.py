@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sgmse.common.progress import track
 from sgmse.data import audio
 from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
@@ -90,9 +90,7 @@ def write_in_parts(request: Request, item: Item) -> Row:
         encoded = model.encode_reference(waveform, peak, unrelated=other, weak=engine.weak)
         noisy = cut_parts(audio.read_blocks(item.noisy, engine.rate, engine.mix), spans)
         parts = _enhance_parts(request, item, zip(noisy, spans, strict=True), encoded, keeps, row)
-        enhanced = join_parts(
-            tqdm(parts, total=len(spans), desc=item.noisy.name, leave=False), spans, request.chunks.overlap
-        )
+        enhanced = join_parts(track(parts, len(spans), item.noisy.name, "part"), spans, request.chunks.overlap)
         blocks = _cut_or_pad(audio.resample_blocks(enhanced, len(peak), engine.rate, info.sample_rate), info.num_frames)
         if keeps:
             blocks = _add_streams(audio.read_blocks(item.noisy, None, engine.mix), blocks)

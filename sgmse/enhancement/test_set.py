@@ -79,6 +79,7 @@ class TestSet:
             For `own_noise` they are the clean files.
         levelled: protocols whose references are borrowed from other items, and brought to the level of the own ones.
         refused: why protocols that were tried cannot run.
+        broken: sentences about audio in the folder that cannot be read and is no item.
     """
 
     __test__ = False  # no test, for pytest
@@ -90,6 +91,7 @@ class TestSet:
     paths: dict[str, dict[str, Path | None]]
     levelled: frozenset[str] = frozenset()
     refused: dict[str, str] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
     _places: dict[str, dict[Path, list[int]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
+from sgmse.common.progress import LINE_EVERY_S
 from sgmse.settings.config import TrainConfig
 
 PROJECT = "sgmse"  # of W&B
 _WANDB_ID = "wandb_id.txt"
-_LINE_EVERY_S = 60.0
 _RENEWED_EVERY_S = 1.0  # on a terminal; reading the loss waits for the device
 
 
@@ -90,7 +90,7 @@ class RunProgress(pl.Callback):
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if not trainer.is_global_zero or now - self.shown < (_RENEWED_EVERY_S if self.on_terminal else _LINE_EVERY_S):
+        if not trainer.is_global_zero or now - self.shown < (_RENEWED_EVERY_S if self.on_terminal else LINE_EVERY_S):
             return
         self.shown = now
         text = self.describe(trainer.global_step, number_of_steps(trainer), now)

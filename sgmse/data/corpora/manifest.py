@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure, file_digest, read_rows, write_rows
+from sgmse.common.progress import track
 from sgmse.data import audio
 
 MANIFEST = "manifest.csv"
@@ -107,7 +106,7 @@ def measure(entries: Sequence[Entry], folder: Path) -> list[Clip]:
     with explain_failure(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / _JOURNAL, "a", encoding="utf-8") as file:
-            for entry in tqdm(entries, desc="Hashing", unit="file"):
+            for entry in track(entries, len(entries), "hashing"):
                 info, status = audio.info(entry.path), entry.path.stat()
                 state = (str(entry.path), status.st_size, status.st_mtime_ns)  # of the file whose hash this is
                 if state not in digests:

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sgmse.common.download import Archive, obtain, unpack
 from sgmse.common.errors import UserError
 from sgmse.common.files import whole_folder, write_rows
+from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.data.corpora import Pair, manifest, matched_pairs, paired_files
 from sgmse.data.corpora.manifest import Entry
@@ -132,7 +132,7 @@ def choose_references(pairs: Sequence[Pair], conditions: Mapping[str, Condition]
     chosen, by_name = {}, {pair.name: pair for pair in pairs}
     for kind, names in sorted(_group_by_kind(conditions).items()):
         order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
-        for i, name in enumerate(tqdm(order, desc=f"References of {kind}", leave=False)):
+        for i, name in enumerate(track(order, len(order), f"references of {kind}")):
             others = [other for other in order[i + 1 :] + order[:i] if _sentence(other) != _sentence(name)]
             chosen[name] = next(
                 (other for other in others if not _shares_noise(by_name[other], by_name[name])), others[0]
@@ -226,7 +226,7 @@ def _read_log(folder: Path, split: str, pairs: Sequence[Pair]) -> dict[str, Cond
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], sample_rate: int, split: str) -> None:
     """Resample pairs; a pair whose noisy file would clip is attenuated as a whole, so that noisy - clean stays true."""
-    for pair in tqdm(pairs, desc=f"Resampling {split}", unit="pair"):
+    for pair in track(pairs, len(pairs), f"resampling {split}", "pair"):
         clean_path, noisy_path = (folder / kind / f"{pair.name}.flac" for kind in ("clean", "noisy"))
         if clean_path.exists() and noisy_path.exists():
             continue
@@ -246,7 +246,8 @@ def _write_references(
     """
     references, by_name = choose_references(pairs, conditions), {pair.name: pair for pair in pairs}
     rows = []
-    for pair in tqdm(pairs if items is None else items, desc="References", unit="file"):
+    wanted = pairs if items is None else items
+    for pair in track(wanted, len(wanted), "references"):
         name, other = pair.name, by_name[references[pair.name]]
         path = folder / "ref" / f"{name}.flac"
         if not path.exists():

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from tqdm import tqdm
 
 from sgmse.common.errors import UserError
+from sgmse.common.progress import track
 from sgmse.data import audio, corpora, listing
 from sgmse.data.corpora import Headers, manifest
 from sgmse.data.corpora.manifest import Clip
@@ -59,7 +59,7 @@ def find_overlap(clips: Sequence[Clip], used: Sequence[Clip], what: str) -> list
             return f"the same source recording {clip.source}"
         return "a file of the same content" if digests and clip.digest() in digests else ""
 
-    return [(clip, why) for clip in tqdm(clips, desc=f"Comparing {what}") if (why := reason(clip))]
+    return [(clip, why) for clip in track(clips, len(clips), f"comparing {what}") if (why := reason(clip))]
 
 
 def check_held_out(files: Sequence[Path], clips: Sequence[Clip], speech: Sequence[audio.AudioInfo]) -> None:
@@ -89,7 +89,7 @@ def find_used_items(
 ) -> list[tuple[Mapping[str, str], set[str]]]:
     """The rows of a test set's manifest whose recordings are among `clips`, each with the splits that hold them."""
     splits: dict[str, set[str]] = defaultdict(set)  # of every hash and source
-    for clip in tqdm(clips, desc="Hashing", leave=False):
+    for clip in track(clips, len(clips), "hashing"):
         splits[clip.digest()].add(clip.split)
         if clip.source_is_named:
             splits[clip.source].add(clip.split)

@@ -13,8 +13,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
+from sgmse.common.progress import track
 from sgmse.data import audio, containers
 from sgmse.data.testsets.build import folder_of
 from sgmse.evaluation import figures
@@ -45,7 +45,7 @@ def write_items(run: Run, seed: int, out: Path, max_items: int) -> dict[str, Any
         files = choose_items(_gains(run, own, ranked_by).dropna(), max_items)
         chosen += [(str(name), place, own[own["file"] == file]) for place, file in enumerate(files)]
     items = []
-    for name, place, rows in tqdm(chosen, desc="spectrograms", unit="row", disable=None):
+    for name, place, rows in track(chosen, len(chosen), "spectrograms", "row"):
         item = _write_item(run, rows, name, seed, out, f"media/{name}/{place:03d}")
         items += [item] if item else []
     data = {"default": default, "seed": seed, "experiments": _list_choices(run, experiments, seed), "items": items}
