@@ -179,11 +179,9 @@ BROKEN = {
 
 @pytest.mark.parametrize(("how", "sentence"), BROKEN.items())
 def test_a_broken_file_is_named_and_the_others_are_enhanced(tmp_path, capsys, ckpt, noisy, how, sentence):
-    path, flags = (
-        broken(noisy / "z.wav", how),
-        ("--ckpt", ckpt, "--test_dir", noisy, "--enhanced_dir", tmp_path / "out"),
-    )
-    for again in (False, True):
+    path = broken(noisy / "z.wav", how)
+    flags = ("--ckpt", ckpt, "--test_dir", noisy, "--enhanced_dir", tmp_path / "out")
+    for _ in range(2):
         refused = refusal(enhancement.main, capsys, *flags, strict=False)
         assert f"{path}: {sentence}" in refused
         assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == ["a.wav", "b.wav"]
