@@ -16,12 +16,17 @@ from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.noise import seed_of
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
-from sgmse.enhancement.lookup import open_all_protocols, open_test_set
+from sgmse.enhancement.lookup import check_inputs, open_all_protocols, open_test_set
+from sgmse.enhancement.recordings import write_in_parts
+from sgmse.enhancement.request import Request
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, group_by_frames, noise_key
 from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation.results import NOISY, Results, read_rows
+from sgmse.model.chunking import Chunks
+from sgmse.model.enhancer import Enhancer
+from sgmse.settings.config import EnhanceConfig
 
 MODEL = tiny().eval()
 STEPS = SamplerSettings(sampler="bridge_sde", N=2)
@@ -83,6 +88,39 @@ def test_waveforms_in_memory_are_enhanced_as_files_are(folder):
     for item, signal in zip(test_set.items, signals, strict=True):
         (found,) = enhance_batch(MODEL, encode_batch(MODEL, [signal]), Setting(STEPS))
         np.testing.assert_allclose(found.waveform.numpy(), files[item.name], atol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["disjoint", "estimated", "self"])
+def test_a_long_file_goes_through_the_engine_in_the_parts_of_the_command(folder, tmp_path, monkeypatch, protocol):
+    for name in ("noisy", "ref"):
+        source = listing.find(folder / name)[0]
+        audio.write(tmp_path / name / "long.wav", np.tile(audio.read(source, RATE), 6)[: 5 * RATE], RATE)
+        audio.write(tmp_path / name / "short.wav", audio.read(source, RATE), RATE)
+    chunks = Chunks.from_seconds(2.5, 0.5, RATE, MODEL.settings["hop_length"], MODEL.backbone.frame_multiple)
+    windows, work = [], Enhancer.enhance_batch
+    watched = lambda self, noisy, *rest: [windows.append(noisy.shape[-1]), work(self, noisy, *rest)][1]  # noqa: E731
+    monkeypatch.setattr(Enhancer, "enhance_batch", watched)
+    test_set, setting = open_test_set(tmp_path, protocol), Setting(STEPS, protocol=protocol)
+    engine = Engine(MODEL, 8, usual=chunks)
+    found = {enhanced.item.name: enhanced for enhanced in engine.enhance(test_set, setting)}
+    assert max(windows) <= chunks.size + chunks.hop
+    assert found["long.wav"].waveform.shape == (1, 5 * RATE)
+    config = EnhanceConfig(test_dir=str(tmp_path))
+    request = Request(config, tmp_path, engine, test_set, setting, test_set.items, None, tmp_path / "out")
+    row = write_in_parts(request, next(item for item in test_set.items if item.name == "long.wav"))
+    assert (row["nfe"], row["passes"]) == (found["long.wav"].nfe, found["long.wav"].passes)
+    np.testing.assert_allclose(found["long.wav"].waveform[0], audio.read(tmp_path / "out/long.wav", RATE), atol=1e-5)
+
+
+def test_of_a_long_reference_the_beginning_is_used(folder, monkeypatch, capsys):
+    monkeypatch.setattr("sgmse.enhancement.test_set.HEAD_S", 0.25)
+    monkeypatch.setattr("sgmse.enhancement.lookup.HEAD_S", 0.25)
+    test_set = open_test_set(folder, "disjoint")
+    item = test_set.items[0]
+    head = audio.read(test_set.path(item, "disjoint"), RATE, duration_s=0.25)
+    assert np.array_equal(test_set.reference(item, "disjoint", RATE).waveform, head)
+    check_inputs(test_set, test_set.items, "disjoint", 510, RATE)
+    assert "4 references are longer than 0.25 s: their beginning is used" in capsys.readouterr().out
 
 
 def test_equal_names_in_different_folders_draw_noise_of_their_own(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +25,14 @@ from sgmse.enhancement.signals import (
     enhance_batch,
     group_by_frames,
     noise_key,
+    usual_chunks,
 )
-from sgmse.enhancement.test_set import Item, TestSet
+from sgmse.enhancement.test_set import HEAD_S, Item, TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation.results import NOISY, Results
 from sgmse.evaluation.scores import Score
+from sgmse.model.chunking import Chunks
 from sgmse.model.enhancer import Enhancer
-
-HEAD_S = 120.0  # what is made of a long recording, or of another one, is made of so much of its beginning
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Engine:
         num_samples: drawn per file; their mean is the result.
         mix: enhance the average of a file's channels; else each channel.
         weak: the weaker model that autoguidance leads away from.
+        usual: the parts of long files; None: those of `usual_chunks`.
     """
 
     model: Enhancer
@@ -104,6 +106,12 @@ class Engine:
     num_samples: int = 1
     mix: bool = True
     weak: Enhancer | None = None
+    usual: Chunks | None = None
+
+    @property
+    def chunks(self) -> Chunks:
+        """The parts of long files."""
+        return self.usual or usual_chunks(self.model)
 
     @property
     def rate(self) -> int:
@@ -129,17 +137,23 @@ class Engine:
             yield self._encode(recordings, setting)
 
     def group(self, items: Sequence[Item]) -> list[list[Item]]:
-        """Which files share network calls: those of equally many frames, fewest first."""
+        """Which files share network calls: those of equally many frames, fewest first; one that has parts is alone."""
         infos = listing.read_headers(item.noisy for item in items)
         lengths = [round(info.num_frames * self.rate / info.sample_rate) for info in infos]
         rows = [self.num_samples * (1 if self.mix else info.channels) for info in infos]
+        longest = self.chunks.size or math.inf
+        rows = [self.batch_size if length > longest else n for n, length in zip(rows, lengths, strict=True)]
         places = group_by_frames(self.model, lengths, rows, self.batch_size)
         return [[items[place] for place in together] for together in places]
 
     def enhance_group(self, group: Group, setting: Setting) -> list[Enhanced]:
         """Enhance files whose references are encoded, under one setting."""
         start = self._now()
-        found = [one for batch in group.batches for one in enhance_batch(self.model, batch, setting, self.precision)]
+        found = [
+            signal
+            for batch in group.batches
+            for signal in enhance_batch(self.model, batch, setting, self.precision, self.chunks)
+        ]
         share = (self._now() - start) / sum(recording.noisy.shape[-1] for recording in group.recordings)
         signals = iter(found)
         return [self._collect(recording, signals, share) for recording in group.recordings]
@@ -159,16 +173,21 @@ class Engine:
         noisy = np.atleast_2d(audio.read(item.noisy, self.rate, mono=self.mix))
         if setting.protocol == "self":
             return Recording(item, noisy, None, None)
-        found = test_set.reference(item, setting.protocol, self.rate, setting.seed, noisy.mean(axis=0))
+        head = noisy[:, : round(HEAD_S * self.rate)].mean(axis=0)
+        found = test_set.reference(item, setting.protocol, self.rate, setting.seed, head)
         return Recording(item, noisy, to_rows(found.waveform), found.source, self.unrelated(test_set, setting, item))
 
     def _take_references(self, recordings: Sequence[Recording], setting: Setting) -> list[Recording]:
-        """References are what a first pass without reference takes away, one for each channel."""
+        """References are what a first pass without reference takes away, one for each channel; of long files from the
+        first part.
+        """
         first, one = replace(setting, guidance=GuidanceSettings(), protocol="none"), replace(self, num_samples=1)
-        found = one.enhance_group(one._encode(recordings, first), first)
+        begin = slice(self.chunks.size or None)
+        heads = [recording._replace(noisy=recording.noisy[:, begin]) for recording in recordings]
+        found = one.enhance_group(one._encode(heads, first), first)
         return [
             recording._replace(
-                reference=torch.from_numpy(recording.noisy) - enhanced.samples[0],
+                reference=torch.from_numpy(enhanced.noisy) - enhanced.samples[0],
                 source="self",
                 nfe=enhanced.nfe,
                 passes=enhanced.passes,

@@ -126,7 +126,7 @@ def _enhance_items(request: Request, items: Sequence[Item], results: Results, in
 
 def _write_groups(request: Request, items: Sequence[Item]) -> Iterator[list[Row]]:
     """Rows of files that were enhanced together: long ones alone, the others with those of equally many frames."""
-    engine, setting, size = request.engine, request.setting, request.chunks.size
+    engine, setting, size = request.engine, request.setting, request.engine.chunks.size
     headers = listing.read_headers(item.noisy for item in items)
     is_long = [size > 0 and header.seconds * engine.rate > size for header in headers]
     short = [item for item, long in zip(items, is_long, strict=True) if not long]

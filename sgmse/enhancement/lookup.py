@@ -20,7 +20,7 @@ from sgmse.data.levels import Fault, find_faults, measure_level
 from sgmse.data.references import BorrowProtocol
 from sgmse.data.testsets.build import MANIFEST, read_rows
 from sgmse.enhancement.protocols import CHANGED, Protocol
-from sgmse.enhancement.test_set import Item, TestSet
+from sgmse.enhancement.test_set import HEAD_S, Item, TestSet
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.baselines import load_baseline
 from sgmse.evaluation.leakage import BLIND
@@ -126,9 +126,12 @@ def find_unusable(
     unusable: dict[str, str] = {}
     spoiled: dict[Fault, list[Path]] = {}
     references: dict[Path, str] = {}  # why each cannot be used
+    long: list[Path] = []
     for path in sorted({path for item in items if (path := test_set.path(item, protocol)) is not None}):
         with _kept(references, path, path):
             _check_reference(path, protocol, n_fft, rate)
+            if audio.info(path).seconds > HEAD_S and protocol != "own_noise":
+                long.append(path)
     for item in items:
         path = test_set.path(item, protocol)
         with _kept(unusable, item.name, item.noisy):
@@ -136,6 +139,8 @@ def find_unusable(
                 spoiled.setdefault(fault, []).append(item.noisy)
         if path in references:
             unusable.setdefault(item.name, references[path])
+    if long:
+        print(f"{len(long)} references are longer than {HEAD_S:g} s: their beginning is used, first {long[0]}")
     for fault, files in spoiled.items():
         print(f"warning: {len(files)} of {len(items)} files {fault.what}, first {files[0]}; {fault.remedy}")
     return unusable

@@ -20,10 +20,10 @@ from sgmse.data import audio
 from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.transform import SpectrogramTransform
-from sgmse.enhancement.engine import HEAD_S, Enhanced, to_rows
+from sgmse.enhancement.engine import Enhanced, to_rows
 from sgmse.enhancement.request import Request
 from sgmse.enhancement.signals import autocast, noise_key
-from sgmse.enhancement.test_set import Item
+from sgmse.enhancement.test_set import HEAD_S, Item
 from sgmse.model import enhancer
 from sgmse.model.chunking import Span, cut_parts, join_parts
 
@@ -79,7 +79,7 @@ def write_in_parts(request: Request, item: Item) -> Row:
     """
     engine, model, info = request.engine, request.engine.model, audio.info(item.noisy)
     peaks, length = _scan(audio.read_blocks(item.noisy, engine.rate, engine.mix))
-    peak, spans = peaks.to(model.device), request.chunks.spans(length)
+    peak, spans = peaks.to(model.device), engine.chunks.spans(length)
     keeps = request.config.keep_highband and info.sample_rate > engine.rate
     with autocast(model.device, engine.precision):
         row, reference = _make_reference(request, item, peak)
@@ -90,7 +90,7 @@ def write_in_parts(request: Request, item: Item) -> Row:
         encoded = model.encode_reference(waveform, peak, unrelated=other, weak=engine.weak)
         noisy = cut_parts(audio.read_blocks(item.noisy, engine.rate, engine.mix), spans)
         parts = _enhance_parts(request, item, zip(noisy, spans, strict=True), encoded, keeps, row)
-        enhanced = join_parts(track(parts, len(spans), item.noisy.name, "part"), spans, request.chunks.overlap)
+        enhanced = join_parts(track(parts, len(spans), item.noisy.name, "part"), spans, engine.chunks.overlap)
         blocks = _cut_or_pad(audio.resample_blocks(enhanced, len(peak), engine.rate, info.sample_rate), info.num_frames)
         if keeps:
             blocks = _add_streams(audio.read_blocks(item.noisy, None, engine.mix), blocks)
@@ -140,7 +140,7 @@ def _enhance_part(
     """One sample of a part [C, n] that begins at `start`; parts draw the same noise where they overlap."""
     setting = request.setting
     keys = [noise_key(setting.seed, item.name, sample, channel) for channel in range(len(window))]
-    noise = FrameNoise(keys, start // request.chunks.hop)
+    noise = FrameNoise(keys, start // request.engine.chunks.hop)
     return request.engine.model.enhance_batch(window, reference, noise, guidance, setting.sampler, setting.t_eps)
 
 
@@ -155,7 +155,7 @@ def _make_reference(request: Request, item: Item, peak: Tensor) -> tuple[Row, Te
         head = audio.read(item.noisy, engine.rate, duration_s=HEAD_S)
         found = request.test_set.reference(item, setting.protocol, engine.rate, setting.seed, head)
         return row | {"reference": found.source}, to_rows(found.waveform)
-    seconds = request.chunks.size / engine.rate
+    seconds = engine.chunks.size / engine.rate
     first_part = np.atleast_2d(audio.read(item.noisy, engine.rate, duration_s=seconds, mono=engine.mix))
     window = torch.from_numpy(first_part).to(peak.device)
     null = engine.model.encode_reference(None, peak)

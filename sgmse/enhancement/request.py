@@ -40,7 +40,6 @@ class Request:
     Args:
         items: the share of the files that this process enhances.
         shard: its name, "K-of-N"; None: all files.
-        chunks: the parts of long files.
     """
 
     config: EnhanceConfig
@@ -50,7 +49,6 @@ class Request:
     setting: Setting
     items: list[Item]
     shard: str | None
-    chunks: Chunks
     out_dir: Path
 
     @property
@@ -98,12 +96,13 @@ def make_request(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
     setting = Setting(settings, guidance, test_set.protocol, config.seed, config.t_eps)
     check_guidance_fits(ckpt, setting, model, test_set)
     weak = load_weak(guidance, model, config.encoder_checkpoint)
-    engine = Engine(model, config.batch_size, config.precision, config.num_samples, config.channels == "mix", weak)
     chunks = choose_chunks(config, ckpt, model)
+    is_mix = config.channels == "mix"
+    engine = Engine(model, config.batch_size, config.precision, config.num_samples, is_mix, weak, chunks)
     items, shard = test_set.items, None
     if share is not None:  # every N-th file, so that shares are of similar size and no file is in two
         items, shard = items[share[0] - 1 :: share[1]], f"{share[0]}-of-{share[1]}"
-    return Request(config, ckpt, engine, test_set, setting, items, shard, chunks, out_dir)
+    return Request(config, ckpt, engine, test_set, setting, items, shard, out_dir)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

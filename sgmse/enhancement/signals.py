@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -17,7 +18,9 @@ from sgmse.common.errors import UserError
 from sgmse.diffusion.guidance import EncodedReference
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.settings import Setting
+from sgmse.model.chunking import Chunks, join_parts
 from sgmse.model.enhancer import Enhancer
+from sgmse.settings.config import EnhanceConfig
 
 Precision = Literal["32", "bf16-mixed"]
 
@@ -103,19 +106,46 @@ def encode_batch(
     return Batch([signal.key for signal in signals], noisy, length, encoded)
 
 
-def enhance_batch(model: Enhancer, batch: Batch, setting: Setting, precision: Precision = "32") -> list[EnhancedSignal]:
-    """Enhance a batch under one setting; the results are on the CPU."""
-    noise = FrameNoise(batch.keys)
-    with autocast(model.device, precision):
-        found = model.enhance_batch(
-            batch.noisy, batch.reference, noise, setting.guidance, setting.sampler, setting.t_eps, batch.length
-        )
+def enhance_batch(
+    model: Enhancer, batch: Batch, setting: Setting, precision: Precision = "32", chunks: Chunks | None = None
+) -> list[EnhancedSignal]:
+    """Enhance a batch under one setting; the results are on the CPU.
+
+    chunks: the parts of long waveforms (None: those of `usual_chunks`), which must be of one length in a batch. Parts
+    share peak and reference; nfe and passes are those of one part.
+    """
+    chunks = chunks or usual_chunks(model)
+    spans, parts, length = chunks.spans(batch.noisy.shape[-1]), [], batch.length
+    for start, end in spans:
+        noise = FrameNoise(batch.keys, start // chunks.hop)  # parts draw the same noise where they overlap
+        own = length if len(spans) == 1 else torch.full_like(length, end - start)
+        with autocast(model.device, precision):
+            found = model.enhance_batch(
+                batch.noisy[:, start:end],
+                batch.reference,
+                noise,
+                setting.guidance,
+                setting.sampler,
+                setting.t_eps,
+                own,
+            )
+        parts.append(found.waveform.cpu())
+    if len(parts) > 1:
+        joined = np.concatenate(list(join_parts([part.numpy() for part in parts], spans, chunks.overlap)), axis=-1)
+        parts = [torch.from_numpy(joined)]
     distances = [None] * len(batch.keys) if found.distance is None else found.distance.tolist()
-    rows = zip(found.waveform.cpu(), batch.length.tolist(), found.null_reference.tolist(), distances, strict=True)
+    rows = zip(parts[0], length.tolist(), found.null_reference.tolist(), distances, strict=True)
     return [
         EnhancedSignal(waveform[:length], found.nfe, found.passes, is_null, distance)
         for waveform, length, is_null, distance in rows
     ]
+
+
+def usual_chunks(model: Enhancer) -> Chunks:
+    """The parts of long recordings where nobody chooses others."""
+    usual, settings = EnhanceConfig(), model.settings
+    rate, hop, multiple = settings["sample_rate"], settings["hop_length"], model.backbone.frame_multiple
+    return Chunks.from_seconds(usual.chunk_s, usual.overlap_s, rate, hop, multiple)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

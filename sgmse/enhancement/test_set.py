@@ -22,6 +22,7 @@ from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
 from sgmse.evaluation.baselines import load_baseline
 
+HEAD_S = 120.0  # a reference that is, or is made of, a long recording is so much of its beginning
 # the other protocols hold samples of the disjoint reference or are made from the noisy file
 _WITH_LEAK = ("disjoint", "same_class", "other_take", "mismatched", "oracle")
 
@@ -135,7 +136,7 @@ class TestSet:
             return Reference(None)
         if protocol == "own_noise":
             return Reference(_own_noise(item, path, rate, mono), str(path.resolve()))
-        waveform = audio.read(path, rate)
+        waveform = audio.read(path, rate, duration_s=HEAD_S)
         if protocol in GAINS:
             waveform = waveform * GAINS[protocol]
         elif protocol == "shuffled":
