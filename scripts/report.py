@@ -3,9 +3,9 @@
 RUN_DIR is what scripts/run_experiments.py wrote, complete or not; what is missing is said. The page is one folder
 without links to anywhere else: open its index.html, or put it online.
 
-  index.html       the criteria first; what was run; scores per set, noise class and SNR; forest plot, curves, costs
+  index.html       criteria and differences first, in forest plots and tables; scores per set, class and SNR; costs
   listening.html   utterances clean, noisy, with their reference, from the baseline and from each experiment; blind A/B
-  tables.md, tables.tex, forest.png, curves.png, sweep.png
+  tables.md, tables.tex, forest-SET.png, curves.png, sweep.png
 
 examples:
   python scripts/report.py experiments/mini
@@ -31,8 +31,8 @@ class Page:
     """folder that scripts/run_experiments.py wrote"""
     out: Path | None = None
     """folder of the page. Default: RUN_DIR/page"""
-    max_items: Count = 12
-    """utterances to listen to, per test set"""
+    max_items: Count | None = None
+    """utterances to listen to, per test set. Default: 12, or as many as the page can hold with 50 MB"""
 
 
 def main() -> None:

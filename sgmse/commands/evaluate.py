@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sgmse.common.bounds import Count
+from sgmse.common.bounds import Count, Positive
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
 from sgmse.data import corpora, listing
@@ -42,7 +42,7 @@ class Evaluation:
     """What to score"""
 
     clean_dir: Path | None = None
-    """clean speech. Default: that of the embedded test set"""
+    """clean speech. Default: with no folder named, that of the embedded test set; else none, and nothing is scored"""
     noisy_dir: Path | None = None
     """unprocessed files, for the first row, SI-SIR and SI-SAR"""
     enhanced_dir: list[Path] = field(default_factory=list)
@@ -54,9 +54,11 @@ class Evaluation:
     metrics: list[str] = field(default_factory=list)
     """metrics beside the usual ones, e.g. right_talker"""
     page: Path | None = None
-    """folder for a page with spectrograms and players"""
-    max_items: Count = 6
-    """files shown on the page"""
+    """folder for a page with differences, scores, spectrograms and players"""
+    max_items: Count = 12
+    """files to listen to on the page"""
+    excerpt_s: Positive = 5.0
+    """of each of them so much, where it has the most energy"""
     title: str = "Speech enhancement"
     """title of the page"""
     jobs: Count | None = None
@@ -65,9 +67,11 @@ class Evaluation:
 
 def main() -> None:
     arguments = read_settings()
-    assert arguments.clean_dir is not None
     asked = metrics.select_metrics(arguments.metrics)
     systems = named_systems(arguments.enhanced_dir)
+    if arguments.clean_dir is None:
+        show_before_and_after(arguments, systems)
+        return
     references: leakage.Tasks = {}
     if arguments.noisy_dir is not None:
         references = leakage.find_references(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
@@ -83,17 +87,39 @@ def main() -> None:
         write_csv(frame, arguments.csv)
         print(f"Scores of every file: {arguments.csv}")
     if arguments.page is not None:
-        from sgmse.evaluation.page import write_page  # matplotlib takes a second to load, which scoring need not pay
+        write_page(arguments, frame, systems)
 
-        folders = (arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
-        page = write_page(arguments.page, frame, systems, *folders, arguments.max_items, arguments.title)
-        print(f"Page: {page}")
+
+def show_before_and_after(arguments: Evaluation, systems: dict[str, Path]) -> None:
+    """Without clean files: how much was removed, to print and to listen to."""
+    from sgmse.evaluation.set_page import REMOVED, measure_removed
+
+    assert arguments.noisy_dir is not None
+    frame = measure_removed(arguments.noisy_dir, systems)
+    for name, level in frame.groupby("system", sort=False)[REMOVED].mean().items():
+        print(f"{name}: what was removed lies {level:+.1f} dB from the noisy files; this is no measure of quality")
+    if arguments.csv is not None:
+        write_csv(frame, arguments.csv)
+        print(f"Levels of every file: {arguments.csv}")
+    if arguments.page is not None:
+        write_page(arguments, frame, systems)
+
+
+def write_page(arguments: Evaluation, frame: pd.DataFrame, systems: dict[str, Path]) -> None:
+    from sgmse.evaluation import set_page  # matplotlib takes a second to load, which scoring need not pay
+
+    assert arguments.page is not None
+    folders = (arguments.noisy_dir, arguments.clean_dir, arguments.ref_dir)
+    limits = (arguments.max_items, arguments.title, arguments.excerpt_s)
+    page = set_page.write_page(arguments.page, frame, systems, *folders, *limits)
+    size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
+    print(f"Page: {page} ({size / 1e6:.1f} MB)")
 
 
 def read_settings() -> Evaluation:
     """The command line; where no set is named, with the one that comes with the code and the newest enhanced folder."""
     asked = read_command_line(Evaluation, __doc__)
-    if asked.clean_dir is None:
+    if asked.clean_dir is None and asked.noisy_dir is None:
         if not TEST_SET.is_dir():
             raise UserError(f"{TEST_SET}: is missing; name a test set with --clean_dir and --noisy_dir")
         print(f"Clean speech: {TEST_SET / 'clean'}")
@@ -101,12 +127,12 @@ def read_settings() -> Evaluation:
         asked = replace(
             asked,
             clean_dir=TEST_SET / "clean",
-            noisy_dir=asked.noisy_dir or TEST_SET / "noisy",
+            noisy_dir=TEST_SET / "noisy",
             ref_dir=asked.ref_dir or ref_dir,
             enhanced_dir=asked.enhanced_dir or find_newest(ENHANCED),
         )
-    if not asked.enhanced_dir and asked.noisy_dir is None:
-        raise UserError("nothing to score: name the folders with --enhanced_dir, --noisy_dir or both")
+    if not asked.enhanced_dir and (asked.noisy_dir is None or asked.clean_dir is None):
+        raise UserError("nothing to score: name the enhanced files with --enhanced_dir, or clean ones with --clean_dir")
     return asked
 
 
@@ -133,12 +159,11 @@ def named_systems(folders: list[Path]) -> dict[str, Path]:
 
 def print_differences(frame: pd.DataFrame) -> None:
     """Paired differences of every system to the noisy files, and of later systems to the first."""
-    names = list(frame["system"].unique())
-    pairs = [(b, a) for i, a in enumerate(names[:2]) for b in names[i + 1 :] if i == 0 or names[0] == evaluation.NOISY]
+    pairs = evaluation.planned_pairs(frame)
     if pairs:
         print("\nPaired differences")
         differences = pd.concat([evaluation.paired(frame, a, b) for a, b in pairs])
-        print_table(scores_table(differences, "differences", "Paired differences"))
+        print_table(scores_table(differences, "differences", "Paired differences", signed=True))
 
 
 command = partial(run, main)

@@ -155,17 +155,24 @@ def to_length(waveform: np.ndarray, length: int) -> np.ndarray:
     return np.pad(waveform, ((0, 0), (0, max(0, length - waveform.shape[-1]))))[:, :length]
 
 
-def write(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str | None = None) -> float:
+def write(
+    path: str | Path,
+    waveform: np.ndarray,
+    sample_rate: int,
+    subtype: str | None = None,
+    compression: float | None = None,
+) -> float:
     """Write `waveform` [N] or [C, N] in the format of the suffix; the file appears whole or not at all.
 
     `subtype` is libsndfile's, e.g. that of the input file; None, or one that the format cannot hold, means float32
-    for WAV and the usual one elsewhere. Returns the peak of `waveform`. Formats other than float clip beyond 1: when
-    the returned peak is above 1, such a file was attenuated as a whole to a peak of 0.999, which the caller reports.
+    for WAV and the usual one elsewhere. `compression`: of formats that lose something, from 0 (best) to 1 (smallest).
+    Returns the peak of `waveform`. Formats other than float clip beyond 1: when the returned peak is above 1, such a
+    file was attenuated as a whole to a peak of 0.999, which the caller reports.
     """
     path, waveform = Path(path), np.asarray(waveform, dtype=np.float32)
     peak = _checked_peak(path, waveform)
     channels = np.atleast_2d(waveform)
-    _save(path, [channels], channels.shape[1], sample_rate, len(channels), peak, subtype)
+    _save(path, [channels], channels.shape[1], sample_rate, len(channels), peak, subtype, compression)
     return peak
 
 
@@ -208,6 +215,7 @@ def _save(
     channels: int,
     peak: float,
     subtype: str | None,
+    compression: float | None = None,
 ) -> None:
     """Write consecutive blocks [C, n] whose common `peak` and `length` are known, as `write` does."""
     kind, usual = FORMATS[path.suffix.lower()]
@@ -217,7 +225,9 @@ def _save(
     gain = np.float32(_PEAK_WHEN_ATTENUATED / peak if peak > 1 and subtype not in _FLOAT_SUBTYPES else 1)
     with (
         whole_file(path) as part,
-        soundfile.SoundFile(part, "w", sample_rate, channels, subtype, format=kind) as file,
+        soundfile.SoundFile(
+            part, "w", sample_rate, channels, subtype, format=kind, compression_level=compression
+        ) as file,
     ):
         for block in blocks:
             for begin in range(0, block.shape[-1], _BLOCK):

@@ -1,7 +1,9 @@
-"""Figures that reports share: spectrograms, means with their intervals, and paired differences around 0."""
+"""Figures that reports share: spectrograms, means with their intervals, and paired differences around 0 (forests)."""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,10 +13,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from PIL import Image
 
-from sgmse.common.files import save_figure
-from sgmse.evaluation.metrics import MAIN, METRICS
-from sgmse.evaluation.results import NOISY
+from sgmse.common.files import save_figure, whole_file
+from sgmse.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:  # pictures of scores need no torch
     from sgmse.diffusion.adaptive import Familiarity
@@ -24,6 +27,9 @@ RANGE_DB = 80.0
 GREY, BETTER, WORSE, OPEN = "0.55", "#1b7f4b", "#b42318", "#3b5bdb"
 _WINDOW_S, _HOP_S = 0.032, 0.008
 _MAX_COLUMNS = 2000  # of a spectrogram: more do not show in a picture this wide
+_PICTURE = (400, 128)  # columns and rows of a picture on a page
+_MAP = "magma"
+_LABEL = 24  # characters in a line of a label
 
 
 def spectrum_db(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -35,74 +41,90 @@ def spectrum_db(waveform: np.ndarray, rate: int) -> np.ndarray:
     return 10 * np.log10(np.abs(np.fft.rfft(frames).T) ** 2 + 1e-12)
 
 
-def draw_spectrum(axes: Axes, spectrum: np.ndarray, seconds: float, rate: int, top_db: float) -> None:
+def draw_spectrum(axes: Axes, spectrum: np.ndarray, seconds: float, rate: int, top_db: float) -> AxesImage:
     """A spectrogram [F, T] over s and kHz; colours span the `RANGE_DB` below `top_db`."""
-    axes.imshow(
+    image = axes.imshow(
         spectrum,
         origin="lower",
         aspect="auto",
-        cmap="magma",
+        cmap=_MAP,
         extent=(0, seconds, 0, rate / 2000),
         vmin=top_db - RANGE_DB,
         vmax=top_db,
     )
     axes.set(xlabel="s", ylabel="kHz")
+    return image
 
 
-def side_by_side(waveforms: Mapping[str, np.ndarray], rate: int) -> Figure:
-    """One spectrogram per signal [N], in one row and on one colour scale."""
+def side_by_side(waveforms: Mapping[str, np.ndarray], rate: int, captions: Mapping[str, str] | None = None) -> Figure:
+    """One spectrogram per signal [N], in one row, on one dB scale with its bar. captions: a line below the name."""
     spectra = {name: spectrum_db(waveform, rate) for name, waveform in waveforms.items()}
     top = max(float(spectrum.max()) for spectrum in spectra.values())
-    figure = Figure(figsize=(3.0 * len(spectra), 2.6), dpi=110, layout="constrained")
-    for axes, (name, spectrum) in zip(np.atleast_1d(figure.subplots(1, len(spectra))), spectra.items(), strict=True):
-        draw_spectrum(axes, spectrum, len(waveforms[name]) / rate, rate, top)
-        axes.set(title=name)
+    figure = Figure(figsize=(3.0 * len(spectra) + 0.8, 2.9), dpi=110, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(spectra), sharey=True))
+    for axes, (name, spectrum) in zip(panels, spectra.items(), strict=True):
+        image = draw_spectrum(axes, spectrum - top, len(waveforms[name]) / rate, rate, 0.0)
+        axes.set_title("\n".join(filter(None, (name, (captions or {}).get(name)))), fontsize=10)
+        axes.label_outer()
+    figure.colorbar(image, ax=list(panels), label="dB re the loudest point", pad=0.01, fraction=0.03)
     return figure
 
 
-def draw_means(scores: pd.DataFrame, path: Path) -> None:
-    """The result of `scores.summary`: a panel per metric and a line per system, the noisy files on top."""
-    names = list(scores["system"].unique())
-    figure = Figure(figsize=(3.7 * len(MAIN), 1.2 + 0.36 * len(names)), dpi=110, layout="constrained")
-    panels = figure.subplots(1, len(MAIN), sharey=True, squeeze=False)[0]
-    for axes, metric in zip(panels, MAIN, strict=True):
-        rows = scores[scores["metric"] == metric].set_index("system").loc[names]
-        for place, (name, row) in enumerate(rows.iterrows()):
-            draw_interval(axes, row, place, "0.45" if name == NOISY else f"C{(place - 1) % 10}", filled=True)
-        if NOISY in names:
-            axes.axvline(rows.loc[NOISY, "mean"], color="0.75", lw=1, ls="--", zorder=0)
-        axes.set(title=METRICS[metric].title, ylim=(len(names) - 0.4, -0.6))
-        axes.set_yticks(range(len(names)), names)
-        finish_axes(axes, "x")
-    save_figure(figure, path)
+def save_spectrum(spectrum: np.ndarray, top_db: float, path: Path) -> None:
+    """Picture (WebP) of a power spectrogram in dB [F, T] and nothing else, low frequencies below.
 
-
-def draw_forest(
-    differences: pd.DataFrame, metric: str, thresholds: Mapping[tuple[str, str, str], float], path: Path
-) -> None:
-    """Differences of `metric` over all files of each set: a panel per set, a line per comparison, 95 % intervals.
-
-    `differences`: the columns experiment, against, set, mean, low, high, and smoke for those that count for nothing. A
-    filled point: the interval excludes 0. `thresholds`: what a criterion asks, by experiment, opponent and set.
+    Colours span the `RANGE_DB` below `top_db`. More points than show in a narrow column are averaged.
     """
-    sets = list(differences["set"].drop_duplicates())
-    pairs = list(dict.fromkeys(zip(differences["experiment"], differences["against"], strict=True)))
-    figure = Figure(figsize=(3.0 + 2.9 * len(sets), 1.1 + 0.3 * len(pairs)), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(sets), sharey=True, sharex=True, squeeze=False)[0]
-    for axes, name in zip(panels, sets, strict=True):
-        axes.axvline(0, color="0.4", lw=0.9, zorder=0)
-        for _, row in differences[differences["set"] == name].iterrows():
-            place = pairs.index((row["experiment"], row["against"]))
-            wanted = thresholds.get((row["experiment"], row["against"], name))
-            if wanted is not None:
-                axes.plot([wanted, wanted], [place - 0.5, place + 0.5], color="#e07a1f", lw=1.6, ls=":", zorder=1)
-            excludes_zero = row["low"] > 0 or row["high"] < 0
-            colour = BETTER if row["low"] > 0 else WORSE if row["high"] < 0 else OPEN
-            draw_interval(axes, row, place, GREY if row["smoke"] else colour, filled=excludes_zero)
-        axes.set(title=name, xlabel=f"Δ{METRICS[metric].title}", ylim=(len(pairs) - 0.4, -0.6))
-        axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in pairs])
-        finish_axes(axes, "x")
+    size = min(spectrum.shape[1], _PICTURE[0]), min(spectrum.shape[0], _PICTURE[1])
+    pooled = np.asarray(Image.fromarray(spectrum[::-1].astype(np.float32)).resize(size, Image.Resampling.BOX))
+    levels = np.clip((pooled - top_db) / RANGE_DB + 1, 0, 1)
+    colours = 255 * matplotlib.colormaps[_MAP](levels)[..., :3]
+    with whole_file(path) as part:
+        Image.fromarray(colours.round().astype(np.uint8)).save(part, "WEBP", quality=70, method=6)
+
+
+def scale_colours() -> list[str]:
+    """The colours of spectrograms from the lower end of the scale to the upper one, as CSS writes them."""
+    return [matplotlib.colors.to_hex(matplotlib.colormaps[_MAP](place)) for place in np.linspace(0, 1, 9)]
+
+
+def draw_intervals(rows: pd.DataFrame, title: str, around: float, path: Path) -> None:
+    """One panel, narrow enough for a phone: a line per row with its mean and 95 % interval.
+
+    rows: the columns label, mean, low, high; colour (of the line, default: grey), is_filled (the point, default: yes),
+    and threshold (a mark on the line, NaN: none) where they are known. around: where the vertical line stands (NaN:
+    nowhere).
+    """
+    names = [textwrap.fill(str(label), _LABEL, break_on_hyphens=False) for label in rows["label"]]
+    height = sum(0.18 + 0.17 * (name.count("\n") + 1) for name in names)
+    figure = Figure(figsize=(4.6, 0.75 + height), dpi=170, layout="constrained")
+    axes = figure.add_subplot()
+    if not math.isnan(around):
+        axes.axvline(around, color="0.3", lw=1.1, zorder=1)
+    for place, (_, row) in enumerate(rows.iterrows()):
+        if not math.isnan(row.get("threshold", math.nan)):
+            axes.plot([row["threshold"]] * 2, [place - 0.5, place + 0.5], color="#e07a1f", lw=1.6, ls=":", zorder=1)
+        draw_interval(axes, row, place, row.get("colour", GREY), filled=bool(row.get("is_filled", True)))
+    axes.set(xlabel=title, ylim=(len(names) - 0.4, -0.6))
+    axes.set_yticks(range(len(names)), names)
+    axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=6)
+    finish_axes(axes, "x")
     save_figure(figure, path)
+
+
+def difference_title(metric: str) -> str:
+    """Below the axis of a forest plot: what is shown, and which side is the better one."""
+    better = "better →" if METRICS[metric].higher_is_better else "← better"
+    return f"Δ{METRICS[metric].title}   ({better})"
+
+
+def judge_differences(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`rows` of differences (low, high) with the colours of a forest plot; filled: the interval excludes 0."""
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    low, high = sign * rows["low"], sign * rows["high"]
+    better, worse = np.minimum(low, high) > 0, np.maximum(low, high) < 0
+    return rows.assign(colour=np.select([better, worse], [BETTER, WORSE], OPEN), is_filled=better | worse)
 
 
 def draw_disagreement(deviation: np.ndarray, seconds: float, rate: int, path: Path) -> None:

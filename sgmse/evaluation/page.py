@@ -1,67 +1,107 @@
-"""Pages to look at and listen to: HTML with tables, spectrograms and players, readable without a network."""
+"""The pages of evaluation, sweep and experiments: folders of HTML, tables, figures and sounds that need no network.
+
+A page is made of sections; those who write one say what stands in each. Its tables lie beside it as Markdown and LaTeX.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import markupsafe
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 
-from sgmse.common.files import explain_failure, save_figure, write_text
-from sgmse.data import audio
-from sgmse.evaluation import figures, scores
-from sgmse.evaluation.metrics import FIRST, MAIN, METRICS
-from sgmse.evaluation.tables import Table, number, scores_table
+from sgmse.common.errors import UserError
+from sgmse.common.files import whole_folder, write_text
+from sgmse.evaluation import figures, listening
+from sgmse.evaluation.tables import Table, latex, markdown
+
+INDEX, MARKDOWN, LATEX = "index.html", "tables.md", "tables.tex"
+_MARKS = (MARKDOWN, "overview.png")  # beside index.html: what tells a page of ours from any other folder
 
 
-def write_page(
-    out_dir: Path,
-    frame: pd.DataFrame,
-    systems: Mapping[str, Path],
-    clean_dir: Path,
-    noisy_dir: Path | None = None,
-    ref_dir: Path | None = None,
-    max_items: int = 6,
-    title: str = "Speech enhancement",
-) -> Path:
-    """Write `out_dir`/index.html, overview.png and copies of the sounds of a few files. Returns the page's path.
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
 
-    `frame` comes from `scores.evaluate` with the same folders, which are named there beside the settings in each
-    system's run.json.
+    Attributes:
+        title: of the section; its words in the navigation.
+        text: what a reader must know before the numbers.
+        cards: short answers, each with tone (a CSS class), figure, small (beside it), text and verdicts (text, tone).
+        figures: pictures beside the page, each with what it shows.
+        tables: with their captions as headings. folded: those that open on a click.
     """
-    named = {"clean": clean_dir, scores.NOISY: noisy_dir, "reference": ref_dir, **systems}
-    folders = {name: folder for name, folder in named.items() if folder is not None}
-    versions = {name: scores.match(clean_dir, folder, name) for name, folder in folders.items()}
-    runs = {name: values for name, folder in systems.items() if (values := scores.run_settings(folder))}
-    means = scores.summary(frame)
-    with explain_failure(out_dir):
-        out_dir.mkdir(parents=True, exist_ok=True)
-        figures.draw_means(means, out_dir / "overview.png")
-        items = [
-            _write_item(out_dir, number, key, versions, frame)
-            for number, key in enumerate(choose_items(_gains(frame), max_items), start=1)
-        ]
-    write_html(
-        out_dir / "index.html",
-        "page.html",
-        title=title,
-        num_files=frame["file"].nunique(),
-        minutes=frame.drop_duplicates("file")["seconds"].sum() / 60,
-        tables=_tables(frame, means),
-        items=items,
-        ranked_by=frame["system"].iloc[-1],
-        folders=folders,
-        runs=runs,
-    )
-    return out_dir / "index.html"
+
+    title: str
+    text: str = ""
+    cards: Sequence[Mapping[str, Any]] = ()
+    figures: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    folded: Sequence[Table] = ()
+
+    @property
+    def id(self) -> str:
+        return "-".join("".join(char if char.isalnum() else " " for char in self.title.lower()).split())
+
+
+@contextmanager
+def page_folder(out: Path, flag: str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `out` when the block ends without an error; an older page is replaced.
+
+    Raises `UserError` where something else lies at `out`. flag: the setting that names another place.
+    """
+    is_ours = (out / INDEX).is_file() and any((out / mark).is_file() for mark in _MARKS)
+    if out.exists() and not is_ours and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is no page of this command; choose another {flag}")
+    with whole_folder(out) as part:
+        yield part
+
+
+def write_sections(
+    folder: Path,
+    title: str,
+    subtitle: str,
+    sections: Sequence[Section],
+    remarks: Sequence[str] = (),
+    links: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Write index.html, and all tables in tables.md and tables.tex.
+
+    remarks: what to know before any number. links: files of the folder, by the words of the navigation. data: what
+    `listening_data` returns; the players then stand behind the sections.
+    """
+    tables = [table for section in sections for table in (*section.tables, *section.folded)]
+    write_text(folder / MARKDOWN, f"# {title}\n\n{subtitle}\n\n" + "\n".join(map(markdown, tables)))
+    opening = f"% {title}. {subtitle}\n% \\usepackage{{booktabs}}\n\n"
+    write_text(folder / LATEX, opening + "\n".join(map(latex, tables)))
+    shown: dict[str, Any] = {"title": title, "subtitle": subtitle, "sections": sections, "remarks": remarks}
+    shown |= {"links": dict(links or {}) | {"Markdown": MARKDOWN, "LaTeX": LATEX}}
+    write_html(folder / INDEX, "page.html", **shown, data=None if data is None else json_for_script(data))
+
+
+def listening_data(
+    items: Sequence[Mapping[str, Any]],
+    views: Sequence[Mapping[str, Any]],
+    rank: Mapping[str, Any],
+    **more: Any,
+) -> dict[str, Any]:
+    """What the script of the players reads.
+
+    Args:
+        items: see `listening.write_versions`; besides, each has set, file, kind, snr, and its panels scores and value.
+        views: see `listening.make_views`.
+        rank: title and decimals of the number by which rows are ordered, and is_difference: whether that of the last
+            system of a view is told less that of the system it is against.
+    """
+    data = {"items": list(items), "views": list(views), "rank": dict(rank), "opus": listening.has_opus(), **more}
+    return data | {"page": f"votes-{hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]}"}
 
 
 def write_html(path: Path, template: str, **values: Any) -> None:
@@ -70,66 +110,12 @@ def write_html(path: Path, template: str, **values: Any) -> None:
         loader=jinja2.FileSystemLoader(str(files("sgmse") / "evaluation" / "templates")),
         autoescape=True,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
-    shared = {"range_db": round(figures.RANGE_DB), "ranking": METRICS[FIRST].title}
+    shared = {"range_db": round(figures.RANGE_DB), "colours": figures.scale_colours()}
     write_text(path, environment.get_template(template).render(shared | values))
 
 
 def json_for_script(data: object) -> markupsafe.Markup:
     """`data` as the text of a script element, which nothing in it can end or open anew."""
     return markupsafe.Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"))
-
-
-def choose_items(gains: pd.Series, max_items: int) -> list[str]:
-    """Files spread evenly over the ranking by `gains` (indexed by file), the worst and the best among them."""
-    ranked = gains.sort_values(kind="stable").index
-    places = np.unique(np.linspace(0, len(ranked) - 1, min(max_items, len(ranked))).round().astype(int))
-    return [str(ranked[place]) for place in places]
-
-
-def scores_in_words(row: pd.Series) -> str:
-    """`PESQ 2.123 · ESTOI …` of one file."""
-    parts = [f"{METRICS[name].title.split()[0]} {number(row[name], METRICS[name].decimals)}" for name in MAIN]
-    units = [METRICS[name].title.partition(" ")[2] for name in MAIN]
-    return " · ".join(f"{part} {unit}".rstrip() for part, unit in zip(parts, units, strict=True))
-
-
-def _gains(frame: pd.DataFrame) -> pd.Series:
-    """Of the last system over the noisy files, by file, in the metric of rankings."""
-    by_system = frame.pivot(index="file", columns="system", values=FIRST)
-    gain = by_system[frame["system"].iloc[-1]]
-    if scores.NOISY in by_system and frame["system"].nunique() > 1:
-        gain = gain - by_system[scores.NOISY]
-    return gain
-
-
-def _tables(frame: pd.DataFrame, means: pd.DataFrame) -> list[Table]:
-    """The means, then the differences to the noisy files."""
-    systems = [name for name in frame["system"].unique() if name != scores.NOISY]
-    tables = [scores_table(means, "means", "Mean over files")]
-    if scores.NOISY in set(frame["system"]) and systems:
-        gains = pd.concat([scores.paired(frame, name, scores.NOISY) for name in systems])
-        tables.append(scores_table(gains, "gains", "Gain over the noisy files"))
-    return tables
-
-
-def _write_item(
-    out_dir: Path, number: int, key: str, versions: Mapping[str, Mapping[str, Path]], frame: pd.DataFrame
-) -> dict[str, Any]:
-    """Draw and copy every version of one file; all pictures share the colour scale that the noisy file sets."""
-    rate = audio.info(versions["clean"][key]).sample_rate
-    spectra = {name: figures.spectrum_db(audio.read(files[key], rate), rate) for name, files in versions.items()}
-    top = float(spectra[scores.NOISY if scores.NOISY in spectra else "clean"].max())
-    panels = []
-    for place, (name, paths) in enumerate(versions.items()):
-        stem = f"{number:02d}_{place:02d}"  # names of systems may hold anything, and two may differ in one sign
-        picture, sound = f"pictures/{stem}.png", f"audio/{stem}{paths[key].suffix.lower()}"
-        figure = Figure(figsize=(3.4, 2.3), dpi=130, layout="constrained")
-        figures.draw_spectrum(figure.add_subplot(), spectra[name], audio.info(paths[key]).seconds, rate, top)
-        save_figure(figure, out_dir / picture)
-        (out_dir / sound).parent.mkdir(exist_ok=True)
-        shutil.copyfile(paths[key], out_dir / sound)
-        row = frame[(frame["system"] == name) & (frame["file"] == key)]
-        words = scores_in_words(row.iloc[0]) if len(row) else ""
-        panels.append({"title": name, "picture": picture, "sound": sound, "scores": words})
-    return {"name": key, "panels": panels}

@@ -75,7 +75,10 @@ def evaluate(
     tasks = [
         _Task(name, key, clean[key], matched[name][key], noisy.get(key), names) for name in matched for key in clean
     ]
-    _check_headers(tasks)
+    rates = check_headers([(task.clean, task.estimate) for task in tasks]) - {metrics.SAMPLE_RATE}
+    if rates:
+        listed = ", ".join(map(str, sorted(rates)))
+        print(f"Files at {listed} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
     scored = in_processes(_score, tasks, jobs, "scoring", partial(_make_crashed_row, names))
     rows = [
         {"system": task.system, "file": task.file, **row, "seconds": round(audio.info(task.clean).seconds, 4)}
@@ -86,7 +89,7 @@ def evaluate(
 
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
-    """The file of `folder` for every clean file, keyed by the clean file's path below `clean_dir` without suffix.
+    """The file of `folder` for every clean (or noisy) file, keyed by that file's path below `clean_dir` without suffix.
 
     A flat copy of a nested set matches by name.
     """
@@ -97,30 +100,50 @@ def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} of the {len(clean)} files in {clean_dir} have no counterpart here, the first is"
-            f" {missing[0]}; name the clean files of the set that these files come from"
+            f" {missing[0]}; name folders of one set"
         )
     extra = [path for path in files if path not in uses]
     if extra:
         raise UserError(
             f"{folder}: {len(extra)} files have no counterpart in {clean_dir}, the first is {extra[0].name};"
-            " remove them or name the clean files of the set that they come from"
+            " remove them or name folders of one set"
         )
     return found
 
 
 def find_sources(folder: Path, names: pd.Series) -> pd.Series:
     """The noise recording of each of `names`, by the manifest in or above `folder`; a file without one is its own."""
+    rows = _read_manifest(folder, names)
+    return names.map(lambda name: rows[name].get("source") or rows[name].get("noise") or name)
+
+
+def find_facts(folder: Path, names: pd.Series) -> dict[str, dict[str, Any]]:
+    """The kind of noise ("" where it is unknown) and the SNR in dB (None) of each of `names`, by the same manifest."""
+    facts = {}
+    for name, row in _read_manifest(folder, names).items():
+        snr = pd.to_numeric(row.get("snr_db", ""), errors="coerce")
+        facts[name] = {"kind": row.get("kind") or "", "snr": None if pd.isna(snr) else float(snr)}
+    return facts
+
+
+def _read_manifest(folder: Path, names: pd.Series) -> dict[str, dict[str, str]]:
+    """The row of each of `names` in the manifest in or above `folder`; an empty one where there is none."""
     beside = next((one for one in (folder, folder.parent) if (one / build.MANIFEST).is_file()), None)
-    rows = [] if beside is None else build.read_rows(beside)
-    sources = {listing.composed(row["id"]): row.get("source") or row.get("noise") for row in rows}
-    return names.map(lambda name: sources.get(Path(name).stem) or sources.get(Path(name).name) or name)
+    rows = {listing.composed(row["id"]): row for row in ([] if beside is None else build.read_rows(beside))}
+    return {name: rows.get(Path(name).stem) or rows.get(Path(name).name) or {} for name in names.unique()}
+
+
+def planned_pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """What is compared: every system with the noisy files, later systems with the first one."""
+    names = list(frame["system"].unique())
+    return [(b, a) for i, a in enumerate(names[:2]) for b in names[i + 1 :] if i == 0 or names[0] == NOISY]
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval per system and metric (`statistics.hierarchical`, over the sources of the files).
 
-    Returns the columns system, metric, mean, low, high, n_scored, n_unscored: files without a value are left out of
-    the mean and counted. A file is its own source where `frame` has no column source.
+    Returns the columns system, metric, mean, low, high, n_scored, n_unscored, n_sources: files without a value are left
+    out of the mean and counted. A file is its own source where `frame` has no column source.
     """
     rows = []
     for system in frame["system"].unique():
@@ -130,7 +153,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             table = own[["file"]].assign(source=source, seed=None, value=own[metric].astype(float))
             scored = table[table["value"].notna()]
             found = statistics.hierarchical(scored)
-            counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored)}
+            counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored), "n_sources": found.n_sources}
             ends = {"mean": found.mean, "low": found.low, "high": found.high}
             rows.append({"system": system, "metric": metric, **ends, **counts})
     return pd.DataFrame(rows)
@@ -139,7 +162,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def paired(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     """Mean of the differences a - b over files, which removes the spread between files, with 95 % intervals.
 
-    Returns the columns system ("a - b"), metric, mean, low, high, n_scored, n_unscored; only files scored in both
+    Returns the columns of `summary`, with "a - b" as the system; only files scored in both
     systems count as scored.
     """
     for name in (a, b):
@@ -203,25 +226,25 @@ def _check_settings_hold(folder: Path) -> None:
             )
 
 
-def _check_headers(tasks: list[_Task]) -> None:
-    """Compare rates and lengths before the long work, and say when files are resampled for scoring."""
-    headers = listing.read_headers({path for task in tasks for path in (task.clean, task.estimate)})
-    known = {header.path: header for header in headers}
-    for task in tasks:
-        reference, estimate = known[task.clean], known[task.estimate]
-        if estimate.sample_rate != reference.sample_rate:
+def check_headers(pairs: Sequence[tuple[Path, Path]]) -> set[int]:
+    """Raise `UserError` where an estimate has another rate or length than its original. Returns the rates.
+
+    pairs: of an original and its estimate.
+    """
+    known = {header.path: header for header in listing.read_headers({path for pair in pairs for path in pair})}
+    for original, estimate in pairs:
+        wanted, found = known[original], known[estimate]
+        if found.sample_rate != wanted.sample_rate:
             raise UserError(
-                f"{task.estimate}: has {estimate.sample_rate} Hz, but {task.clean} has {reference.sample_rate} Hz;"
-                " bring both to one rate"
+                f"{estimate}: has {found.sample_rate} Hz, but {original} has {wanted.sample_rate} Hz; bring both to "
+                "one rate"
             )
-        if estimate.num_frames != reference.num_frames:
+        if found.num_frames != wanted.num_frames:
             raise UserError(
-                f"{task.estimate}: has {estimate.num_frames} samples, but {task.clean} has {reference.num_frames};"
-                " an enhanced file must be as long as its clean one"
+                f"{estimate}: has {found.num_frames} samples, but {original} has {wanted.num_frames}; an enhanced file "
+                "must be as long as its original"
             )
-    rates = sorted({known[task.clean].sample_rate for task in tasks} - {metrics.SAMPLE_RATE})
-    if rates:
-        print(f"Files at {', '.join(map(str, rates))} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
+    return {known[original].sample_rate for original, _ in pairs}
 
 
 def _score(task: _Task) -> Row:

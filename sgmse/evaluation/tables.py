@@ -45,8 +45,8 @@ class Table:
     tones: Sequence[str] = ()
 
 
-def scores_table(scores: pd.DataFrame, name: str, caption: str) -> Table:
-    """The result of `scores.summary` or `scores.paired`: a row per system, each cell `mean [low, high]`.
+def scores_table(scores: pd.DataFrame, name: str, caption: str, signed: bool = False) -> Table:
+    """The result of `scores.summary` or, `signed`, of `scores.paired`: a row per system, each cell `mean [low, high]`.
 
     Metrics nobody has are left out; notes say what could not be scored.
     """
@@ -54,14 +54,15 @@ def scores_table(scores: pd.DataFrame, name: str, caption: str) -> Table:
     rows, notes = [], []
     for system in scores["system"].unique():
         by_metric = scores[scores["system"] == system].set_index("metric")
-        cells = [score_interval(by_metric.loc[metric], metric) for metric in shown]
-        rows.append([system, *cells, str(by_metric["n_scored"].max())])
+        cells = [score_interval(by_metric.loc[metric], metric, signed) for metric in shown]
+        counts = by_metric[["n_scored", "n_sources"]].max()
+        rows.append([system, *cells, *map(str, counts)])
         for metric in shown:
             kept, lost = by_metric.loc[metric, ["n_scored", "n_unscored"]].astype(int)
             if lost and (kept or metric in MAIN):
                 lost_files = f"{lost} could not be scored, see the column reason"
                 notes.append(f"{system}: {METRICS[metric].title} is the mean of {kept} files; {lost_files}")
-    return Table(name, caption, ["system", *titles(shown), "files"], rows, notes)
+    return Table(name, caption, ["difference" if signed else "system", *titles(shown), "files", "sources"], rows, notes)
 
 
 def titles(metrics: Sequence[str] = MAIN, prefix: str = "") -> list[str]:

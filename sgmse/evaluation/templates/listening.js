@@ -1,82 +1,83 @@
 "use strict";
-// Rows of utterances with players over spectrograms, and a blind comparison of baseline and experiment.
+// Rows of recordings: every version of a file over its spectrogram, played one at a time and switched at the same moment.
 // Everything shown comes from the JSON in the page; nothing is loaded but the sounds and pictures beside it.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const SWITCHED = ["noisy", "clean"]; // with the two systems: the same words, so that the moment is kept
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-const state = { experiment: data.default, set: "all", sort: "gain", blind: false, revealed: false, row: 0 };
-let rows = []; // of the page as it is shown: {item, key, element, panels: [{title, panel, element, keepsMoment}]}
-let playing = null; // {audio, panel}: the one sound that is heard or paused
-const ballots = load(); // key of a row → {first: "baseline" | "experiment" is A, place: of the row, vote: "A" | "B" | "x"}
-
-// ---- what is remembered between visits
-
-function load() {
-  try {
-    return JSON.parse(localStorage.getItem(data.page)) || {};
-  } catch {
-    return {}; // storage may be switched off
-  }
-}
-
-function save() {
-  try {
-    localStorage.setItem(data.page, JSON.stringify(ballots));
-  } catch {
-    // the votes of this visit still count
-  }
-}
+const state = { view: data.default ?? data.views[0].id, set: "all", kind: "all", snr: "all", sort: "gain", row: 0 };
+Object.assign(state, { blind: false, revealed: false, loop: false, removed: Boolean(data.removed) });
+let rows = []; // of the page as it is shown: {item, key, element, columns: [column]}
+let playing = null; // the column that is heard or paused
 
 // ---- which rows, in which order
 
-const experiment = () => data.experiments.find((one) => one.id === state.experiment);
-const keyOf = (item) => [state.experiment, item.set, item.file].join(" ");
+const view = () => data.views.find((one) => one.id === state.view);
+const keyOf = (item) => [state.view, item.set, item.file].join(" ");
 
+/** The number by which an item is ranked: of the last system of the view, less that of the one it is against. */
 function gain(item) {
-  const { id, baseline } = experiment();
-  const before = item.panels[baseline] || item.panels.noisy;
-  return item.panels[id].pesq === null || before.pesq === null ? null : item.panels[id].pesq - before.pesq;
+  const { systems, against } = view();
+  const value = item.panels[systems.at(-1)]?.value ?? null;
+  if (!data.rank.is_difference || !against) return value;
+  const before = (item.panels[against] || item.panels.noisy)?.value ?? null;
+  return value === null || before === null ? null : value - before;
 }
 
-function ballot(key) {
-  if (!ballots[key]) {
-    ballots[key] = { first: Math.random() < 0.5 ? "baseline" : "experiment", place: Math.random(), vote: null };
-    save();
-  }
-  return ballots[key];
+const manySnrs = new Set((data.table?.rows || data.items).map((item) => item.snr)).size > 8;
+
+/** The SNR as the filter shows it: itself, or of many the 5 dB it lies in. */
+function snrGroup(snr) {
+  if (snr === null) return "unknown";
+  const low = 5 * Math.floor(snr / 5);
+  return manySnrs ? `${low} to ${low + 5} dB` : `${snr} dB`;
+}
+
+function passes(item) {
+  return (
+    (state.set === "all" || item.set === state.set) &&
+    (state.kind === "all" || (item.kind || "unknown") === state.kind) &&
+    (state.snr === "all" || snrGroup(item.snr) === state.snr)
+  );
 }
 
 function chosen() {
-  const { id, baseline } = experiment();
-  const found = data.items.filter(
-    (item) => item.panels[id] && (state.set === "all" || item.set === state.set) && (!state.blind || item.panels[baseline])
-  );
-  const text = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+  const systems = view().systems;
+  const found = data.items.filter((item) => passes(item) && item.panels[systems.at(-1)]);
+  const text = (a, b) => a.localeCompare(b, "en", { numeric: true });
   const byGain = (a, b) => (gain(b) ?? -Infinity) - (gain(a) ?? -Infinity) || 0;
   const orders = {
     gain: byGain,
-    failure: (a, b) => (gain(a) ?? Infinity) - (gain(b) ?? Infinity) || 0,
+    loss: (a, b) => (gain(a) ?? Infinity) - (gain(b) ?? Infinity) || 0,
     kind: (a, b) => text(a.kind, b.kind) || byGain(a, b),
     snr: (a, b) => (a.snr ?? Infinity) - (b.snr ?? Infinity) || byGain(a, b),
+    file: (a, b) => text(a.set, b.set) || text(a.file, b.file),
   };
+  if (!state.blind) return found.sort(orders[state.sort]);
   // an order by gain would tell the listener what to expect
-  const blindly = (a, b) => ballot(keyOf(a)).place - ballot(keyOf(b)).place;
-  return found.sort(state.blind ? blindly : orders[state.sort]);
+  const whole = found.filter((item) => systems.every((name) => item.panels[name]));
+  return whole.sort((a, b) => ballot(keyOf(a)).place - ballot(keyOf(b)).place);
 }
 
-/** Titles and panels of the five columns; a column without sound holds null. */
-function columns(item) {
-  const { id, baseline, reference } = experiment();
-  const systems = { baseline: [baseline, item.panels[baseline]], experiment: [id, item.panels[id]] };
-  let last = [systems.baseline, systems.experiment];
-  if (state.blind) {
-    const first = ballot(keyOf(item)).first;
-    const second = first === "baseline" ? "experiment" : "baseline";
-    last = [["A", systems[first][1]], ["B", systems[second][1]]];
-  }
-  return [["clean", item.panels.clean], ["noisy", item.panels.noisy], ["reference", item.panels[reference]], ...last];
+/** The columns of a row: what every view shows, then its systems, in the blind comparison shuffled and without names. */
+function columnsOf(item) {
+  const { systems, reference } = view();
+  const length = item.panels.noisy?.seconds ?? item.seconds;
+  const column = (title, panel, name, letter) => ({
+    title, panel, name, letter, element: null, audio: null,
+    keepsMoment: Boolean(panel) && Math.abs(panel.seconds - length) < 0.01 && name !== reference,
+  });
+  const fixed = ["clean", "noisy", reference].filter((name) => name && !systems.includes(name) && item.panels[name]);
+  const found = fixed.map((name) => column(name, item.panels[name], name, null));
+  const order = state.blind ? ballot(keyOf(item)).order : systems;
+  order.forEach((name, place) => {
+    const title = state.blind ? LETTERS[place] : name;
+    found.push(column(title, item.panels[name] || null, name, LETTERS[place]));
+    if (state.removed && !state.blind && item.panels[name]?.removed)
+      found.push(column(`noisy − ${name}`, item.panels[name].removed, name, null));
+  });
+  return found;
 }
 
 // ---- the page
@@ -89,264 +90,255 @@ function element(tag, classes, text) {
 }
 
 function render() {
-  stop();
-  rows = chosen().map((item, place) => buildRow(item, place));
+  silence();
+  rows = chosen().map(buildRow);
   byId("rows").replaceChildren(...rows.map((row) => row.element));
-  if (!rows.length) byId("rows").append(element("p", "", "No utterance of this set was kept for this experiment."));
-  byId("sort").disabled = state.blind;
-  byId("blind").classList.toggle("on", state.blind);
+  if (!rows.length) byId("rows").append(element("p", "", "No recording on this page fits this choice."));
+  for (const name of ["blind", "loop", "removed"]) {
+    byId(name).classList.toggle("on", state[name]);
+    byId(name).setAttribute("aria-pressed", state[name]);
+  }
+  byId("sort").disabled = byId("removed").disabled = state.blind;
   byId("reveal").hidden = !state.blind;
   byId("revealed").hidden = !state.revealed;
-  state.row = 0;
   focusRow(0, false);
   count();
+  renderTable();
 }
 
 function buildRow(item, place) {
   const made = element("article", "row");
-  const row = { item, key: keyOf(item), element: made, panels: [] };
+  const row = { item, key: keyOf(item), element: made, columns: columnsOf(item) };
   const header = element("header", "");
-  header.append(element("b", "", item.file), element("span", "", `${item.set} · ${item.kind}`));
-  if (item.snr !== null) header.append(element("span", "", `${item.snr} dB SNR`));
+  header.append(element("b", "", item.file));
+  const facts = [item.set, item.kind.replaceAll("_", " "), item.snr === null ? "" : `${item.snr} dB SNR`, item.excerpt];
+  facts.filter(Boolean).forEach((fact) => header.append(element("span", "", fact)));
   header.append(state.blind ? voteButtons(row) : gainText(item));
   const grid = element("div", "panels");
-  const longest = Math.max(...columns(item).map(([, panel]) => (panel ? panel.seconds : 0)));
-  columns(item).forEach(([title, panel], column) => grid.append(buildPanel(row, column, title, panel, longest, place)));
+  grid.style.setProperty("--columns", row.columns.length <= 6 ? row.columns.length : Math.ceil(row.columns.length / 2));
+  const longest = Math.max(...row.columns.map((column) => column.panel?.seconds ?? 0));
+  row.columns.forEach((column, at) => grid.append(buildPanel(row, column, at, longest, item.khz)));
   made.append(header, grid);
+  made.onclick = () => focusRow(rows.indexOf(row), false);
   return row;
+}
+
+const plain = (value, decimals) => value.toFixed(decimals).replace("-", "−");
+
+function signed(value, decimals) {
+  const text = Math.abs(value).toFixed(decimals);
+  return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
 }
 
 function gainText(item) {
   const value = gain(item);
-  if (value === null) return element("span", "gain", "PESQ not defined");
-  const sign = value < 0 ? "−" : "+";
-  const way = Math.abs(value) < 0.005 ? "" : value < 0 ? "down" : "up";
-  return element("span", `gain ${way}`, `${sign}${Math.abs(value).toFixed(2)} PESQ`);
+  const { title, decimals, is_difference: isDifference } = data.rank;
+  const { systems, against } = view();
+  if (value === null) return element("span", "gain", `${title} not defined`);
+  if (!isDifference || !against) return element("span", "gain", `${systems.at(-1)}: ${plain(value, decimals)} ${title}`);
+  const way = Number(value.toFixed(decimals)) === 0 ? "" : (value < 0) === data.rank.higher_is_better ? "down" : "up";
+  const before = item.panels[against] ? against : "noisy";
+  return element("span", `gain ${way}`, `${systems.at(-1)}: ${signed(value, decimals)} ${title} over ${before}`);
 }
 
-function voteButtons(row) {
-  const made = element("span", "votes");
-  for (const [vote, text] of [["A", "A is better"], ["B", "B is better"], ["x", "no difference"]]) {
-    const button = element("button", ballot(row.key).vote === vote ? "on" : "", text);
-    button.dataset.vote = vote;
-    button.onclick = () => cast(row, vote);
-    made.append(button);
-  }
-  return made;
-}
-
-function buildPanel(row, column, title, panel, longest, place) {
+function buildPanel(row, column, at, longest, khz) {
+  const { title, panel, name } = column;
   const made = element("div", "panel");
-  const name = element("div", "name");
-  const entry = { title, panel, element: made, keepsMoment: SWITCHED.includes(title) || column > 2 };
-  row.panels.push(entry);
+  column.element = made;
+  const head = element("div", "name");
   if (!panel) {
-    name.append(element("span", "", title || "baseline"));
-    made.append(name, element("div", "scores", "none"));
+    head.append(element("span", "", title));
+    made.append(head, element("div", "scores", "none"));
     return made;
   }
   const button = element("button", "play", "▶");
-  button.title = `play or pause (${column + 1})`;
-  button.onclick = () => toggle(place, column);
-  name.append(button, element("span", "", title));
+  const keys = [at < 9 ? at + 1 : "", column.letter?.toLowerCase()].filter(Boolean);
+  button.title = `play or pause (key ${keys.join(" or ")})`;
+  button.setAttribute("aria-label", `play ${title}`);
+  button.onclick = () => toggle(column);
+  const label = element("span", "title", title);
+  label.title = title;
+  head.append(button, label, element("kbd", "", keys.at(-1)));
+  const isHidden = state.blind && column.letter !== null;
+  if (!isHidden) {
+    if (data.colours?.[name] && column.letter) label.style.borderBottom = `3px solid ${data.colours[name]}`;
+    const link = element("a", "save", "↓");
+    link.href = panel.sound;
+    link.download = `${row.item.file}_${title}.${panel.sound.split(".").pop()}`.replaceAll(/[^\w.−-]+/g, "_");
+    link.title = "download this excerpt";
+    head.append(link);
+  }
+  const scores = element("div", "scores");
+  if (!isHidden) (panel.scores || []).forEach((words) => scores.append(element("span", "", words)));
+  made.append(head, scores, buildTrack(column, isHidden, longest, khz));
+  return made;
+}
+
+function buildTrack(column, isHidden, longest, khz) {
+  const { panel, title } = column;
+  const axes = element("div", "axes");
+  const scale = element("div", "khz");
+  scale.append(element("span", "", `${khz}`), element("span", "", `${khz / 2}`), element("span", "", "0 kHz"));
   const track = element("div", "track");
-  const player = element("div", "player");
+  const player = element("div", isHidden ? "player veiled" : "player");
   player.style.width = `${(100 * panel.seconds) / longest}%`;
-  const picture = element("img", "");
-  Object.assign(picture, { src: panel.picture, loading: "lazy", alt: `Spectrogram, ${title}`, draggable: false });
-  player.append(picture, element("div", "cursor"));
+  if (!isHidden) {
+    const picture = element("img", "");
+    Object.assign(picture, { src: panel.picture, loading: "lazy", alt: `Spectrogram, ${title}`, draggable: false });
+    player.append(picture);
+  }
+  player.append(element("div", "cursor"));
   player.onclick = (event) => {
     const box = player.getBoundingClientRect();
-    play(place, column, (panel.seconds * (event.clientX - box.left)) / box.width);
+    play(column, (panel.seconds * (event.clientX - box.left)) / box.width);
   };
   track.append(player);
   const times = element("div", "times");
-  times.append(element("span", "", "0"), element("span", "", `${longest.toFixed(2)} s`));
-  made.append(name, element("div", "scores", state.blind && column > 2 ? "" : panel.scores), track, times);
-  return made;
+  times.append(element("span", "", "0"), element("span", "", `${(longest / 2).toFixed(1)}`), element("span", "", `${longest.toFixed(1)} s`));
+  axes.append(scale, track, times);
+  return axes;
 }
 
 function focusRow(place, scroll = true) {
   if (!rows.length) return;
+  const before = rows[state.row];
   state.row = Math.max(0, Math.min(rows.length - 1, place));
-  rows.forEach((row, index) => row.element.classList.toggle("current", index === state.row));
-  if (scroll) rows[state.row].element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  const row = rows[state.row];
+  if (before && before !== row && !before.columns.includes(playing)) before.columns.forEach((column) => (column.audio = null));
+  rows.forEach((one) => one.element.classList.toggle("current", one === row));
+  if (scroll) row.element.scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
 // ---- sound
 
-function stop() {
+const rowOf = (column) => rows.find((row) => row.columns.includes(column));
+const playButton = (column) => column.element.querySelector("button.play");
+
+function silence() {
   if (!playing) return;
   playing.audio.pause();
-  playing.panel.element.classList.remove("active");
-  button(playing.panel).textContent = "▶";
+  rowOf(playing)?.columns.forEach((column) => column.element.classList.remove("active", "shown"));
+  playButton(playing).textContent = "▶";
   playing = null;
 }
 
-const button = (panel) => panel.element.querySelector("button.play");
-
-/** Play a panel from `seconds` on; without, from the moment at which another version of the row stands. */
-function play(place, column, seconds) {
-  const panel = rows[place].panels[column];
-  if (!panel || !panel.panel) return;
-  if (seconds === undefined) {
-    const same = playing && rows[place].panels.includes(playing.panel) && playing.panel.keepsMoment && panel.keepsMoment;
-    seconds = same ? playing.audio.currentTime : 0;
-    if (same && playing.audio.ended) seconds = 0;
+/** The sound of a column. Those of its row are loaded with it, so that a switch needs no waiting. */
+function load(column) {
+  for (const one of rowOf(column).columns) {
+    if (!one.panel || one.audio) continue;
+    one.audio = new Audio(one.panel.sound);
+    one.audio.preload = "auto";
+    one.audio.onended = one.audio.onpause = () => (playButton(one).textContent = "▶");
+    one.audio.onplay = () => (playButton(one).textContent = "❚❚");
   }
-  if (playing && playing.panel === panel) {
-    playing.audio.currentTime = seconds;
-  } else {
-    stop();
-    playing = { audio: new Audio(panel.panel.sound), panel };
-    const audio = playing.audio;
-    audio.currentTime = seconds;
-    audio.onended = audio.onpause = () => (button(panel).textContent = "▶");
-    audio.onplay = () => (button(panel).textContent = "❚❚");
-  }
-  panel.element.classList.add("active");
-  focusRow(place, false);
-  playing.audio.play().catch(() => {}); // a sound that another one cuts short rejects its promise
-  requestAnimationFrame(moveCursor);
+  return column.audio;
 }
 
-function toggle(place, column) {
-  const panel = rows[place].panels[column];
-  if (!playing || playing.panel !== panel) play(place, column);
-  else if (playing.audio.paused) play(place, column, playing.audio.ended ? 0 : playing.audio.currentTime);
+/** Play a column from `seconds` on; without, from the moment at which another version of the file stands. */
+function play(column, seconds) {
+  if (!column?.panel) return;
+  const row = rowOf(column);
+  if (seconds === undefined) {
+    const isSame = playing && row.columns.includes(playing) && playing.keepsMoment && column.keepsMoment;
+    seconds = isSame && !playing.audio.ended ? playing.audio.currentTime : 0;
+  }
+  if (playing !== column) silence();
+  playing = column;
+  const audio = load(column);
+  audio.loop = state.loop;
+  audio.currentTime = seconds;
+  column.element.classList.add("active");
+  row.columns.forEach((one) => one.element.classList.toggle("shown", one === column || (one.keepsMoment && column.keepsMoment)));
+  focusRow(rows.indexOf(row), false);
+  audio.play().catch(() => {}); // a sound that another one cuts short rejects its promise
+  requestAnimationFrame(moveCursors);
+}
+
+function toggle(column) {
+  if (playing !== column) play(column);
+  else if (playing.audio.paused) play(column, playing.audio.ended ? 0 : playing.audio.currentTime);
   else playing.audio.pause();
 }
 
-function moveCursor() {
+function moveCursors() {
   if (!playing) return;
-  const { audio, panel } = playing;
-  const cursor = panel.element.querySelector(".cursor");
-  cursor.style.left = `${Math.min(100, (100 * audio.currentTime) / panel.panel.seconds)}%`;
-  if (!audio.paused) requestAnimationFrame(moveCursor);
-}
-
-// ---- the blind comparison
-
-function cast(row, vote) {
-  ballot(row.key).vote = vote;
-  save();
-  row.element.querySelectorAll(".votes button").forEach((one) => one.classList.toggle("on", one.dataset.vote === vote));
-  count();
-}
-
-/** Ballots of the chosen experiment that hold a vote, each with what was preferred. */
-function votes() {
-  const found = data.items.map((item) => ({ item, ...ballots[keyOf(item)] })).filter((one) => one.vote);
-  for (const one of found) {
-    const other = one.first === "baseline" ? "experiment" : "baseline";
-    one.preferred = { A: one.first, B: other, x: "none" }[one.vote];
+  const { audio } = playing;
+  for (const column of rowOf(playing).columns) {
+    const cursor = column.element.querySelector(".cursor");
+    if (cursor) cursor.style.left = `${Math.min(100, (100 * audio.currentTime) / column.panel.seconds)}%`;
   }
-  return found;
-}
-
-function count() {
-  const number = votes().length;
-  byId("count").textContent = state.blind ? `${number} of ${rows.length} voted` : "";
-  byId("reveal").disabled = !number;
-}
-
-/** Two-sided sign test: the probability of a split at least as uneven as `a` to `b` when nobody hears a difference. */
-function signTest(a, b) {
-  let term = 2 ** -(a + b);
-  let total = 0;
-  for (let k = 0; k <= Math.min(a, b); k++) {
-    total += term;
-    term *= (a + b - k) / (k + 1);
-  }
-  return Math.min(1, 2 * total);
-}
-
-function reveal() {
-  const found = votes();
-  const number = (what) => found.filter((one) => one.preferred === what).length;
-  const [baseline, experimental, none] = [number("baseline"), number("experiment"), number("none")];
-  const { id, baseline: name } = experiment();
-  const p = signTest(baseline, experimental);
-  const text =
-    `Votes: ${id} ${experimental}, ${name} ${baseline}, no difference ${none}` +
-    (baseline + experimental ? ` (two-sided sign test: p = ${p.toFixed(3)}).` : ".");
-  const download = element("button", "", "Download as CSV");
-  download.id = "download";
-  download.onclick = () => offer(csv(found));
-  const again = element("button", "", "Forget these votes");
-  again.onclick = () => {
-    found.forEach((one) => delete ballots[keyOf(one.item)]);
-    save();
-    Object.assign(state, { revealed: false });
-    render();
-  };
-  const bar = element("div", "bar");
-  bar.append(download, again);
-  byId("revealed").replaceChildren(element("p", "", text), bar);
-  Object.assign(state, { blind: false, revealed: true });
-  render();
-  byId("revealed").scrollIntoView({ block: "nearest" });
-}
-
-function csv(found) {
-  const { id, baseline } = experiment();
-  const name = { baseline, experiment: id, none: "no difference" };
-  const lines = found.map((one) => {
-    const second = one.first === "baseline" ? "experiment" : "baseline";
-    return [id, baseline, data.seed, one.item.set, one.item.file, name[one.first], name[second], one.vote, name[one.preferred]];
-  });
-  const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
-  const header = ["experiment", "baseline", "seed", "set", "file", "A", "B", "vote", "preferred"];
-  return [header, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
-}
-
-function offer(text) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = `votes_${state.experiment}.csv`;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  if (!audio.paused) requestAnimationFrame(moveCursors);
 }
 
 // ---- controls
 
-function fill(select, options, value) {
-  select.replaceChildren(...options.map(([name, text]) => new Option(text, name, false, name === value)));
+function fill(select, options) {
+  select.replaceChildren(...options.map(([name, text]) => new Option(text, name, false, name === state[select.id])));
+  select.closest("label").hidden = options.length < 2 || (options[0][0] === "all" && options.length === 2);
+}
+
+function fillControls() {
+  const all = data.table?.rows || data.items;
+  const kinds = [...new Set(all.map((item) => item.kind || "unknown"))].sort();
+  const snrs = [...new Set(all.map((item) => item.snr))].sort((a, b) => (a ?? Infinity) - (b ?? Infinity));
+  const sets = [...new Set(data.items.map((item) => item.set))];
+  const withAll = (names) => [["all", "all"], ...[...new Set(names)].map((name) => [name, name.replaceAll("_", " ")])];
+  const what = data.rank.is_difference ? `${data.rank.title} gain` : data.rank.title;
+  const orders = [["gain", `most ${what} first`], ["loss", `least ${what} first`], ["kind", "noise class"]];
+  fill(byId("view"), data.views.map((one) => [one.id, one.label]));
+  fill(byId("set"), withAll(sets));
+  fill(byId("kind"), withAll(kinds));
+  fill(byId("snr"), withAll(snrs.map(snrGroup)));
+  fill(byId("sort"), [...orders, ["snr", "SNR, lowest first"], ["file", "name of the file"]]);
+  const hasRemoved = data.items.some((item) => Object.values(item.panels).some((panel) => panel.removed));
+  document.querySelectorAll("[data-show=removed]").forEach((one) => (one.hidden = !hasRemoved));
+}
+
+function flip(name) {
+  state[name] = !state[name];
+  if (name === "loop") {
+    if (playing) playing.audio.loop = state.loop;
+    byId("loop").classList.toggle("on", state.loop);
+    return;
+  }
+  if (name === "blind") state.revealed = false;
+  render();
 }
 
 function start() {
-  const sets = [...new Set(data.items.map((item) => item.set))];
-  fill(byId("experiment"), data.experiments.map((one) => [one.id, one.label]), state.experiment);
-  fill(byId("set"), [["all", "all"], ...sets.map((name) => [name, name])], "all");
-  for (const name of ["experiment", "set", "sort"]) {
+  fillControls();
+  for (const name of ["view", "set", "kind", "snr", "sort"]) {
     byId(name).onchange = (event) => {
       state[name] = event.target.value;
-      if (name === "experiment") state.revealed = false;
+      if (name === "view") state.revealed = false;
       event.target.blur();
       render();
     };
   }
-  byId("blind").onclick = () => {
-    Object.assign(state, { blind: !state.blind, revealed: false });
-    render();
-  };
+  for (const name of ["blind", "loop", "removed"]) byId(name).onclick = () => flip(name);
   byId("reveal").onclick = reveal;
+  byId("opus").hidden = !data.opus || Boolean(new Audio().canPlayType('audio/ogg; codecs="opus"'));
   document.addEventListener("keydown", pressed);
   // what was clicked with the mouse must not take the next space for itself
   document.addEventListener("click", (event) => event.detail && document.activeElement.blur());
+  startTable();
   render();
 }
 
 function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, button") || !rows.length) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, button, a") || !rows.length) return;
   const row = rows[state.row];
-  const active = playing ? row.panels.indexOf(playing.panel) : -1;
-  if (event.key === " ") toggle(state.row, active >= 0 ? active : 1);
-  else if (/^[1-5]$/.test(event.key)) play(state.row, Number(event.key) - 1);
-  else if (event.key === "ArrowDown" || event.key === "ArrowUp") focusRow(state.row + (event.key === "ArrowDown" ? 1 : -1));
-  else if (state.blind && /^[abx]$/i.test(event.key)) cast(row, { a: "A", b: "B", x: "x" }[event.key.toLowerCase()]);
+  const key = event.key.toLowerCase();
+  const lettered = row.columns.find((column) => column.letter?.toLowerCase() === key);
+  const move = { arrowdown: 1, arrowup: -1 }[key];
+  if (key === " ") toggle(row.columns.includes(playing) ? playing : row.columns.find((column) => column.letter));
+  else if (/^[1-9]$/.test(key)) play(row.columns[Number(key) - 1]);
+  else if (lettered) play(lettered);
+  else if (move) focusRow(state.row + move);
+  else if (key === "l") flip("loop");
+  else if (key === "r" && !state.blind && !byId("removed").hidden) flip("removed");
+  else if (state.blind && key === "enter" && row.columns.includes(playing) && playing.letter) cast(row, playing.letter);
+  else if (state.blind && key === "x") cast(row, "x");
   else return;
   event.preventDefault();
 }
-
-start();

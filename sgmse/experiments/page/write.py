@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,69 +14,83 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import save_figure, whole_folder
-from sgmse.evaluation.figures import colour, draw_forest, finish_axes
+from sgmse.common.files import save_figure
+from sgmse.evaluation.figures import GREY, colour, difference_title, draw_intervals, finish_axes, judge_differences
 from sgmse.evaluation.metrics import FIRST, METRICS
-from sgmse.evaluation.page import json_for_script, write_html
-from sgmse.evaluation.tables import Table, latex, markdown
+from sgmse.evaluation.page import INDEX, Section, json_for_script, page_folder, write_html, write_sections
 from sgmse.experiments import comparisons, criteria, sets
 from sgmse.experiments.page import listening, tables
 from sgmse.experiments.results import Run, read_run
 from sgmse.experiments.work import list_cells, list_shares, read_record
 
-_MARK = "tables.md"  # beside index.html: what tells a folder of ours, which may be replaced, from any other
+LISTENING = "listening.html"
 _CURVES = {"valid_loss": "validation loss", FIRST: METRICS[FIRST].title, "cond_gap": "cond_gap"}
 _PER_ROW = 8  # curves that can be told apart in one panel
 
 
-def write(run_dir: Path, out: Path, max_items: int) -> Path:
+def write(run_dir: Path, out: Path, max_items: int | None = None) -> Path:
     """Write the page of `run_dir` to the folder `out` and return its index.html; an older page there is replaced.
 
-    The folder appears whole or not at all. Raises `UserError` for a folder that is no RUN_DIR, for results that belong
-    in no table together, and for an `out` that holds something else.
+    The folder appears whole or not at all. max_items: see `listening.write_items`. Raises `UserError` for a folder that
+    is no RUN_DIR, for results that belong in no table together, and for an `out` that holds something else.
     """
-    ours = (out / _MARK).is_file() and (out / "index.html").is_file()
-    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is no page of this command; choose another --out")
-    run = read_run(run_dir)
-    differences = comparisons.compare_experiments(run.results, run.trainings, run.plan)
-    judged = criteria.judge_criteria(run.results, run.trainings, run.plan)
-    with whole_folder(out) as part:
-        _fill(part, run, differences, judged, max_items)
-    return out / "index.html"
+    with page_folder(out, "--out") as part:
+        run = read_run(run_dir)
+        differences = comparisons.compare_experiments(run.results, run.trainings, run.plan)
+        judged = criteria.judge_criteria(run.results, run.trainings, run.plan)
+        title, subtitle = f"Experiments at scale {run.plan.scale}", _describe_run(run)
+        seed = next((s for s in run.plan.seeds if (run.enhanced["seed"] == s).any()), run.plan.seeds[0])
+        data = listening.write_items(run, seed, part, max_items)
+        sections = [_answer(judged), *_list_differences(run, differences, judged, part), *_list_rest(run, part)]
+        links = {"Listen": LISTENING} if data["items"] else {}
+        write_sections(part, title, subtitle, sections, _list_remarks(run), links)
+        if data["items"]:
+            per_set = max(Counter(item["set"] for item in data["items"]).values())
+            words = f"At most {per_set} utterances per set, spread over the ranking by gain. Seed {seed}."
+            write_html(part / LISTENING, "listening.html", title=title, subtitle=words, data=json_for_script(data))
+    return out / INDEX
 
 
-def _fill(out: Path, run: Run, differences: pd.DataFrame, judged: pd.DataFrame, max_items: int) -> None:
-    title, subtitle = f"Experiments at scale {run.plan.scale}", _describe_run(run)
-    seed = next((s for s in run.plan.seeds if (run.enhanced["seed"] == s).any()), run.plan.seeds[0])
-    heard = listening.write_items(run, seed, out, max_items)
-    shown: dict[str, Any] = {
-        "criteria": criteria.make_table(judged),
-        "run": tables.list_experiments(run),
-        "unprocessed": tables.list_unprocessed(run),
-        "sets": tables.list_scores(run, differences),
-        "differences": tables.list_differences(differences),
-        "slices": tables.list_slices(run, differences),
-        "secondary": tables.list_costs(run),
-    }
-    flat = [table for value in shown.values() for table in ([value] if isinstance(value, Table) else value)]
-    (out / _MARK).write_text(f"# {title}\n\n{subtitle}\n\n" + "\n".join(map(markdown, flat)), encoding="utf-8")
-    opening = f"% {title}. {subtitle}\n% \\usepackage{{booktabs}}\n\n"
-    (out / "tables.tex").write_text(opening + "\n".join(map(latex, flat)), encoding="utf-8")
-    shown |= draw_figures(run, differences, judged, out) | {"listening": bool(heard["items"]), "smoke": run.smoke}
-    shown |= {"title": title, "subtitle": subtitle, "remarks": _list_remarks(run), "cards": _list_cards(judged)}
-    write_html(out / "index.html", "experiments.html", **shown)
-    if heard["items"]:
-        write_html(
-            out / "listening.html",
-            "listening.html",
-            title=title,
-            data=json_for_script(heard),
-            seed=seed,
-            chosen=f"At most {max_items} utterances per set, spread over the ranking by gain.",
-            colours=listening.colours(),
-            khz=f"{heard['items'][0]['khz']:g}",
+def _answer(judged: pd.DataFrame) -> Section:
+    text = (
+        "Met: the whole 95 % interval lies beyond the threshold. Not met: the whole interval lies short of it. Else "
+        "this number of files, noise sources and seeds cannot decide."
+    )
+    return Section("Criteria", text, _list_cards(judged), tables=[criteria.make_table(judged)])
+
+
+def _list_differences(run: Run, differences: pd.DataFrame, judged: pd.DataFrame, out: Path) -> list[Section]:
+    """The comparison the project is about, then the scores of each set."""
+    text = (
+        f"Paired {METRICS[FIRST].title} differences with their 95 % intervals. A filled point excludes zero; the "
+        "dotted line is what a criterion asks for" + ("; grey are networks with random weights." if run.smoke else ".")
+    )
+    drawn = draw_forests(differences, judged, out)
+    table, slices = tables.list_differences(differences), tables.list_slices(run, differences)
+    unprocessed = tables.list_unprocessed(run)
+    return [
+        Section("Differences", text, figures=drawn, tables=[table], folded=slices),
+        Section("Scores per test set", tables=[unprocessed, *tables.list_scores(run, differences)]),
+    ]
+
+
+def _list_rest(run: Run, out: Path) -> list[Section]:
+    """What was run, how it learned, what was chosen, and what it cost."""
+    sections = [Section("What was run", tables=[tables.list_experiments(run)])]
+    figures = draw_figures(run, out)
+    if "curves" in figures:
+        text = (
+            "Averaged weights on fixed validation mixtures; dashed: the unprocessed files. cond_gap is the validation "
+            "loss with other files' references minus that with the right ones: at 0 the reference is ignored."
         )
+        sections.append(Section("Training", text, figures=[figures["curves"]]))
+    if "sweep" in figures:
+        text = (
+            "On the validation set, on which guidance scale, steps and checkpoint were chosen; over each axis the best "
+            "of the other."
+        )
+        sections.append(Section("Guidance and steps", text, figures=[figures["sweep"]]))
+    return [*sections, Section("Convergence, latency, size", tables=tables.list_costs(run))]
 
 
 def _describe_run(run: Run) -> str:
@@ -114,25 +130,44 @@ def _list_cards(judged: pd.DataFrame) -> list[dict[str, Any]]:
     cards = []
     for name, rows in judged.groupby("criterion", sort=False):
         counts = rows["verdict"].value_counts(sort=False)
-        counted = [(verdict, criteria.find_tone(str(verdict)), int(count)) for verdict, count in counts.items()]
-        tone = counted[0][1] if len(counted) == 1 else "mixed"
+        verdicts = [(f"{count} {verdict}", criteria.find_tone(str(verdict))) for verdict, count in counts.items()]
+        tone = verdicts[0][1] if len(verdicts) == 1 else "mixed"
         title, claim = str(name).replace("_", " ").capitalize(), rows["claim"].iloc[0]
-        cards.append({"name": title, "claim": claim[:1].upper() + claim[1:], "tone": tone, "counts": counted})
+        text = f"{claim[:1].upper()}{claim[1:]}."
+        cards.append({"figure": title, "text": text, "tone": tone, "verdicts": verdicts})
     return cards
 
 
-def draw_figures(run: Run, differences: pd.DataFrame, judged: pd.DataFrame, out: Path) -> dict[str, bool]:
-    """Draw the figures for which there is something to draw; returns which."""
+def draw_forests(differences: pd.DataFrame, judged: pd.DataFrame, out: Path) -> list[tuple[str, str]]:
+    """A forest plot of the ranking metric for each set that has differences."""
     known = (differences["metric"] == FIRST) & (differences["by"] == comparisons.WHOLE) & differences["mean"].notna()
     asked = zip(judged["experiment"], judged["against"], judged["set"], strict=True)
-    if known.any():
-        thresholds = dict(zip(asked, judged["threshold"], strict=True))
-        draw_forest(differences[known], FIRST, thresholds, out / "forest.png")
+    thresholds = dict(zip(asked, judged["threshold"], strict=True))
+    drawn = []
+    for name, rows in differences[known].groupby("set", sort=False):
+        rows = judge_differences(rows, FIRST)
+        keys = zip(rows["experiment"], rows["against"], rows["set"], strict=True)
+        rows = rows.assign(
+            label=rows["experiment"] + " − " + rows["against"],
+            colour=rows["colour"].where(~rows["smoke"].astype(bool), GREY),
+            threshold=[thresholds.get(key, math.nan) for key in keys],
+        )
+        draw_intervals(rows, f"{name}: {difference_title(FIRST)}", 0.0, out / f"forest-{name}.png")
+        drawn.append((f"forest-{name}.png", f"Forest plot of the {METRICS[FIRST].title} differences on {name}"))
+    return drawn
+
+
+def draw_figures(run: Run, out: Path) -> dict[str, tuple[str, str]]:
+    """Draw the figures of training and choice for which there is something to draw: file and words by name."""
+    drawn = {}
     if run.validations:
         _draw_curves(run.validations, out / "curves.png")
+        drawn["curves"] = ("curves.png", f"Validation loss, {METRICS[FIRST].title} and cond_gap over steps")
     if len(run.sweeps):
         _draw_sweeps(run.sweeps, out / "sweep.png")
-    return {"forest": bool(known.any()), "curves": bool(run.validations), "sweep": bool(len(run.sweeps))}
+        words = f"{METRICS[FIRST].title} over guidance scale and over network passes"
+        drawn["sweep"] = ("sweep.png", words)
+    return drawn
 
 
 def _draw_curves(trainings: Mapping[tuple[str, int], pd.DataFrame], path: Path) -> None:
