@@ -1,4 +1,4 @@
-"""Tables from folders of audio, the page, and the command line."""
+"""Tables from folders of audio, and the command line."""
 
 import json
 import shutil
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import call, refusal
-from PIL import Image
 
 import sgmse
 from sgmse.commands import evaluate
@@ -18,7 +17,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
 from sgmse.data import audio, listing
 from sgmse.data.references import leak
-from sgmse.evaluation import leakage, metrics, page
+from sgmse.evaluation import leakage, metrics
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.tables import print_table, scores_table
 
@@ -186,31 +185,6 @@ def test_files_of_other_settings_than_those_of_the_run_are_refused_by_name(folde
     (folders / "half" / "run.json").write_text(json.dumps({"N": 5, "files": dict.fromkeys(names[:2], "")}))
     with pytest.raises(UserError, match=names[2]):
         evaluation.evaluate(folders / "clean", {"half": folders / "half"}, jobs=1)
-
-
-def test_the_page_shows_and_plays_every_version_of_its_files(folders: Path) -> None:
-    shutil.copytree(folders / "noisy", folders / "copy")
-    systems = {"half <b>": folders / "half", "half >b>": folders / "copy"}  # names that differ in a sign
-    frame = evaluation.evaluate(folders / "clean", systems, folders / "noisy", jobs=1)
-    index = page.write_page(
-        folders / "page", frame, systems, folders / "clean", folders / "noisy", folders / "ref", max_items=2
-    )
-    html = index.read_text(encoding="utf-8")
-    assert html.count("<audio") == html.count("<figure>") == 2 * 5
-    assert "half &lt;b&gt;" in html
-    assert "http" not in html
-    for reference in html.split('src="')[1:]:
-        assert (index.parent / reference.split('"')[0]).is_file()
-    sounds = [(index.parent / part.split('"')[0]).read_bytes() for part in html.split('src="')[1:] if "audio/" in part]
-    assert sounds[4] == sounds[1] != sounds[3], "that of the copy is the noisy one"
-    with Image.open(index.parent / "overview.png") as picture:
-        assert picture.width > 600
-
-
-def test_page_items_span_the_ranking_from_worst_to_best() -> None:
-    gains = pd.Series(np.linspace(-1, 1, 9), index=[f"f{place}" for place in range(9)]).sample(frac=1, random_state=0)
-    assert page.choose_items(gains, 3) == ["f0", "f4", "f8"]
-    assert page.choose_items(gains, 100) == [f"f{place}" for place in range(9)]
 
 
 def test_the_command_prints_tables_and_writes_the_csv(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def show_before_and_after(arguments: Evaluation, systems: dict[str, Path]) -> No
 
 
 def write_page(arguments: Evaluation, frame: pd.DataFrame, systems: dict[str, Path]) -> None:
-    from sgmse.evaluation import set_page  # matplotlib takes a second to load, which scoring need not pay
+    from sgmse.evaluation import set_page  # loads matplotlib, which only a page needs
 
     assert arguments.page is not None
     folders = (arguments.noisy_dir, arguments.clean_dir, arguments.ref_dir)
@@ -119,6 +119,10 @@ def write_page(arguments: Evaluation, frame: pd.DataFrame, systems: dict[str, Pa
 def read_settings() -> Evaluation:
     """The command line; where no set is named, with the one that comes with the code and the newest enhanced folder."""
     asked = read_command_line(Evaluation, __doc__)
+    if asked.page is not None:
+        from sgmse.evaluation.page import check_place  # loads matplotlib, which only a page needs
+
+        check_place(asked.page, "--page")
     if asked.clean_dir is None and asked.noisy_dir is None:
         if not TEST_SET.is_dir():
             raise UserError(f"{TEST_SET}: is missing; name a test set with --clean_dir and --noisy_dir")
@@ -132,7 +136,7 @@ def read_settings() -> Evaluation:
             enhanced_dir=asked.enhanced_dir or find_newest(ENHANCED),
         )
     if not asked.enhanced_dir and (asked.noisy_dir is None or asked.clean_dir is None):
-        raise UserError("nothing to score: name the enhanced files with --enhanced_dir, or clean ones with --clean_dir")
+        raise UserError("nothing to score: name folders with --enhanced_dir, or both --clean_dir and --noisy_dir")
     return asked
 
 

@@ -54,13 +54,18 @@ class Section:
 def page_folder(out: Path, flag: str) -> Iterator[Path]:
     """Yield a temporary folder that becomes `out` when the block ends without an error; an older page is replaced.
 
-    Raises `UserError` where something else lies at `out`. flag: the setting that names another place.
+    flag: the setting that names another place. Raises as `check_place` does.
     """
+    check_place(out, flag)
+    with whole_folder(out) as part:
+        yield part
+
+
+def check_place(out: Path, flag: str) -> None:
+    """Raise `UserError` where something else than a page lies at `out`."""
     is_ours = (out / INDEX).is_file() and any((out / mark).is_file() for mark in _MARKS)
     if out.exists() and not is_ours and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is no page of this command; choose another {flag}")
-    with whole_folder(out) as part:
-        yield part
 
 
 def write_sections(
