@@ -5,7 +5,9 @@ with its 95 % interval (over the noise recordings that the set's manifest.csv na
 differences, which are the ones to trust when systems are compared. Where noise references are known (from the
 enhancement's run.json, or --ref_dir), the leak score tells whether they share samples with the noise that they helped
 to remove. --csv keeps every file's scores, together with the settings that the enhancement left in run.json, and --page
-writes a folder to look at and listen to.
+writes a folder with the differences, the scores and recordings to look at and listen to, blindly if you like.
+
+Without --clean_dir nothing is scored: --page then shows before and after, and what was removed (noisy − enhanced).
 
 examples:
   python scripts/evaluate.py
@@ -14,6 +16,8 @@ examples:
       the unprocessed files alone: the line that every system has to beat
   python scripts/evaluate.py --clean_dir set/clean --noisy_dir set/noisy --enhanced_dir out/pooled out/attention \\
       --csv scores.csv --page page
+  python scripts/evaluate.py --noisy_dir recordings --enhanced_dir out/recordings --page page
+      before and after, without clean files
 """
 
 from __future__ import annotations
