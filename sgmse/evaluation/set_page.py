@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.evaluation import figures, listening, scores
 from sgmse.evaluation.listening import CLEAN, EXCERPT_S, REFERENCE, REMOVED, heading
@@ -68,7 +68,7 @@ def measure_removed(noisy_dir: Path, systems: Mapping[str, Path]) -> pd.DataFram
     noisy = scores.match(noisy_dir, noisy_dir, NOISY)
     scores.check_headers([(noisy[key], found[key]) for found in versions.values() for key in noisy])
     rows = []
-    for key, path in tqdm(noisy.items(), desc="levels", unit="file", disable=None):
+    for key, path in track(noisy.items(), len(noisy), "levels", "file"):
         rate, before = audio.info(path).sample_rate, audio.read(path, None)
         for name, found in versions.items():
             removed = before - audio.read(found[key], rate)
@@ -186,7 +186,8 @@ def _write_files(
     gains = by_system[names[-1]] - (by_system[NOISY] if NOISY in by_system and len(names) > 1 else 0)
     facts = scores.find_facts(originals, frame["file"])
     items = []
-    for place, file in enumerate(tqdm(listening.choose_items(gains, max_items), desc="spectrograms", disable=None)):
+    chosen = listening.choose_items(gains, max_items)
+    for place, file in enumerate(track(chosen, len(chosen), "spectrograms", "row")):
         sounds = {name: paths[file] for name, paths in versions.items() if file in paths}
         removed_by = list(systems) if NOISY in versions else []
         item = listening.write_versions(out, f"media/{place:03d}", sounds, excerpt_s, removed_by)

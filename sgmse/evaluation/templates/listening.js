@@ -4,6 +4,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
+const MOST_COLUMNS = 6; // side by side
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 const state = { view: data.default ?? data.views[0].id, set: "all", kind: "all", snr: "all", sort: "gain", row: 0 };
@@ -75,7 +76,7 @@ function columnsOf(item) {
     const title = state.blind ? LETTERS[place] : name;
     found.push(column(title, item.panels[name] || null, name, LETTERS[place]));
     if (state.removed && !state.blind && item.panels[name]?.removed)
-      found.push(column(`noisy − ${name}`, item.panels[name].removed, name, null));
+      found.push({ ...column(`noisy − ${name}`, item.panels[name].removed, name, null), isRemoved: true });
   });
   return found;
 }
@@ -106,7 +107,7 @@ function render() {
   renderTable();
 }
 
-function buildRow(item, place) {
+function buildRow(item) {
   const made = element("article", "row");
   const row = { item, key: keyOf(item), element: made, columns: columnsOf(item) };
   const header = element("header", "");
@@ -115,9 +116,17 @@ function buildRow(item, place) {
   facts.filter(Boolean).forEach((fact) => header.append(element("span", "", fact)));
   header.append(state.blind ? voteButtons(row) : gainText(item));
   const grid = element("div", "panels");
-  grid.style.setProperty("--columns", row.columns.length <= 6 ? row.columns.length : Math.ceil(row.columns.length / 2));
+  const upper = row.columns.filter((column) => !column.isRemoved).length;
+  grid.style.setProperty("--columns", upper <= MOST_COLUMNS ? upper : Math.ceil(row.columns.length / 2));
   const longest = Math.max(...row.columns.map((column) => column.panel?.seconds ?? 0));
-  row.columns.forEach((column, at) => grid.append(buildPanel(row, column, at, longest, item.khz)));
+  let place = 0; // of the column above what was removed
+  row.columns.forEach((column, at) => {
+    grid.append(buildPanel(row, column, at, longest, item.khz));
+    place += column.isRemoved ? 0 : 1;
+    if (!column.isRemoved || upper > MOST_COLUMNS) return;
+    column.element.classList.add("below");
+    column.element.style.setProperty("--place", place);
+  });
   made.append(header, grid);
   made.onclick = () => focusRow(rows.indexOf(row), false);
   return row;
