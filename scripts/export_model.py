@@ -25,7 +25,7 @@ from sgmse.model.pretrained import write_folder
 from sgmse.settings.cli import positional, read_command_line
 
 UNSAID = "not said"
-_SHOWN = """mix_snr_db reference_s noise_augment synthetic_share babble_share talker_share mismatched_share
+_SHOWN = """mix_snr_db reference_s noise_augment synthetic_share babble_share talker_share voice_speed mismatched_share
 batch_size lr max_steps seed""".split()
 
 

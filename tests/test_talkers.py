@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_corpora import RATE, save
+from small_corpora import RATE, SETTINGS, save
 
 from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.data.corpora import split_files
 from sgmse.data.mixing import rms
+from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise import Cut, CutLengths
 from sgmse.data.noise.talkers import Talkers, talker
 
@@ -112,6 +114,32 @@ def test_short_utterances_are_joined_before_they_are_looped(tmp_path: Path) -> N
         save(tmp_path / f"p{who}_2.wav", 1.5)
     speech = source(tmp_path)
     assert not competing().looped
+
+
+def peak_hz(waveform: np.ndarray) -> float:
+    """The frequency of a tone."""
+    return float(np.argmax(np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), 8 * RATE)))) / 8
+
+
+def test_a_changed_voice_is_another_talker_in_noise_and_reference_alike(tmp_path: Path) -> None:
+    for who in range(3):
+        for k in range(2):
+            save(tmp_path / f"p{who}_{k}.wav", samples=0.1 * np.sin(np.arange(3 * RATE) / RATE * 2 * np.pi * 1000))
+    speech = split_files([tmp_path], "train", "speech")
+    settings = replace(SETTINGS, with_reference=True)
+    mixing = DynamicMixing(speech, speech, settings, 0, 0, Variation(talker_share=1.0, voice_speed=0.2))
+    targets, others = [], []
+    for key in range(20):
+        item = mixing[key]
+        waveforms = item["clean"], item["noisy"] - item["clean"], item["reference"]
+        target, other, reference = (peak_hz(w.numpy()) for w in waveforms)
+        assert reference == pytest.approx(other, rel=0.005)
+        targets.append(target)
+        others.append(other)
+    for drawn in (targets, others):
+        assert 800 <= min(drawn) < 900
+        assert 1100 < max(drawn) <= 1200
+    assert abs(np.corrcoef(targets, others)[0, 1]) < 0.5, "each talker has a speed of its own"
 
 
 def test_too_few_talkers_are_told_in_a_sentence(tmp_path: Path) -> None:

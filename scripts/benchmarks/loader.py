@@ -20,6 +20,7 @@ WARM_UP_BATCHES, BATCHES_PER_ROUND = 4, 8  # the loader starts and decodes the n
 VARIATION: dict[str, Any] = {
     "noise_augment": ["mix=0.5", "stretch=0.3", "pitch=0.3", "concatenate=0.3", "equalise=0.5", "gain=0.5"],
     **dict.fromkeys(("synthetic_share", "babble_share", "talker_share", "mismatched_share"), 0.2),
+    "voice_speed": 0.2,
     "reference_gain_db": 3.0,
 }
 

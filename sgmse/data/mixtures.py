@@ -14,10 +14,10 @@ from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, draw_index
 from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
 from sgmse.data.noise import Cut, CutLengths, NoiseFiles, augment, draw_synthetic, match_level
 from sgmse.data.noise.augment import Augmentation, Transform
-from sgmse.data.noise.talkers import Talkers, talker
+from sgmse.data.noise.talkers import Talkers, Voice, talker
 
 _TRIES = 20
-_NOISE_STREAM, _SOURCE_STREAM, _TRANSFORM_STREAM, _REFERENCE_STREAM, _ROOM_STREAM = range(2, 7)
+_NOISE_STREAM, _SOURCE_STREAM, _TRANSFORM_STREAM, _REFERENCE_STREAM, _ROOM_STREAM, _VOICE_STREAM = range(2, 8)
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class Variation:
     """What makes mixtures more various than their corpora are; nothing by default.
 
     Each share is that of the items it happens to. Noise comes from one source: a procedure (`synthetic_share`), babble,
-    a competing talker, or else the noise files. rirs: room impulse responses for the speech.
+    a competing talker, or else the noise files. voice_speed: how much faster or slower talkers speak. rirs: room
+    impulse responses for the speech.
     """
 
     augmentation: Augmentation = field(default_factory=Augmentation)
     synthetic_share: float = 0.0
     babble_share: float = 0.0
     talker_share: float = 0.0
+    voice_speed: float = 0.0
     mismatched_share: float = 0.0
     reference_gain_db: float = 0.0
     rirs: tuple[AudioInfo, ...] = ()
@@ -87,11 +89,12 @@ class DynamicMixing(KeyedDataset):
 
     def _clean(self, key: int, length: int, rng: np.random.Generator) -> tuple[AudioInfo, np.ndarray]:
         """Speech [length] and its file. Silent crops are redrawn, at last from other files."""
-        index = self._file_index(key)
+        index, voice = self._file_index(key), self._voices(key)[0]
         for attempt in range(_TRIES):
             info = self.speech[index]
-            start_s, duration_s = info.draw_window(length, self.sample_rate, rng)
-            clean = crop_or_pad(audio.read(info.path, self.sample_rate, start_s, duration_s), length, rng)
+            start_s, duration_s = info.draw_window(voice.length(length), self.sample_rate, rng)
+            speech = audio.read(info.path, self.sample_rate, start_s, duration_s)
+            clean = crop_or_pad(voice(speech, self.sample_rate), length, rng)
             if not is_silent(clean):
                 return info, clean
             if attempt >= _TRIES // 4:
@@ -130,7 +133,7 @@ class DynamicMixing(KeyedDataset):
         if drawn < v.synthetic_share + v.babble_share:
             return self._talkers.babble(target, lengths, rng)
         if drawn < v.synthetic_share + v.babble_share + v.talker_share:
-            return self._talkers.competing(target, lengths, rng)
+            return self._talkers.competing(target, lengths, rng, self._voices(key)[1])
         if transform.shares:
             return self._files.cut_several(self._noise_index(key), transform.shares, lengths, rng)
         return plain or self._files.cut(self._noise_index(key), lengths, rng)
@@ -155,6 +158,11 @@ class DynamicMixing(KeyedDataset):
         if is_silent(first_channel):
             raise UserError(f"{info.path}: is silent, and no room answers with silence; remove it from --rir_dir")
         return augment.reverberate(speech, first_channel)
+
+    def _voices(self, key: int) -> tuple[Voice, Voice]:
+        """How the target and the other talker speak."""
+        first, second = self._rng(_VOICE_STREAM, key).uniform(-1, 1, 2) * self.variation.voice_speed
+        return Voice(1 + first), Voice(1 + second)
 
     def _rng(self, stream: int, key: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, stream, key))

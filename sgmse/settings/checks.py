@@ -134,8 +134,8 @@ def _check_variation(data: DataConfig) -> None:
         raise UserError("reverberant speech needs both --rir_dir and a --rir_share above 0; add the missing one")
 
 
-DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "mismatched_share"]
-DYNAMIC_MIXING += ["reference_gain_db", "rir_dir", "rir_share"]
+DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "voice_speed"]
+DYNAMIC_MIXING += ["mismatched_share", "reference_gain_db", "rir_dir", "rir_share"]
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
 _NEEDS_ENCODER |= {"reference_statistics", "reference_prepend"}
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")

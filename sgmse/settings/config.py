@@ -181,6 +181,9 @@ class DataConfig:
     """share of the training mixtures of dynamic mixing whose noise is babble of 3-8 other talkers of --speech_dir"""
     talker_share: Share = 0.0
     """share of the training mixtures of dynamic mixing whose noise is one other talker of --speech_dir"""
+    voice_speed: Annotated[float, Bounds(0, 0.5)] = 0.0
+    """training talkers of dynamic mixing, the target and the other one, each speak up to this share faster or slower,
+    pitch and all: more voices than the corpus holds"""
     mismatched_share: Share = 0.0
     """share of the training mixtures of dynamic mixing whose reference is another noise, at the right one's level"""
     reference_gain_db: Annotated[float, Bounds(0, 30)] = 0.0

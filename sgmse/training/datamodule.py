@@ -42,16 +42,23 @@ def _dataset(split: str, data: DataConfig, settings: ItemSettings) -> KeyedDatas
     speech = corpora.split_files(data.speech_dir or embedded["speech"], split, "speech")
     noise = corpora.split_files(data.noise_dir or embedded["noise"], split, "noise")
     low, high = data.mix_snr_db
-    return DynamicMixing(speech, noise, settings, low, high, _variation(data) if split == "train" else None)
+    variation = _variation(data) if split == "train" else _validation(data)
+    return DynamicMixing(speech, noise, settings, low, high, variation)
+
+
+def _validation(data: DataConfig) -> Variation:
+    """Plain mixtures, so that options can be compared by them; of two talkers where training has no others."""
+    return Variation(talker_share=float(data.talker_share == 1))
 
 
 def _variation(data: DataConfig) -> Variation:
-    """What is for training only: validation stays with plain mixtures, so that options can be compared by it."""
+    """What makes the mixtures of training more various."""
     return Variation(
         augmentation=augment.parse(data.noise_augment),
         synthetic_share=data.synthetic_share,
         babble_share=data.babble_share,
         talker_share=data.talker_share,
+        voice_speed=data.voice_speed,
         mismatched_share=data.mismatched_share,
         reference_gain_db=data.reference_gain_db,
         rirs=tuple(corpora.split_files(data.rir_dir, "train", "room impulse response")) if data.rir_dir else (),
