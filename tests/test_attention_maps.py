@@ -37,7 +37,7 @@ def test_weights_equal_a_direct_computation_and_sum_to_one():
     cross, x, c = layer(), torch.randn(3, 32, 4, 6), condition()
     found = cross.weights(x, c)
     assert found.shape == (3, 4, 6, LENGTH)
-    query = cross._queries(x).reshape(3, 24, HEADS, 8)
+    query = cross._queries(x).transpose(1, 2)
     key = cross.key(c.tokens).reshape(3, LENGTH, HEADS, 8)
     for i, count in enumerate((4, LENGTH)):
         scores = torch.einsum("qhd,lhd->hql", query[i], key[i, :count]) / 8**0.5

@@ -1,13 +1,14 @@
 """The backbones: NCSN++ against the published networks, and what holds for each of them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from golden_numbers import as_complex, golden, relative_error
 
 from sgmse.diffusion.conditioning import Condition
-from sgmse.networks.layers import Network, check_nf, fold_frequency, to_spectrogram, unfold_frequency
+from sgmse.networks.layers import Network, ResidualBlock, check_nf, fold_frequency, to_spectrogram, unfold_frequency
 from sgmse.networks.light import LightUNet
 from sgmse.networks.ncsnpp import VARIANTS, NCSNpp
 from sgmse.networks.published import rename
@@ -21,13 +22,13 @@ def light(**sizes) -> LightUNet:
     return LightUNet(32, **{"nf": 8, "ch_mult": (1, 2), "frequency_fold": 2, **sizes})
 
 
-@pytest.fixture(params=[ncsnpp, light], ids=["ncsnpp", "light"])
+@pytest.fixture(params=[ncsnpp, partial(ncsnpp, film=True), light], ids=["ncsnpp", "film", "light"])
 def small(request) -> Callable[..., Network]:
     """Makes a small network of either kind."""
     return request.param
 
 
-def randomise(network: Network) -> None:
+def randomise(network: torch.nn.Module) -> None:
     """A fresh network is zero in many places and would hide mistakes."""
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.1)
@@ -54,6 +55,20 @@ def test_any_number_of_frames_goes_through_and_keeps_its_length(small):
     for frames in (1, 5, 8, 13):
         x, y, t = inputs(frames)
         assert network(x, y, t).shape == x.shape
+
+
+def test_a_shift_common_to_a_group_arrives_only_after_the_norm():
+    torch.manual_seed(0)
+    x, embedding, condition = torch.randn(1, 8, 4, 4), torch.zeros(1, 4), Condition(torch.ones(1, 1))
+    for film in (False, True):
+        block = ResidualBlock(8, 8, 4, 1, film)
+        randomise(block)
+        torch.nn.init.zeros_(block.conv_in.weight)  # the convolution gives a constant, so the norm sees shifts only
+        torch.nn.init.zeros_(block.conv_in.bias)
+        torch.nn.init.zeros_(block.time_proj.bias)
+        torch.nn.init.ones_(block.condition_proj.weight)
+        arrives = not torch.allclose(block(x, embedding, condition), block(x, embedding, None), atol=1e-5)
+        assert arrives == film
 
 
 def test_condition_adds_exactly_nothing_at_initialisation_and_when_null(small):

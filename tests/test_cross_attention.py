@@ -1,5 +1,8 @@
 """Cross-attention, alone and in NCSN++."""
 
+from itertools import product
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -20,10 +23,16 @@ def randomised(module: nn.Module) -> nn.Module:
     return module
 
 
-def network(*resolutions: int, condition_dim: int | None = DIM) -> NCSNpp:
+def network(*resolutions: int, condition_dim: int | None = DIM, **attention: Any) -> NCSNpp:
     """Four levels: 256, 128, 64, 32."""
     sizes = {"nf": 8, "ch_mult": (1, 1, 2, 2), "num_res_blocks": 1, "frequency_fold": 8}
-    return NCSNpp(VARIANTS["ncsnpp_v2"], **sizes, condition_dim=condition_dim, cross_attention_resolutions=resolutions)
+    return NCSNpp(
+        VARIANTS["ncsnpp_v2"],
+        **sizes,
+        condition_dim=condition_dim,
+        cross_attention_resolutions=resolutions,
+        **attention,
+    )
 
 
 def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,8 +50,9 @@ def without_tokens(c: Condition) -> Condition:
     return Condition(c.vector)
 
 
-def test_the_output_is_softmax_attention_of_eight_heads():
-    attention = randomised(CrossAttention(32, DIM))
+@pytest.mark.parametrize(("bands", "learnt_temperature"), [(0, False), (0, True), (5, False), (2, True)])
+def test_the_output_is_softmax_attention_of_eight_heads(bands, learnt_temperature):
+    attention = randomised(CrossAttention(32, DIM, bands, learnt_temperature))
     x, c = torch.randn(2, 32, 4, 6), condition()
     query = attention.query(attention.norm(x).flatten(2).mT).unflatten(1, (4, 6))
     query = query + attention.query_frequency(sinusoids(centres(4, x.device), POSITION_DIM))[None, :, None]
@@ -53,15 +63,21 @@ def test_the_output_is_softmax_attention_of_eight_heads():
         attention.value(c.tokens).reshape(2, LENGTH, -1, 8),
     )
     scores = torch.einsum("bqhd,blhd->bhql", query, key) / 8**0.5
+    if learnt_temperature:
+        scores = scores * attention.log_factors.exp()[:, None, None]
+    for row, column, token in product(range(4), range(6), range(LENGTH if bands else 0)):
+        distance = abs((row + 0.5) / 4 - (token % bands + 0.5) / bands) * bands  # of the centres, in bands
+        scores[:, :, 6 * row + column, token] -= attention.slopes * distance
     weights = scores.masked_fill(~c.mask[:, None, None], -torch.inf).softmax(dim=-1)
     out = attention.out(torch.einsum("bhql,blhd->bqhd", weights, value).flatten(2))
     torch.testing.assert_close(attention(x, c), x + out.mT.reshape(x.shape), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(attention.weights(x, c).flatten(1, 2), weights.mean(dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_that_attends_starts_exactly_as_one_that_does_not():
     torch.manual_seed(1)
     plain = network()
-    attending = network(256, 64, 32)
+    attending = network(256, 64, 32, attention_bands=2, attention_temperature=True)
     shared = {name: torch.randn_like(value) * 0.2 for name, value in plain.state_dict().items()}
     plain.load_state_dict(shared)
     assert not attending.load_state_dict(shared, strict=False).unexpected_keys

@@ -45,6 +45,8 @@ def run(capsys, tmp_path, *arguments: object) -> Path:
         ("--encoder cnn --cross_attention_resolutions 128", "belongs to --encoder sequence or clap or panns"),
         ("--encoder none --cross_attention_resolutions 128", "belongs to --encoder sequence or clap or panns"),
         ("--encoder sequence --cross_attention_resolutions 128 100", "use some of 256 128"),
+        ("--encoder sequence --attention_temperature", "add --cross_attention_resolutions"),
+        ("--encoder sequence --cross_attention_resolutions 128 --attention_band_bias", "--token_bands 4"),
         ("--encoder sequence --token_bands 17", "use at most 16"),
         ("--encoder sequence --num_tokens 0", "out of range"),
         ("--infonce_weight 0.1 --batch_size 1", "tells the references of a batch apart; use a --batch_size of 2"),

@@ -50,6 +50,9 @@ def make_backbone(config: ModelConfig) -> Network:
         one_step=OBJECTIVES[config.resolved_objective()].one_step,
         condition_dim=None if config.encoder == "none" else config.cond_dim,
         cross_attention_resolutions=tuple(config.cross_attention_resolutions),
+        attention_bands=config.token_bands if config.attention_band_bias else 0,
+        attention_temperature=config.attention_temperature,
+        film=config.film,
         statistics_channels=CHANNELS if config.reference_statistics else 0,
         output_channels=4 if config.resolved_output() == "mask" else 2,
     )

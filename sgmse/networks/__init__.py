@@ -36,9 +36,13 @@ def _ncsnpp(variant: str) -> Callable[..., NCSNpp]:
     return make
 
 
+def _light(film: bool, **sizes: Any) -> LightUNet:  # scale and shift after the norm are its only way
+    return LightUNet(**sizes)
+
+
 BACKBONES = {
     "ncsnpp": Backbone(_ncsnpp("ncsnpp"), fixed_scaling=True, pad_mode="zero"),
     "ncsnpp_v2": Backbone(_ncsnpp("ncsnpp_v2"), fixed_scaling=False, pad_mode="reflect"),
     "ncsnpp_48k": Backbone(_ncsnpp("ncsnpp_48k"), fixed_scaling=True, pad_mode="reflect"),
-    "light": Backbone(LightUNet, fixed_scaling=False, pad_mode="reflect", masks=True),
+    "light": Backbone(_light, fixed_scaling=False, pad_mode="reflect", masks=True),
 }

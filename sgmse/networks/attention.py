@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgmse.diffusion.conditioning import Condition, centres, sinusoids
+from sgmse.diffusion.conditioning import POSITION_SPAN, Condition, centres, sinusoids
 from sgmse.networks.layers import group_norm, linear
 
 HEADS = 8
@@ -24,9 +28,12 @@ class CrossAttention(nn.Module):
     Args:
         channels: C of the feature map.
         token_dim: D of the tokens.
+        bands: K > 1: tokens come as K frequency bands per time step, and each head has a slope by which it prefers the
+            bands near a query's own frequency; it is learnt. 0: without.
+        learnt_temperature: each head learns a factor on its scores.
     """
 
-    def __init__(self, channels: int, token_dim: int) -> None:
+    def __init__(self, channels: int, token_dim: int, bands: int = 0, learnt_temperature: bool = False) -> None:
         super().__init__()
         inner = HEADS * max(8, channels // HEADS)
         self.norm = group_norm(channels)
@@ -36,6 +43,10 @@ class CrossAttention(nn.Module):
         self.key, self.value = (nn.Linear(token_dim, inner, bias=False) for _ in range(2))
         self.out = nn.Linear(inner, channels, bias=False)
         nn.init.zeros_(self.out.weight)
+        self.bands = bands
+        # as in ALiBi (Press et al. 2022), from heads that look at one band to heads that look at all of them
+        self.slopes = nn.Parameter(0.5 ** torch.arange(HEADS)) if bands else None
+        self.log_factors = nn.Parameter(torch.zeros(HEADS)) if learnt_temperature else None
 
     def forward(self, x: Tensor, condition: Condition | None) -> Tensor:
         """x [B, C, H, W], condition of tokens [B, L, D] and mask [B, L], or without → [B, C, H, W]."""
@@ -44,7 +55,8 @@ class CrossAttention(nn.Module):
         batch, _, height, width = x.shape
         key, value = _heads(self.key(condition.tokens)), _heads(self.value(condition.tokens))
         mask, present = _mask(condition)
-        h = F.scaled_dot_product_attention(_heads(self._queries(x)), key, value, attn_mask=mask)
+        bias = self._bias(x, key.shape[2], mask)
+        h = F.scaled_dot_product_attention(self._queries(x), key, value, attn_mask=mask if bias is None else bias)
         h = self.out(h.transpose(1, 2).flatten(2))
         if present is not None:
             h = h * present[:, None, None]
@@ -57,10 +69,13 @@ class CrossAttention(nn.Module):
         """
         if condition.tokens is None:
             raise ValueError("the condition has no tokens to attend to")
-        query, key = _heads(self._queries(x)), _heads(self.key(condition.tokens))
+        query, key = self._queries(x), _heads(self.key(condition.tokens))
         scores = query @ key.mT / query.shape[-1] ** 0.5
         mask, present = _mask(condition)
-        if mask is not None:
+        bias = self._bias(x, key.shape[2], mask)
+        if bias is not None:
+            scores = scores + bias
+        elif mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         weights = scores.softmax(dim=-1).mean(dim=1)
         if present is not None:
@@ -68,11 +83,22 @@ class CrossAttention(nn.Module):
         return weights.unflatten(1, x.shape[2:])
 
     def _queries(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B, H · W, inner]."""
+        """[B, C, H, W] → [B, heads, H · W, inner / heads]."""
         rows, columns = (sinusoids(centres(size, x.device), POSITION_DIM).to(x.dtype) for size in x.shape[2:])
         query = self.query(self.norm(x).permute(0, 2, 3, 1))
         query.add_(self.query_frequency(rows)[:, None]).add_(self.query_time(columns))  # in place: it can be large
-        return query.flatten(1, 2)
+        query = _heads(query.flatten(1, 2))
+        return query if self.log_factors is None else query * self.log_factors.exp()[:, None, None]
+
+    def _bias(self, x: Tensor, tokens: int, mask: Tensor | None) -> Tensor | None:
+        """What is added to the scores of L `tokens`, −∞ outside `mask` [B, 1, 1, L]: [1 or B, heads, H · W, L]."""
+        if self.slopes is None:
+            return None
+        height, width = x.shape[2:]
+        rows = centres(height, x.device) * (self.bands / POSITION_SPAN) - 0.5  # in bands
+        distance = (rows[:, None] - torch.arange(tokens, device=x.device) % self.bands).abs()  # [H, L]
+        bias = -(self.slopes[:, None, None] * distance).repeat_interleave(width, dim=1)[None].to(x.dtype)
+        return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
 
 def _mask(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
@@ -96,8 +122,17 @@ def nominal_resolutions(levels: int) -> list[int]:
     return [NOMINAL_HEIGHT // 2**i for i in range(levels)]
 
 
-def check_cross_attention(resolutions: tuple[int, ...], levels: int, condition_dim: int | None) -> None:
-    """Raise ValueError unless a network of so many levels can attend to tokens at these nominal resolutions."""
+MakeCrossAttention = Callable[[int], CrossAttention]  # channels → the module
+
+
+def cross_attention_by_level(
+    resolutions: tuple[int, ...], levels: int, condition_dim: int | None, **settings: Any
+) -> list[MakeCrossAttention | None]:
+    """How each level makes its cross-attention, from the highest resolution on; None: that level has none.
+
+    settings: those of `CrossAttention` beside the sizes. Raises ValueError unless a network of so many levels can
+    attend to tokens at these nominal resolutions.
+    """
     known = nominal_resolutions(levels)
     missing = [str(r) for r in resolutions if r not in known]
     if missing:
@@ -105,7 +140,11 @@ def check_cross_attention(resolutions: tuple[int, ...], levels: int, condition_d
             f"--cross_attention_resolutions {' '.join(missing)}: not among the network's resolutions; "
             f"use some of {' '.join(str(r) for r in known)}"
         )
-    if resolutions and condition_dim is None:
+    if not resolutions:
+        return [None] * levels
+    if condition_dim is None:
         raise ValueError(
             "--cross_attention_resolutions needs a condition to attend to; choose an encoder, or leave it out"
         )
+    make = partial(CrossAttention, token_dim=condition_dim, **settings)
+    return [make if r in resolutions else None for r in known]

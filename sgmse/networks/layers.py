@@ -179,6 +179,8 @@ class ResidualBlock(nn.Module):
         resample: "up", "down" or None.
         embedding_dim: size of the (activated) time embedding.
         condition_dim: size of the condition's vector; its projection starts at zero, so the block starts without it.
+        film: the condition scales and shifts the channels after the second norm (FiLM, Perez et al. 2018), which takes
+            some of a shift before it away again, all of one that is common to a group.
     """
 
     def __init__(
@@ -187,9 +189,11 @@ class ResidualBlock(nn.Module):
         out_channels: int,
         embedding_dim: int,
         condition_dim: int | None,
+        film: bool = False,
         resample: str | None = None,
     ) -> None:
         super().__init__()
+        self.film = film
         self.resample = {"up": fir_upsample, "down": fir_downsample, None: None}[resample]
         self.norm_in, self.norm_out = norm_silu(in_channels), norm_silu(out_channels)
         self.conv_in = conv(in_channels, out_channels)
@@ -198,7 +202,7 @@ class ResidualBlock(nn.Module):
         self.condition_proj: nn.Linear | None = None
         if condition_dim is not None:
             with side_stream():
-                self.condition_proj = nn.Linear(condition_dim, out_channels, bias=False)
+                self.condition_proj = nn.Linear(condition_dim, (1 + film) * out_channels, bias=False)
             nn.init.zeros_(self.condition_proj.weight)
         reshaped = in_channels != out_channels or resample is not None
         self.shortcut = conv(in_channels, out_channels, kernel_size=1) if reshaped else None
@@ -208,11 +212,15 @@ class ResidualBlock(nn.Module):
         h = self.norm_in(x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        shift = self.time_proj(embedding)
+        shift, modulation = self.time_proj(embedding), []
         if condition is not None and self.condition_proj is not None:
-            shift = shift + self.condition_proj(condition.vector)
+            projected = self.condition_proj(condition.vector)
+            if self.film:
+                modulation = projected.chunk(2, dim=1)
+            else:
+                shift = shift + projected
         h = self.conv_in(h).add_(shift[:, :, None, None])  # in place: no backward pass needs a convolution's output
-        h = self.conv_out(self.norm_out(h))
+        h = self.conv_out(self.norm_out(h, *modulation))
         if self.shortcut is not None:
             x = self.shortcut(x)
         return h.add_(x).mul_(RESCALE)

@@ -1,7 +1,8 @@
 """The levels of NCSN++'s U-Net: down, middle, up.
 
-Of their arguments, `attention` says whether there is self-attention, and the size of the tokens to attend to (None: no
-cross-attention); `embedding` is the size of the time embedding, and that of the condition's vector (None: none).
+Of their arguments, `attention` says whether there is self-attention, and how cross-attention is made for a width (None:
+no cross-attention); `embedding` is the size of the time embedding, that of the condition's vector (None: none), and
+`film`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sgmse.diffusion.conditioning import Condition
-from sgmse.networks.attention import CrossAttention
+from sgmse.networks.attention import CrossAttention, MakeCrossAttention
 from sgmse.networks.layers import (
     ResidualBlock,
     SelfAttention,
@@ -30,21 +31,21 @@ class DownLevel(nn.Module):
         in_width: int,
         width: int,
         num_blocks: int,
-        attention: tuple[bool, int | None],
+        attention: tuple[bool, MakeCrossAttention | None],
         pyramid_channels: int | None,
         last: bool,
-        embedding: tuple[int, int | None],
+        embedding: tuple[int, int | None, bool],
     ) -> None:
         super().__init__()
-        attends, token_dim = attention
+        attends, make_cross_attention = attention
         self.blocks = nn.ModuleList(
             ResidualBlock(in_width if i == 0 else width, width, *embedding) for i in range(num_blocks)
         )
         self.attentions = nn.ModuleList(SelfAttention(width) for _ in range(num_blocks)) if attends else None
         self.cross_attentions: nn.ModuleList | None = None
-        if token_dim is not None:
+        if make_cross_attention is not None:
             with side_stream():
-                self.cross_attentions = nn.ModuleList(CrossAttention(width, token_dim) for _ in range(num_blocks))
+                self.cross_attentions = nn.ModuleList(make_cross_attention(width) for _ in range(num_blocks))
         self.downsample = None if last else ResidualBlock(width, width, *embedding, resample="down")
         self.combine = None if pyramid_channels is None else conv(pyramid_channels, width, kernel_size=1)
 
@@ -72,7 +73,7 @@ class DownLevel(nn.Module):
 class Middle(nn.Module):
     """Residual block, self-attention, residual block at the lowest resolution."""
 
-    def __init__(self, width: int, embedding: tuple[int, int | None]) -> None:
+    def __init__(self, width: int, embedding: tuple[int, int | None, bool]) -> None:
         super().__init__()
         self.block_in, self.block_out = ResidualBlock(width, width, *embedding), ResidualBlock(width, width, *embedding)
         self.attention = SelfAttention(width)
@@ -90,22 +91,22 @@ class UpLevel(nn.Module):
         in_width: int,
         skip_widths: list[int],
         width: int,
-        attention: tuple[bool, int | None],
+        attention: tuple[bool, MakeCrossAttention | None],
         pyramid_channels: int | None,
         last: bool,
-        embedding: tuple[int, int | None],
+        embedding: tuple[int, int | None, bool],
     ) -> None:
         super().__init__()
-        attends, token_dim = attention
+        attends, make_cross_attention = attention
         self.blocks = nn.ModuleList(
             ResidualBlock((in_width if i == 0 else width) + skip, width, *embedding)
             for i, skip in enumerate(skip_widths)
         )
         self.attention = SelfAttention(width) if attends else None
         self.cross_attention: CrossAttention | None = None
-        if token_dim is not None:
+        if make_cross_attention is not None:
             with side_stream():
-                self.cross_attention = CrossAttention(width, token_dim)
+                self.cross_attention = make_cross_attention(width)
         self.to_pyramid = None if pyramid_channels is None else ToPyramid(width, pyramid_channels)
         self.upsample = None if last else ResidualBlock(width, width, *embedding, resample="up")
 

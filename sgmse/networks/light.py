@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.transform import pad_frames
-from sgmse.networks.attention import CrossAttention, check_cross_attention, nominal_resolutions
+from sgmse.networks.attention import MakeCrossAttention, cross_attention_by_level
 from sgmse.networks.layers import (
     LOUD,
     Network,
@@ -103,13 +103,15 @@ class TimeRecurrence(nn.Module):
 class LightLevel(nn.Module):
     """Residual blocks at one resolution, each followed by attention to the reference where wanted."""
 
-    def __init__(self, width: int, num_blocks: int, token_dim: int | None, *embedding: int | None) -> None:
+    def __init__(
+        self, width: int, num_blocks: int, make_cross_attention: MakeCrossAttention | None, *embedding: int | None
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(LightBlock(width, *embedding) for _ in range(num_blocks))
         self.cross_attentions: nn.ModuleList | None = None
-        if token_dim is not None:
+        if make_cross_attention is not None:
             with side_stream():
-                self.cross_attentions = nn.ModuleList(CrossAttention(width, token_dim) for _ in range(num_blocks))
+                self.cross_attentions = nn.ModuleList(make_cross_attention(width) for _ in range(num_blocks))
 
     def forward(self, h: Tensor, embedding: Tensor | None, condition: Condition | None) -> Tensor:
         """h [B, C, H, W] → [B, C, H, W]."""
@@ -132,7 +134,8 @@ class LightUNet(Network):
         num_res_blocks: residual blocks per level, on the way down and on the way up.
         frequency_fold: stride over frequency of the first convolution, and of the last.
         one_step: the network knows one time only, where x_t is y: it takes neither x_t nor t into account.
-        condition_dim, cross_attention_resolutions, statistics_channels, output_channels: see `NCSNpp`.
+        condition_dim, cross_attention_resolutions, attention_bands, attention_temperature, statistics_channels,
+            output_channels: see `NCSNpp`.
 
     Raises:
         ValueError: GroupNorm's rule does not hold for `nf`; cross-attention at a resolution that the network lacks, or
@@ -149,19 +152,23 @@ class LightUNet(Network):
         one_step: bool = False,
         condition_dim: int | None = None,
         cross_attention_resolutions: tuple[int, ...] = (),
+        attention_bands: int = 0,
+        attention_temperature: bool = False,
         statistics_channels: int = 0,
         output_channels: int = 2,
     ) -> None:
         super().__init__()
         check_nf(nf, ch_mult, joins_skips=False)
-        check_cross_attention(cross_attention_resolutions, len(ch_mult), condition_dim)
+        attention = cross_attention_by_level(
+            cross_attention_resolutions,
+            len(ch_mult),
+            condition_dim,
+            bands=attention_bands,
+            learnt_temperature=attention_temperature,
+        )
         self.fold, self.frame_multiple = frequency_fold, 2 ** (len(ch_mult) - 1)
         widths = [nf * m for m in ch_mult]
         time_dim = None if one_step else 4 * nf
-        token_dims = [
-            condition_dim if resolution in cross_attention_resolutions else None
-            for resolution in nominal_resolutions(len(widths))
-        ]
         self.time_embedding = None if one_step else TimeEmbedding(nf)
         kernel, stride = (frequency_fold + 2, 3), (frequency_fold, 1)
         self.input_conv = nn.Conv2d(3 if one_step else 6, widths[0], kernel, stride, padding=1)
@@ -170,7 +177,7 @@ class LightUNet(Network):
 
         def levels(indices: range) -> nn.ModuleList:
             return nn.ModuleList(
-                LightLevel(widths[i], num_res_blocks, token_dims[i], time_dim, condition_dim) for i in indices
+                LightLevel(widths[i], num_res_blocks, attention[i], time_dim, condition_dim) for i in indices
             )
 
         last = len(widths) - 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sgmse.diffusion.conditioning import Condition
 from sgmse.diffusion.sde import per_item
 from sgmse.diffusion.transform import pad_frames
-from sgmse.networks.attention import check_cross_attention, nominal_resolutions
+from sgmse.networks.attention import cross_attention_by_level, nominal_resolutions
 from sgmse.networks.layers import (
     Network,
     StatisticsInput,
@@ -62,6 +62,8 @@ class NCSNpp(Network):
         condition_dim: size of `Condition.vector` and of each token, or None for a network without a condition.
         cross_attention_resolutions: nominal resolutions that attend to the condition's tokens: after every block on the
             way down, once on the way up. Not in the middle, whose resolution is that of the lowest level.
+        attention_bands, attention_temperature: `bands` and `learnt_temperature` of `CrossAttention`.
+        film: see `ResidualBlock`.
         statistics_channels: K of `Condition.statistics`, or 0 for a network without them.
         output_channels: 2 for a spectrogram, 4 for a mask on y and a term beside it, see `to_spectrogram`.
 
@@ -79,22 +81,31 @@ class NCSNpp(Network):
         frequency_fold: int = 1,
         condition_dim: int | None = None,
         cross_attention_resolutions: tuple[int, ...] = (),
+        attention_bands: int = 0,
+        attention_temperature: bool = False,
+        film: bool = False,
         statistics_channels: int = 0,
         output_channels: int = 2,
     ) -> None:
         super().__init__()
         check_nf(nf, ch_mult)
-        check_cross_attention(cross_attention_resolutions, len(ch_mult), condition_dim)
+        cross_attention = cross_attention_by_level(
+            cross_attention_resolutions,
+            len(ch_mult),
+            condition_dim,
+            bands=attention_bands,
+            learnt_temperature=attention_temperature,
+        )
         self.variant, self.fold = variant, frequency_fold
         self.frame_multiple = 2 ** (len(ch_mult) - 1)
         channels = 4 * frequency_fold  # real and imaginary parts of x_t and y
         pyramid = channels if variant.pyramids else None
         widths = [nf * m for m in ch_mult]
         attention = [
-            (r in variant.attention_resolutions, condition_dim if r in cross_attention_resolutions else None)
-            for r in nominal_resolutions(len(widths))
+            (r in variant.attention_resolutions, make)
+            for r, make in zip(nominal_resolutions(len(widths)), cross_attention, strict=True)
         ]
-        embedding = (4 * nf, condition_dim)
+        embedding = (4 * nf, condition_dim, film)
 
         self.time_embedding = TimeEmbedding(nf)
         self.input_conv = conv(channels, nf)

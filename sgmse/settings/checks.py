@@ -31,7 +31,7 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
     if OBJECTIVES[objective].process is not process:
         fitting = " or ".join(name for name, other in OBJECTIVES.items() if other.process is process)
         raise UserError(f"--objective {objective} does not fit --sde {config.sde}; use {fitting}, or --objective auto")
-    for name in ("reference_statistics", "reference_prepend"):
+    for name in ("film", "reference_statistics", "reference_prepend"):
         if getattr(config, name) and config.encoder == "none":
             raise UserError(f"--{name} uses a reference, and --encoder none takes none; leave one of them out")
     if config.sigma_min >= config.sigma_max:
@@ -64,6 +64,15 @@ def check_model(config: ModelConfig, sampler: SamplerSettings) -> None:
             f"none; use --encoder {' or '.join(gives_tokens)}, or add a --config file with the line "
             "`cross_attention_resolutions: []`"
         )
+    for name in ("attention_band_bias", "attention_temperature"):
+        if getattr(config, name) and not config.cross_attention_resolutions:
+            raise UserError(f"--{name} is of cross-attention; add --cross_attention_resolutions, e.g. 64 32 16")
+    if config.film and config.backbone == "light":
+        raise UserError(
+            "--film is for the backbones of NCSN++; light scales and shifts after the norm always: leave it out"
+        )
+    if config.attention_band_bias and (config.encoder != "sequence" or config.token_bands < 2):
+        raise UserError("--attention_band_bias needs tokens by band; use --encoder sequence --token_bands 4")
     if config.hop_length > config.n_fft // 2:
         raise UserError(f"--hop_length {config.hop_length} leaves gaps; use n_fft / 2 = {config.n_fft // 2} or less")
     bins, multiple = config.n_fft // 2 + 1, config.frequency_fold * 2 ** (len(config.ch_mult) - 1)
@@ -137,7 +146,7 @@ def _check_variation(data: DataConfig) -> None:
 DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "voice_speed"]
 DYNAMIC_MIXING += ["mismatched_share", "reference_gain_db", "rir_dir", "rir_share"]
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
-_NEEDS_ENCODER |= {"reference_statistics", "reference_prepend"}
+_NEEDS_ENCODER |= {"film", "reference_statistics", "reference_prepend"}
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
 # what each choice reads; a setting that others read and the chosen one does not has no meaning
 _READS: dict[str, Mapping[str, AbstractSet[str]]] = {

@@ -122,6 +122,14 @@ class ModelConfig:
     """frequency bands with a token of their own in the sequence encoder; 1: one token per time step"""
     cross_attention_resolutions: list[int] = field(default_factory=list)
     """nominal resolutions (256 / 2^level) at which the network attends to the tokens of the reference, e.g. 64 32 16"""
+    attention_band_bias: bool = False
+    """cross-attention prefers tokens of its own frequency band, more or less by learnt slopes; needs --token_bands of 2
+    or more"""
+    attention_temperature: bool = False
+    """cross-attention learns how sharply each head chooses among the tokens"""
+    film: bool = False
+    """the condition's vector scales and shifts the channels of NCSN++ after the norm of each block (FiLM), not by a
+    shift before it; light does so always"""
     reference_statistics: bool = False
     """beside what the encoder says, four more input channels of the network, for each frequency bin: mean, 10 % and
     90 % quantile of the reference's log-magnitude over time, and whether there is a reference"""
@@ -332,6 +340,7 @@ TRAIN_GROUPS = (ModelConfig, SamplerSettings, DataConfig, TrainConfig)
 
 CONDITIONING = frozenset(
     """encoder cond_dim encoder_channels encoder_checkpoint freeze_encoder encoder_lr_factor num_tokens token_bands
-    cross_attention_resolutions reference_statistics reference_prepend null_condition cond_drop_prob infonce_weight
-    band_level_weight reference_s mismatched_share reference_gain_db""".split()
+    cross_attention_resolutions attention_band_bias attention_temperature film reference_statistics reference_prepend
+    null_condition cond_drop_prob infonce_weight band_level_weight reference_s mismatched_share
+    reference_gain_db""".split()
 )
