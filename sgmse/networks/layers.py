@@ -212,7 +212,10 @@ class ResidualBlock(nn.Module):
         h = self.norm_in(x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        shift, modulation = self.time_proj(embedding), []
+        shift = self.time_proj(embedding)
+        modulation = (
+            (torch.zeros_like(shift),) * 2 if self.film else ()
+        )  # equal to the bit with no and a null condition
         if condition is not None and self.condition_proj is not None:
             projected = self.condition_proj(condition.vector)
             if self.film:
