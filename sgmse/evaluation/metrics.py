@@ -19,6 +19,7 @@ import pesq as pesq_library
 import scipy  # its parts load when they are used
 
 from sgmse.common.errors import UserError
+from sgmse.evaluation import opinions
 
 SAMPLE_RATE = 16000
 
@@ -71,11 +72,13 @@ def select_metrics(words: Sequence[str]) -> tuple[str, ...]:
     unknown = [word for word in words if word not in known]
     if unknown:
         raise UserError(f"--metrics {unknown[0]}: there is no such metric; choose from {', '.join(known)}")
+    for word in words:
+        opinions.check_extra(word)
     return tuple(name for name, metric in METRICS.items() if metric.asked_as in words)
 
 
 def score(
-    clean: np.ndarray,
+    clean: np.ndarray | None,
     estimate: np.ndarray,
     sample_rate: int,
     noisy: np.ndarray | None = None,
@@ -83,8 +86,9 @@ def score(
 ) -> dict[str, float | str]:
     """Score `estimate` [N] against `clean` [N]; with `noisy` [N], also by the metrics that need it or the noise.
 
-    Returns a row: each of `names` (default: `STANDARD`), NaN where the metric has no value, and `reason`, which then
-    says why. A metric without a signal that it needs is NaN without a reason.
+    Without `clean` only those metrics have a value that do not need it. Returns a row: each of `names` (default:
+    `STANDARD`), NaN where the metric has no value, and `reason`, which then says why. A metric without a signal that it
+    needs is NaN without a reason.
 
     Raises `ValueError` for another rate than 16 kHz, for other shapes than [N] and for lengths that differ. Whatever
     the values are, it returns.
@@ -100,9 +104,9 @@ def score(
         if not np.isfinite(waveform).all():
             return unscored(f"{name} holds NaN or Inf", names)
     for name in ("clean", "estimate"):
-        if not signals[name].any():
+        if name in signals and not signals[name].any():
             return unscored(f"{name} is silent", names)
-    if noisy is not None:  # float64, because noisy minus noise must give back clean exactly
+    if noisy is not None and clean is not None:  # float64, because noisy minus noise must give back clean exactly
         signals["noise"] = noisy.astype(np.float64) - clean
 
     row, reasons = unscored("", names), []
@@ -278,6 +282,12 @@ METRICS = {
         Metric(
             "right_talker", "right talker", 3, True, is_right_talker, needs=("clean", "noise"), asked_as="right_talker"
         ),
+        *(
+            Metric(f"dnsmos_{name}", f"DNSMOS {title}", 2, True, opinions.dnsmos, (), part, asked_as="dnsmos")
+            for part, (name, title) in enumerate(zip(opinions.DNSMOS, ("SIG", "BAK", "OVRL", "P.808"), strict=True))
+        ),
+        Metric("distillmos", "DistillMOS", 2, True, opinions.distillmos, needs=(), asked_as="distillmos"),
+        Metric("speaker_similarity", "same voice", 3, True, opinions.speaker_similarity, asked_as="speaker_similarity"),
     )
 }
 STANDARD = tuple(name for name, metric in METRICS.items() if not metric.asked_as)
