@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union
 
 from sgmse.common.errors import UserError
+from sgmse.common.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,24 @@ class Interval(Bounds):
 
 @dataclass(frozen=True)
 class OneOf:
-    """A text, or every text of a list, is one of `choices`: for choices that come from a dictionary, else a Literal."""
+    """A text, or every text of a list, is one of `choices`: for choices that come from a dictionary, else a Literal.
+
+    plug_ins: the dictionary may find more, named `package.module:NAME`; a wrong one is a `UserError` that says why.
+    """
 
     choices: tuple[str, ...]
+    plug_ins: Registry[Any] | None = field(default=None, compare=False)
 
     def hold(self, value: Any) -> bool:
-        return set(value if isinstance(value, list) else [value]) <= set(self.choices)
+        names = set(value if isinstance(value, list) else [value])
+        others = {name for name in names - set(self.choices) if self.plug_ins is None or ":" not in name}
+        for name in sorted(names - set(self.choices) - others):
+            assert self.plug_ins is not None
+            self.plug_ins[name]
+        return not others
 
     def __str__(self) -> str:
-        return f"one of {', '.join(self.choices)}"
+        return f"one of {', '.join(self.choices)}" + ("" if self.plug_ins is None else " or package.module:NAME")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ as the settings they come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sgmse.common.bounds import OneOf
 from sgmse.common.errors import UserError
+from sgmse.common.registry import Registry
 from sgmse.diffusion.sde import OUVE, SBVE, SDE
 
 BRIDGE_END = 1e-4  # where the bridge's last step ends
@@ -288,24 +289,35 @@ class Sampler:
 
 
 # the first one of each process is its default
-SAMPLERS = {
-    "pc": Sampler(predictor_corrector, OUVE, frozenset({"N", "predictor", "corrector", "corrector_steps", "snr"})),
-    "euler": Sampler(partial(probability_flow, method="euler"), OUVE, frozenset({"N"})),
-    "heun": Sampler(partial(probability_flow, method="heun"), OUVE, frozenset({"N"})),
-    "rk45": Sampler(probability_flow_rk45, OUVE, frozenset()),
-    "dpm1": Sampler(partial(dpm_solver, order=1), OUVE, frozenset({"N", "schedule"})),
-    "dpm2": Sampler(partial(dpm_solver, order=2), OUVE, frozenset({"N", "schedule"})),
-    "bridge_ode": Sampler(bridge, SBVE, frozenset({"N", "schedule", "published_bridge"})),
-    "bridge_ode2": Sampler(partial(bridge, order=2), SBVE, frozenset({"N", "schedule"})),
-    "bridge_sde": Sampler(partial(bridge, method="sde"), SBVE, frozenset({"N", "schedule", "published_bridge"})),
-}
+SAMPLERS: Registry[Sampler] = Registry(
+    "--sampler",
+    Sampler,
+    {
+        "pc": Sampler(predictor_corrector, OUVE, frozenset({"N", "predictor", "corrector", "corrector_steps", "snr"})),
+        "euler": Sampler(partial(probability_flow, method="euler"), OUVE, frozenset({"N"})),
+        "heun": Sampler(partial(probability_flow, method="heun"), OUVE, frozenset({"N"})),
+        "rk45": Sampler(probability_flow_rk45, OUVE, frozenset()),
+        "dpm1": Sampler(partial(dpm_solver, order=1), OUVE, frozenset({"N", "schedule"})),
+        "dpm2": Sampler(partial(dpm_solver, order=2), OUVE, frozenset({"N", "schedule"})),
+        "bridge_ode": Sampler(bridge, SBVE, frozenset({"N", "schedule", "published_bridge"})),
+        "bridge_ode2": Sampler(partial(bridge, order=2), SBVE, frozenset({"N", "schedule"})),
+        "bridge_sde": Sampler(partial(bridge, method="sde"), SBVE, frozenset({"N", "schedule", "published_bridge"})),
+    },
+    find_fault=lambda sampler: describe_unknown(sampler.settings),
+)
+
+
+def describe_unknown(settings: Iterable[str]) -> str | None:
+    """What is wrong with the settings that a sampler reads; None: nothing."""
+    unknown = sorted(set(settings) - {f.name for f in fields(SamplerSettings)})
+    return f"it reads {', '.join(unknown)}, which SamplerSettings does not have" if unknown else None
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
     """How the model samples. Stored in the checkpoint; enhancement may override each value."""
 
-    sampler: Annotated[str, OneOf(("auto", *SAMPLERS))] = "auto"
+    sampler: Annotated[str, OneOf(("auto", *SAMPLERS), SAMPLERS)] = "auto"
     """predictor–corrector, probability-flow ODE (Euler, Heun, adaptive RK45, exponential integrator of first and second
     order), or bridge (ODE of first and second order, SDE); auto: pc for the OUVE process, bridge_ode for the bridge"""
     N: int = 30
@@ -329,7 +341,8 @@ def sampler_name(settings: SamplerSettings, sde: SDE) -> str:
     fitting = [name for name, sampler in SAMPLERS.items() if sampler.process is type(sde)]
     if settings.sampler == "auto":
         return fitting[0]
-    if settings.sampler not in fitting:
+    chosen = SAMPLERS.find(settings.sampler)
+    if chosen is None or chosen.process is not type(sde):
         raise UserError(
             f"--sampler {settings.sampler}: does not fit the model's diffusion process; use "
             f"{', '.join(fitting[:-1])} or {fitting[-1]}"

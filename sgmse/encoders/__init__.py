@@ -1,11 +1,13 @@
 """Noise encoders: a reference recording → a `Condition`.
 
-To add one, write its file, a `NoiseEncoder` with its card and the settings it reads, and name the class in `ENCODERS`.
+To add one, write its file, a `NoiseEncoder` with its card and the settings it reads, and name the class in `ENCODERS`;
+one of another package is chosen by `--encoder package.module:Class`.
 What its file imports must be light: a library that only this encoder needs is imported when the encoder is built.
 """
 
 from __future__ import annotations
 
+from sgmse.common.registry import Registry
 from sgmse.encoders.base import NoiseEncoder
 from sgmse.encoders.clap import CLAPNoiseEncoder
 from sgmse.encoders.cnn import CNNNoiseEncoder
@@ -13,13 +15,19 @@ from sgmse.encoders.panns import PANNsNoiseEncoder
 from sgmse.encoders.sequence import SequenceNoiseEncoder
 from sgmse.encoders.voice import VoiceEncoder
 
-ENCODERS: dict[str, type[NoiseEncoder]] = {
-    "cnn": CNNNoiseEncoder,
-    "sequence": SequenceNoiseEncoder,
-    "clap": CLAPNoiseEncoder,
-    "panns": PANNsNoiseEncoder,
-    "voice": VoiceEncoder,
-}
+ENCODERS: Registry[type[NoiseEncoder]] = Registry(
+    "--encoder",
+    NoiseEncoder,
+    {
+        "cnn": CNNNoiseEncoder,
+        "sequence": SequenceNoiseEncoder,
+        "clap": CLAPNoiseEncoder,
+        "panns": PANNsNoiseEncoder,
+        "voice": VoiceEncoder,
+    },
+    of_classes=True,
+    find_fault=NoiseEncoder.find_fault,
+)
 
 
 def encoder_table() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,6 +74,18 @@ class NoiseEncoder(nn.Module):
             reference: waveforms [B, M] at the model's rate, scaled by the factor of the noisy speech, zero-padded.
             length: valid samples of each, [B]; an item of length 0 may return anything finite.
         """
+
+    @staticmethod
+    def find_fault(encoder: type[NoiseEncoder]) -> str | None:
+        """What a class lacks to be an encoder; None: nothing."""
+        if not isinstance(getattr(encoder, "card", None), EncoderCard):
+            return "its `card` is no EncoderCard"
+        if not isinstance(getattr(encoder, "settings", None), Set):
+            return "its `settings` are no set of names"
+        for name in ("from_settings", "forward"):
+            if getattr(getattr(encoder, name), "__isabstractmethod__", False):
+                return f"it does not define {name}"
+        return None
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """Those that start from pretrained weights and are trained along, with a learning rate of their own."""

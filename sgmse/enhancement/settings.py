@@ -76,12 +76,14 @@ def parse_interval(text: str) -> Interval | None:
 
 def parse_sampler(text: str, model: Enhancer) -> SamplerSettings:
     """`NAME` or `NAME:SCHEDULE`, laid over the sampler of the checkpoint. Raises `UserError` where it does not fit."""
-    name, _, schedule = text.partition(":")
+    schedules = get_args(Schedule)
+    name, _, schedule = text.rpartition(":")
+    if name not in SAMPLERS and schedule not in schedules:  # no schedule: the colon is that of a plug-in, or none
+        name, schedule = text, ""
     known = ("auto", *SAMPLERS)
-    if name not in known:
+    if name not in known and SAMPLERS.find(name) is None:
         raise UserError(f"--samplers {text}: no such sampler; use {', '.join(known[:-1])} or {known[-1]}")
     name = sampler_name(replace(model.sampler, sampler=name), model.sde)
-    schedules = get_args(Schedule)
     if schedule and ("schedule" not in SAMPLERS[name].settings or schedule not in schedules):
         raise UserError(
             f"--samplers {text}: a schedule is {' or '.join(schedules)}, for dpm1, dpm2 and the bridge; write dpm2:"

@@ -8,10 +8,11 @@ where it is asked for: `--metrics WORD`.
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ import pesq as pesq_library
 import scipy  # its parts load when they are used
 
 from sgmse.common.errors import UserError
+from sgmse.common.registry import Registry
 from sgmse.evaluation import opinions
 
 SAMPLE_RATE = 16000
@@ -63,11 +65,13 @@ class Metric:
 
 def names_in(columns: Collection[object]) -> list[str]:
     """The metrics among the columns of a table, in the order of `METRICS`."""
+    find_plug_ins(columns)
     return [name for name in METRICS if name in columns]
 
 
 def select_metrics(words: Sequence[str]) -> tuple[str, ...]:
     """The names of the metrics that `words` (of `--metrics`) ask for, in the order of `METRICS`."""
+    find_plug_ins(words)
     known = list(dict.fromkeys(metric.asked_as for metric in METRICS.values() if metric.asked_as))
     unknown = [word for word in words if word not in known]
     if unknown:
@@ -75,6 +79,13 @@ def select_metrics(words: Sequence[str]) -> tuple[str, ...]:
     for word in words:
         opinions.check_extra(word)
     return tuple(name for name, metric in METRICS.items() if metric.asked_as in words)
+
+
+def find_plug_ins(names: Iterable[object]) -> None:
+    """Bring the metrics of other packages among `names` into `METRICS`: those with a colon, as their columns have."""
+    for name in names:
+        if isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name):
+            METRICS[name]
 
 
 def score(
@@ -271,25 +282,26 @@ def _finite(value: float, metric: Metric) -> float:
     raise NotScored(f"{metric.title.split()[0]} is {'minus ' if value < 0 else ''}infinite")
 
 
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("pesq", "PESQ", 3, True, pesq_wb),
-        Metric("estoi", "ESTOI", 3, True, estoi),
-        Metric("si_sdr", "SI-SDR dB", 2, True, si_sdr),
-        Metric("si_sir", "SI-SIR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=1),
-        Metric("si_sar", "SI-SAR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=2),
-        Metric(
-            "right_talker", "right talker", 3, True, is_right_talker, needs=("clean", "noise"), asked_as="right_talker"
-        ),
-        *(
-            Metric(f"dnsmos_{name}", f"DNSMOS {title}", 2, True, opinions.dnsmos, (), part, asked_as="dnsmos")
-            for part, (name, title) in enumerate(zip(opinions.DNSMOS, ("SIG", "BAK", "OVRL", "P.808"), strict=True))
-        ),
-        Metric("distillmos", "DistillMOS", 2, True, opinions.distillmos, needs=(), asked_as="distillmos"),
-        Metric("speaker_similarity", "same voice", 3, True, opinions.speaker_similarity, asked_as="speaker_similarity"),
-    )
-}
+_OURS = (
+    Metric("pesq", "PESQ", 3, True, pesq_wb),
+    Metric("estoi", "ESTOI", 3, True, estoi),
+    Metric("si_sdr", "SI-SDR dB", 2, True, si_sdr),
+    Metric("si_sir", "SI-SIR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=1),
+    Metric("si_sar", "SI-SAR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=2),
+    Metric("right_talker", "right talker", 3, True, is_right_talker, needs=("clean", "noise"), asked_as="right_talker"),
+    *(
+        Metric(f"dnsmos_{name}", f"DNSMOS {title}", 2, True, opinions.dnsmos, (), part, asked_as="dnsmos")
+        for part, (name, title) in enumerate(zip(opinions.DNSMOS, ("SIG", "BAK", "OVRL", "P.808"), strict=True))
+    ),
+    Metric("distillmos", "DistillMOS", 2, True, opinions.distillmos, needs=(), asked_as="distillmos"),
+    Metric("speaker_similarity", "same voice", 3, True, opinions.speaker_similarity, asked_as="speaker_similarity"),
+)
+METRICS = Registry(
+    "--metrics",
+    Metric,
+    {metric.name: metric for metric in _OURS},
+    adopt=lambda name, metric: replace(metric, name=name, asked_as=name),
+)
 STANDARD = tuple(name for name, metric in METRICS.items() if not metric.asked_as)
 MAIN = tuple(name for name in STANDARD if METRICS[name].needs == ("clean",))  # those that every file can have
 FIRST = MAIN[0]  # the one that rankings and verdicts go by

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sgmse.common.registry import Registry
 from sgmse.diffusion.transform import PadMode
 from sgmse.networks.layers import Network
 from sgmse.networks.light import LightUNet
@@ -40,9 +41,13 @@ def _light(film: bool, **sizes: Any) -> LightUNet:  # scale and shift after the 
     return LightUNet(**sizes)
 
 
-BACKBONES = {
-    "ncsnpp": Backbone(_ncsnpp("ncsnpp"), fixed_scaling=True, pad_mode="zero"),
-    "ncsnpp_v2": Backbone(_ncsnpp("ncsnpp_v2"), fixed_scaling=False, pad_mode="reflect"),
-    "ncsnpp_48k": Backbone(_ncsnpp("ncsnpp_48k"), fixed_scaling=True, pad_mode="reflect"),
-    "light": Backbone(_light, fixed_scaling=False, pad_mode="reflect", masks=True),
-}
+BACKBONES: Registry[Backbone] = Registry(
+    "--backbone",
+    Backbone,
+    {
+        "ncsnpp": Backbone(_ncsnpp("ncsnpp"), fixed_scaling=True, pad_mode="zero"),
+        "ncsnpp_v2": Backbone(_ncsnpp("ncsnpp_v2"), fixed_scaling=False, pad_mode="reflect"),
+        "ncsnpp_48k": Backbone(_ncsnpp("ncsnpp_48k"), fixed_scaling=True, pad_mode="reflect"),
+        "light": Backbone(_light, fixed_scaling=False, pad_mode="reflect", masks=True),
+    },
+)

@@ -148,13 +148,16 @@ DYNAMIC_MIXING += ["mismatched_share", "reference_gain_db", "rir_dir", "rir_shar
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
 _NEEDS_ENCODER |= {"film", "reference_statistics", "reference_prepend"}
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
-# what each choice reads; a setting that others read and the chosen one does not has no meaning
-_READS: dict[str, Mapping[str, AbstractSet[str]]] = {
-    "sde": {name: {f.name for f in fields(process)} for name, process in PROCESSES.items()},
-    "objective": {name: objective.settings for name, objective in OBJECTIVES.items()},
-    "encoder": {"none": set(), **{name: encoder.settings for name, encoder in ENCODERS.items()}},
-    "sampler": {name: sampler.settings for name, sampler in SAMPLERS.items()},
-}
+
+
+def _settings_read() -> dict[str, Mapping[str, AbstractSet[str]]]:
+    """What each choice reads; a setting that others read and the chosen one does not has no meaning."""
+    return {
+        "sde": {name: {f.name for f in fields(process)} for name, process in PROCESSES.items()},
+        "objective": {name: objective.settings for name, objective in OBJECTIVES.items()},
+        "encoder": {"none": set(), **{name: encoder.settings for name, encoder in ENCODERS.items()}},
+        "sampler": {name: sampler.settings for name, sampler in SAMPLERS.items()},
+    }
 
 
 def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, train: TrainConfig) -> None:
@@ -165,7 +168,7 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
     asked = {name for name in typed if getattr(model, name, None) != []}  # an empty list asks for nothing
     chosen = {"sde": model.sde, "objective": model.resolved_objective(), "encoder": model.encoder}
     chosen["sampler"] = sampler_name(sampler, PROCESSES[model.sde]())
-    for choice, reads in _READS.items():
+    for choice, reads in _settings_read().items():
         others = set().union(*reads.values()) - reads[chosen[choice]]
         for name in sorted(asked & others):
             fitting = " or ".join(other for other in reads if name in reads[other])

@@ -34,7 +34,7 @@ from sgmse.networks import BACKBONES
 class ModelConfig:
     """The model"""
 
-    backbone: Annotated[str, OneOf(tuple(BACKBONES))] = "ncsnpp"
+    backbone: Annotated[str, OneOf(tuple(BACKBONES), BACKBONES)] = "ncsnpp"
     """NCSN++ variant: ncsnpp is SGMSE+ and divides its output by t; ncsnpp_v2 leaves scaling to the preconditioner;
     ncsnpp_48k has no pyramids and attends in the middle only. light: a small U-Net with a recurrent network over time,
     for a tenth of the arithmetic"""
@@ -105,7 +105,7 @@ class ModelConfig:
     pesq_weight: NotNegative = 0.0
     """weight of the PESQ loss in data_prediction and predictive; needs `pip install torch-pesq`"""
 
-    encoder: Annotated[str, OneOf(("none", *ENCODERS))] = "cnn"
+    encoder: Annotated[str, OneOf(("none", *ENCODERS), ENCODERS)] = "cnn"
     """noise encoder; none: a model without reference, the baseline"""
     cond_dim: Count = 512
     """size of the condition vector"""
