@@ -98,4 +98,4 @@ def test_a_checkpoint_whose_plug_in_is_gone_says_so(my_lab, capsys):
 
 
 def test_a_metric_that_is_none_is_refused(my_lab, capsys):
-    assert "is no Metric" in refusal(evaluate.main, capsys, "--metrics", "my_lab:two_layers", "--noisy_dir", my_lab)
+    assert "is no Metric" in refusal(evaluate.main, capsys, "--metrics", "my_lab:two_layers", "--enhanced_dir", my_lab)
