@@ -200,6 +200,24 @@ def test_the_command_prints_tables_and_writes_the_csv(folders: Path, capsys: pyt
     assert len(pd.read_csv(folders / "scores.csv")) == 2 * FILES
 
 
+def test_without_clean_files_only_what_is_asked_for_and_needs_none_is_scored(
+    folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    level = metrics.Metric("level", "level dB", 1, False, lambda estimate: 20 * np.log10(estimate.std()), (), 0, "loud")
+    monkeypatch.setitem(metrics.METRICS, "level", level)
+    folders_named = ("--noisy_dir", folders / "noisy", "--enhanced_dir", folders / "half")
+    more = ("--metrics", "loud", "--csv", folders / "scores.csv", "--page", folders / "page", "--jobs", 1)
+    printed = call(evaluate.main, capsys, *folders_named, *more)
+    assert "level dB" in printed
+    assert "half - noisy" in printed
+    assert "PESQ" not in printed
+    frame = pd.read_csv(folders / "scores.csv")
+    assert frame["level"].notna().all()
+    assert list(frame["system"]) == ["noisy"] * FILES + ["half"] * FILES
+    assert frame.loc[frame["system"] == "half", "removed_db"].notna().all()
+    assert "level dB" in (folders / "page" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("flags", "culprit"),
     [
@@ -208,6 +226,7 @@ def test_the_command_prints_tables_and_writes_the_csv(folders: Path, capsys: pyt
         ("--clean_dir missing --enhanced_dir half", "missing: no such folder"),
         ("--clean_dir clean --enhanced_dir half --metrics right_talker", "--noisy_dir"),
         ("--clean_dir clean --enhanced_dir half --metrics peqs", "peqs"),
+        ("--noisy_dir noisy --enhanced_dir half --metrics speaker_similarity", "--clean_dir"),
         ("--clean_dir clean --enhanced_dir half --ref_dir other --noisy_dir noisy", "other: none of its files"),
     ],
 )

@@ -22,6 +22,7 @@ examples:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ class Evaluation:
     """What to score"""
 
     clean_dir: Path | None = None
-    """clean speech. Default: with no folder named, that of the embedded test set; else none, and nothing is scored"""
+    """clean speech. Default: with no folder named, that of the embedded test set; else none"""
     noisy_dir: Path | None = None
     """unprocessed files, for the first row, SI-SIR and SI-SAR"""
     enhanced_dir: list[Path] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Evaluation:
     csv: Path | None = None
     """file for the scores of every file"""
     metrics: list[str] = field(default_factory=list)
-    """metrics beside the usual ones, e.g. right_talker"""
+    """more metrics: dnsmos, distillmos (these two need no clean files), right_talker, speaker_similarity"""
     page: Path | None = None
     """folder for a page with differences, scores, spectrograms and players"""
     max_items: Count = 12
@@ -74,15 +75,15 @@ def main() -> None:
     asked = metrics.select_metrics(arguments.metrics)
     systems = named_systems(arguments.enhanced_dir)
     if arguments.clean_dir is None:
-        show_before_and_after(arguments, systems)
-        return
-    references: leakage.Tasks = {}
-    if arguments.noisy_dir is not None:
+        scored = show_scores(arguments, systems, asked) if asked else None
+        frame = show_removed(arguments, systems)
+        if scored is not None:
+            frame = scored.merge(frame.drop(columns="seconds"), how="left")
+    elif arguments.noisy_dir is None:
+        frame = show_scores(arguments, systems, asked)
+    else:
         references = leakage.find_references(systems, arguments.clean_dir, arguments.noisy_dir, arguments.ref_dir)
-    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs, asked)
-    print_table(scores_table(evaluation.summary(frame), "means", "Mean over files"))
-    print_differences(frame)
-    if arguments.noisy_dir is not None:
+        frame = show_scores(arguments, systems, asked)
         frame = leakage.with_leaks(frame, references, arguments.jobs)
         for number, line in enumerate(leakage.describe_leaks(frame, systems)):
             print(line if number else f"\n{line}")
@@ -94,19 +95,23 @@ def main() -> None:
         write_page(arguments, frame, systems)
 
 
-def show_before_and_after(arguments: Evaluation, systems: dict[str, Path]) -> None:
-    """Without clean files: how much was removed, to print and to listen to."""
+def show_scores(arguments: Evaluation, systems: dict[str, Path], asked: Sequence[str]) -> pd.DataFrame:
+    """Score everything; print means and differences."""
+    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs, asked)
+    print_table(scores_table(evaluation.summary(frame), "means", "Mean over files"))
+    print_differences(frame)
+    return frame
+
+
+def show_removed(arguments: Evaluation, systems: dict[str, Path]) -> pd.DataFrame:
+    """Without clean files: print how much was removed."""
     from sgmse.evaluation.set_page import REMOVED, measure_removed
 
     assert arguments.noisy_dir is not None
     frame = measure_removed(arguments.noisy_dir, systems)
     for name, level in frame.groupby("system", sort=False)[REMOVED].mean().items():
         print(f"{name}: what was removed lies {level:+.1f} dB from the noisy files; this is no measure of quality")
-    if arguments.csv is not None:
-        write_csv(frame, arguments.csv)
-        print(f"Levels of every file: {arguments.csv}")
-    if arguments.page is not None:
-        write_page(arguments, frame, systems)
+    return frame
 
 
 def write_page(arguments: Evaluation, frame: pd.DataFrame, systems: dict[str, Path]) -> None:

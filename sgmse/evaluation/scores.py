@@ -33,26 +33,27 @@ class _Task(NamedTuple):
 
     system: str
     file: str
-    clean: Path
+    clean: Path | None
     estimate: Path
     noisy: Path | None
     names: tuple[str, ...]  # of the metrics
 
 
-def columns(asked: Sequence[str] = ()) -> list[str]:
-    """Of the table that `evaluate` returns; `asked`: metrics that are computed on top of the standard ones."""
-    return ["system", "file", *metrics.STANDARD, *asked, "reason", "seconds", "source"]
+def columns(names: Sequence[str] = metrics.STANDARD) -> list[str]:
+    """Of the table that `evaluate` returns; `names`: of the metrics."""
+    return ["system", "file", *names, "reason", "seconds", "source"]
 
 
 def evaluate(
-    clean_dir: Path,
+    clean_dir: Path | None,
     systems: Mapping[str, Path],
     noisy_dir: Path | None = None,
     jobs: int | None = None,
     asked: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Score every file of every system. Returns the columns `columns(asked)`; the system "noisy" comes first.
+    """Score every file of every system by the standard metrics and those `asked` for; the system "noisy" comes first.
 
+    Without clean files, by those alone that were asked for. Returns the columns `columns(names of the metrics)`.
     Files are matched by their path below the folder without suffix, or else by their name alone. The noise, which
     SI-SIR and others need, is noisy minus clean. `source`, the noise recording of a file, comes from the manifest
     beside the folders of the set. `jobs` is the number of processes, by default one per core; a file during which its
@@ -60,32 +61,36 @@ def evaluate(
     """
     if NOISY in systems:
         raise UserError(f'a system cannot be named "{NOISY}", the name of the unprocessed files; rename its folder')
-    names = (*metrics.STANDARD, *asked)
+    originals = clean_dir or noisy_dir
     folders = ({} if noisy_dir is None else {NOISY: noisy_dir}) | dict(systems)
-    if not folders:
-        raise UserError("nothing to score: name at least one folder of enhanced or of noisy files")
-    for name in asked if noisy_dir is None else ():
-        if {"noisy", "noise"} & set(metrics.METRICS[name].needs):
-            raise UserError(f"--metrics {name}: the noisy files are needed; name them with --noisy_dir")
+    if not folders or originals is None:
+        raise UserError("nothing to score: name at least one folder of enhanced or of noisy files, and clean ones")
+    names = (*(() if clean_dir is None else metrics.STANDARD), *asked)
+    for metric in (metrics.METRICS[name] for name in asked):
+        lacking = "clean" if clean_dir is None else "noisy" if noisy_dir is None else ""
+        if lacking in metric.needs or (lacking and "noise" in metric.needs):
+            raise UserError(f"--metrics {metric.asked_as}: needs the {lacking} files; name them with --{lacking}_dir")
     for folder in systems.values():
         _check_settings_hold(folder)
-    clean = listing.by_name(clean_dir, "clean speech")
-    matched = {name: match(clean_dir, folder, name) for name, folder in folders.items()}
-    noisy = matched.get(NOISY, {})
+    original = listing.by_name(originals, "clean speech" if clean_dir else "noisy speech")
+    matched = {name: match(originals, folder, name) for name, folder in folders.items()}
+    clean, noisy = {} if clean_dir is None else original, matched.get(NOISY, {})
     tasks = [
-        _Task(name, key, clean[key], matched[name][key], noisy.get(key), names) for name in matched for key in clean
+        _Task(name, key, clean.get(key), files[key], noisy.get(key), names)
+        for name, files in matched.items()
+        for key in original
     ]
-    rates = check_headers([(task.clean, task.estimate) for task in tasks]) - {metrics.SAMPLE_RATE}
+    rates = check_headers([(original[task.file], task.estimate) for task in tasks]) - {metrics.SAMPLE_RATE}
     if rates:
         listed = ", ".join(map(str, sorted(rates)))
         print(f"Files at {listed} Hz are resampled to {metrics.SAMPLE_RATE} Hz before scoring.")
     scored = in_processes(_score, tasks, jobs, "scoring", partial(_make_crashed_row, names))
     rows = [
-        {"system": task.system, "file": task.file, **row, "seconds": round(audio.info(task.clean).seconds, 4)}
+        {"system": task.system, "file": task.file, **row, "seconds": round(audio.info(task.estimate).seconds, 4)}
         for task, row in zip(tasks, scored, strict=True)
     ]
-    frame = pd.DataFrame(rows, columns=columns(asked)[:-1])
-    return frame.assign(source=find_sources(clean_dir, frame["file"]))
+    frame = pd.DataFrame(rows, columns=columns(names)[:-1])
+    return frame.assign(source=find_sources(originals, frame["file"]))
 
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
@@ -249,9 +254,10 @@ def check_headers(pairs: Sequence[tuple[Path, Path]]) -> set[int]:
 
 def _score(task: _Task) -> Row:
     """The scores of one task; runs in a worker process."""
-    clean, estimate = audio.read(task.clean, metrics.SAMPLE_RATE), audio.read(task.estimate, metrics.SAMPLE_RATE)
+    paths = (task.clean, task.estimate, task.noisy)
+    clean, estimate, noisy = (None if path is None else audio.read(path, metrics.SAMPLE_RATE) for path in paths)
+    assert estimate is not None
     try:
-        noisy = None if task.noisy is None else audio.read(task.noisy, metrics.SAMPLE_RATE)
         return metrics.score(clean, estimate, metrics.SAMPLE_RATE, noisy, task.names)
     except ValueError as error:
         raise UserError(f"{task.estimate}: cannot be scored against {task.clean} ({error})") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 from tabulate import tabulate
 
-from sgmse.evaluation.metrics import MAIN, METRICS
+from sgmse.evaluation.metrics import MAIN, METRICS, names_in
 
 NOTHING = "–"
 _MINUS = "−"
@@ -50,7 +50,8 @@ def scores_table(scores: pd.DataFrame, name: str, caption: str, signed: bool = F
 
     Metrics nobody has are left out; notes say what could not be scored.
     """
-    shown = [m for m in METRICS if m in MAIN or scores.loc[scores["metric"] == m, "n_scored"].any()]
+    most_scored = scores.groupby("metric")["n_scored"].max()
+    shown = [metric for metric in names_in(most_scored.index) if metric in MAIN or most_scored[metric]]
     rows, notes = [], []
     for system in scores["system"].unique():
         by_metric = scores[scores["system"] == system].set_index("metric")
