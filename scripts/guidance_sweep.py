@@ -7,6 +7,7 @@ of equally many frames are enhanced as one batch, every cell draws the same nois
   table.md     a line per cell: cost, PESQ, ESTOI and SI-SDR with 95 % intervals over files, paired differences to w = 1
   curves.png   PESQ and SI-SDR over evaluations and over network passes
   pareto.png   the cells that no cheaper one surpasses
+  page/        index.html with all of it: differences to w = 1 as forest plots first, then quality over cost
 
 Choose on validation mixtures, then report the chosen cell on the test set: the best of many cells is biased upwards.
 
@@ -35,6 +36,7 @@ from sgmse.evaluation import sweep
 from sgmse.evaluation.metrics import select_metrics
 from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
+from sgmse.evaluation.sweep_page import write_page
 from sgmse.model.enhancer import Enhancer
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Count, Seed
@@ -120,10 +122,12 @@ def report(results: Results, out_dir: Path, asked: Sequence[str]) -> None:
     write_text(out_dir / "table.md", text)
     sweep.draw_curves(lines, out_dir / "curves.png")
     sweep.draw_pareto(lines, out_dir / "pareto.png")
+    files = f"{frame['file'].nunique()} files, {len(lines)} cells"
+    page = write_page(lines, out_dir / "page", f"Guidance and steps: {out_dir.name}", f"{files}.")
     missing = int(frame["pesq"].isna().sum())
     if missing:
         print(f"{missing} rows have no PESQ; the column reason of sweep.csv says why")
-    print(f"{out_dir}: sweep.csv, table.md, curves.png, pareto.png")
+    print(f"{out_dir}: sweep.csv, table.md, curves.png, pareto.png; {page}")
 
 
 def shared_facts(settings: SweepSettings, model: Enhancer, test_set: TestSet) -> dict[str, Any]:

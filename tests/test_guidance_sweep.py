@@ -128,7 +128,9 @@ def test_the_command_leaves_scores_table_and_pictures_and_a_rerun_goes_on(run_sw
     assert frame["pesq"].between(1, 4.7).all()
     assert (frame["passes"] == frame["nfe"] * np.where(frame["guidance_scale"] == 3, 2, 1)).all()
     assert (tmp_path / "table.md").read_text() in said
-    for name in ("curves.png", "pareto.png"):
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.index("Differences to w = 1") < page.index("Quality over cost") < page.index("All cells")
+    for name in ("curves.png", "pareto.png", "page/forest_pesq.png", "page/curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "sweep.json").read_text())["files"]) == 2
     (tmp_path / "sweep.csv").unlink()  # it is an export

@@ -16,7 +16,7 @@ from sgmse.common.files import save_figure
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.figures import finish_axes
 from sgmse.evaluation.metrics import MAIN, METRICS, names_in
-from sgmse.evaluation.tables import interval, markdown_rows, titles
+from sgmse.evaluation.tables import Table, interval, markdown_rows, titles
 
 KEY = ["sampler", "N", "guidance_scale", "interval"]
 _HEADER = ["sampler", "N", "w", "interval", "NFE", "passes", "real-time factor"]
@@ -62,21 +62,36 @@ def _means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
 
 def markdown(lines: pd.DataFrame) -> str:
     """The result of `summarise_cells` as a Markdown table that is aligned, so that it can be printed too."""
+    table = list_cells(lines)
+    return markdown_rows([table.header, *table.rows])
+
+
+def list_cells(lines: pd.DataFrame, prefixes: Sequence[str] = ("", "d_")) -> Table:
+    """A row per cell with its cost; prefixes: "" for the scores themselves, "d_" for the differences to w = 1.
+
+    With the differences alone, cells that have none are left out.
+    """
     names, rows = names_in(lines.columns), []
     for _, line in lines.iterrows():
-        cells = [""] * 6
-        if line["nfe"] > 0:
-            steps = "" if line["sampler"] == "rk45" else str(line["N"])
-            cells = [steps, f"{line['guidance_scale']:g}", str(line["interval"])]
-            cells += [str(line["nfe"]), str(line["passes"]), f"{line['rtf']:.3f}"]
-        for prefix in ("", "d_"):
+        values = []
+        for prefix in prefixes:
             for name in names:
                 mean, low, high = (line.get(f"{prefix}{name}{end}", float("nan")) for end in ("", "_low", "_high"))
                 text = interval(mean, low, high, METRICS[name].decimals, signed=bool(prefix))
-                cells.append("" if pd.isna(mean) else text)  # a cell without differences
-        rows.append([str(line["sampler"]), *cells])
-    differences = [f"{title} to w = 1" for title in titles(names, prefix="Δ")]
-    return markdown_rows([[*_HEADER, *titles(names), *differences], *rows])
+                values.append("" if pd.isna(mean) else text)
+        if any(values):
+            rows.append([str(line["sampler"]), *_list_costs(line), *values])
+    headings = {"": titles(names), "d_": [f"{title} to w = 1" for title in titles(names, prefix="Δ")]}
+    return Table("cells", "All cells", [*_HEADER, *(text for prefix in prefixes for text in headings[prefix])], rows)
+
+
+def _list_costs(line: pd.Series) -> list[str]:
+    """Steps, w, interval and cost of a cell; nothing for the noisy files."""
+    if not line["nfe"]:
+        return [""] * 6
+    steps = "" if line["sampler"] == "rk45" else str(line["N"])
+    settings = [steps, f"{line['guidance_scale']:g}", str(line["interval"])]
+    return [*settings, str(line["nfe"]), str(line["passes"]), f"{line['rtf']:.3f}"]
 
 
 def draw_curves(lines: pd.DataFrame, path: Path) -> None:
