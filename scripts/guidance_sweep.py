@@ -122,7 +122,7 @@ def report(results: Results, out_dir: Path, asked: Sequence[str]) -> None:
     write_text(out_dir / "table.md", text)
     sweep.draw_curves(lines, out_dir / "curves.png")
     sweep.draw_pareto(lines, out_dir / "pareto.png")
-    files = f"{frame['file'].nunique()} files, {len(lines)} cells"
+    files = f"{frame['file'].nunique()} files, {(lines['nfe'] > 0).sum()} cells"
     page = write_page(lines, out_dir / "page", f"Guidance and steps: {out_dir.name}", f"{files}.")
     missing = int(frame["pesq"].isna().sum())
     if missing:

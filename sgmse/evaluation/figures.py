@@ -80,7 +80,7 @@ def save_spectrum(spectrum: np.ndarray, top_db: float, path: Path) -> None:
     levels = np.clip((pooled - top_db) / RANGE_DB + 1, 0, 1)
     colours = 255 * matplotlib.colormaps[_MAP](levels)[..., :3]
     with whole_file(path) as part:
-        Image.fromarray(colours.round().astype(np.uint8)).save(part, "WEBP", quality=70, method=6)
+        Image.fromarray(colours.round().astype(np.uint8)).save(part, "WEBP", quality=70, method=4)
 
 
 def scale_colours() -> list[str]:

@@ -22,7 +22,7 @@ from sgmse.evaluation.results import NOISY
 from sgmse.evaluation.tables import NOTHING, number
 
 CLEAN, REFERENCE = "clean", "reference"
-REMOVED = "removed_db"  # the column of how much a system takes away, where no clean file tells how good it is
+REMOVED = "removed_percent"  # of the energy of a noisy file: a column where no clean file tells how good a system is
 EXCERPT_S = 5.0  # of a file, so that a page of many systems stays light
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _COMPRESSION = 0.83  # of Opus: about 50 kbit/s, at which it is hard to tell from the file itself
@@ -122,7 +122,7 @@ def describe_scores(row: pd.Series | None, shown: Sequence[str], ranking: str) -
 def heading(metric: str) -> tuple[str, str, int]:
     """Name, unit and decimals of a column of scores."""
     if metric == REMOVED:
-        return "removed", "dB re noisy", 1
+        return "removed", "% of the energy", 1
     name, _, unit = METRICS[metric].title.partition(" ")
     return name, unit, METRICS[metric].decimals
 

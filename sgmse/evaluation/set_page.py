@@ -26,6 +26,10 @@ _INTERVALS = (
     "Brackets and bars hold 95 % intervals over noise sources: files that share a noise recording count together, a "
     "file without a known one for itself."
 )
+_UNSCORED = (
+    "No clean files were named, so that nothing says how good a system is: listen to what is left, and to what was "
+    "removed, in which no speech should be."
+)
 
 
 def write_page(
@@ -54,15 +58,15 @@ def write_page(
         data = _write_files(part, frame, systems, folders, shown, max_items, excerpt_s)
         settings = [_list_pairs(f"Settings of {name}", values) for name, values in runs.items()]
         sections.append(Section("Settings", folded=[*settings, _list_pairs("Folders", folders)]))
-        words = f"{frame['file'].nunique()} files, {minutes:.1f} minutes. {_INTERVALS if shown else ''}"
-        write_sections(part, title, words.strip(), sections, links={"Figure": "figure.png"}, data=data)
+        words = f"{frame['file'].nunique()} files, {minutes:.1f} minutes. {_INTERVALS if shown else _UNSCORED}"
+        write_sections(part, title, words, sections, links={"Figure": "figure.png"}, data=data)
     return out_dir / INDEX
 
 
 def measure_removed(noisy_dir: Path, systems: Mapping[str, Path]) -> pd.DataFrame:
-    """How much each system takes away: the level of noisy − enhanced below that of noisy, in dB, by file.
+    """How much each system takes away: the energy of noisy − enhanced in percent of that of noisy, by file.
 
-    Returns the columns system, file, seconds, removed_db. It is no measure of quality: speech that is gone counts too.
+    Returns the columns system, file, seconds, `REMOVED`. It is no measure of quality: speech that is gone counts too.
     """
     versions = {name: scores.match(noisy_dir, folder, name) for name, folder in systems.items()}
     noisy = scores.match(noisy_dir, noisy_dir, NOISY)
@@ -72,9 +76,8 @@ def measure_removed(noisy_dir: Path, systems: Mapping[str, Path]) -> pd.DataFram
         rate, before = audio.info(path).sample_rate, audio.read(path, None)
         for name, found in versions.items():
             removed = before - audio.read(found[key], rate)
-            ratio = float(np.square(removed).sum() / max(float(np.square(before).sum()), 1e-20))
-            level = 10 * math.log10(max(ratio, 1e-12))
-            rows.append({"system": name, "file": key, "seconds": len(before) / rate, REMOVED: level})
+            share = float(np.square(removed).sum()) / max(float(np.square(before).sum()), 1e-20)
+            rows.append({"system": name, "file": key, "seconds": len(before) / rate, REMOVED: 100 * share})
     return pd.DataFrame(rows)
 
 
@@ -197,7 +200,7 @@ def _write_files(
         items.append({"set": "", "file": file, **facts[file], **item})
     median = gains.sort_values(kind="stable").index[len(gains) // 2]
     _draw_figure(out, str(median), versions, frame, shown, excerpt_s)
-    title, decimals = (METRICS[ranking].title, METRICS[ranking].decimals) if shown else ("dB removed", 1)
+    title, decimals = (METRICS[ranking].title, METRICS[ranking].decimals) if shown else ("% of the energy removed", 1)
     rank = {"title": title, "decimals": decimals, "is_difference": bool(shown)}
     rank |= {"higher_is_better": not shown or METRICS[ranking].higher_is_better}
     views = listening.make_views(list(systems), bool(shown) and NOISY in names)

@@ -293,7 +293,7 @@ function fillControls() {
   const sets = [...new Set(data.items.map((item) => item.set))];
   const withAll = (names) => [["all", "all"], ...[...new Set(names)].map((name) => [name, name.replaceAll("_", " ")])];
   const what = data.rank.is_difference ? `${data.rank.title} gain` : data.rank.title;
-  const orders = [["gain", `most ${what} first`], ["loss", `least ${what} first`], ["kind", "noise class"]];
+  const orders = [["gain", `largest ${what} first`], ["loss", `smallest ${what} first`], ["kind", "noise class"]];
   fill(byId("view"), data.views.map((one) => [one.id, one.label]));
   fill(byId("set"), withAll(sets));
   fill(byId("kind"), withAll(kinds));
