@@ -214,7 +214,7 @@ def test_without_clean_files_only_what_is_asked_for_and_needs_none_is_scored(
     frame = pd.read_csv(folders / "scores.csv")
     assert frame["level"].notna().all()
     assert list(frame["system"]) == ["noisy"] * FILES + ["half"] * FILES
-    assert frame.loc[frame["system"] == "half", "removed_db"].notna().all()
+    assert frame.loc[frame["system"] == "half", evaluation.REMOVED].notna().all()
     assert "level dB" in (folders / "page" / "index.html").read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sgmse.commands import evaluate
 from sgmse.data import audio
-from sgmse.evaluation import figures, listening, page, set_page
+from sgmse.evaluation import figures, listening, page, scores, set_page
 
 RATE = 16000
 KINDS, SNRS = ("rain", "dog"), (0, 5, 10)
@@ -67,7 +67,7 @@ def scored(folders: Path) -> Path:
 @pytest.fixture(scope="module")
 def before_after(folders: Path) -> Path:
     systems = {"half": folders / "half"}
-    frame = set_page.measure_removed(folders / "noisy", systems)
+    frame = scores.measure_removed(folders / "noisy", systems)
     return set_page.write_page(folders / "before_after", frame, systems, folders / "noisy", max_items=2).parent
 
 
@@ -200,7 +200,7 @@ def test_the_command_makes_a_page_without_clean_files(
 ) -> None:
     flags = ("--noisy_dir", folders / "noisy", "--enhanced_dir", folders / "half", "--max_items", 1)
     printed = call(evaluate.main, capsys, *flags, "--page", tmp_path / "page", "--csv", tmp_path / "levels.csv")
-    assert re.search(r"half: removed \d+\.\d % of the energy", printed)
+    assert re.search(r"half: \d+\.\d % of the noisy files' energy removed", printed)
     assert (tmp_path / "page" / "index.html").is_file()
     assert list(pd.read_csv(tmp_path / "levels.csv")["file"]) == ["f0", "f1", "f2", "f3"]
 
@@ -210,6 +210,7 @@ def test_the_command_makes_a_page_without_clean_files(
     [
         ("--noisy_dir noisy", "--enhanced_dir"),
         ("--noisy_dir noisy --enhanced_dir ref", "f0.wav: has 8000 samples, but"),
+        ("--noisy_dir noisy --enhanced_dir half --metrics right_talker", "--clean_dir"),
         ("--noisy_dir noisy --enhanced_dir short", "have no counterpart here"),
         ("--noisy_dir missing --enhanced_dir half", "missing: no such folder"),
         ("--noisy_dir noisy --enhanced_dir half --excerpt_s 0", "--excerpt_s"),

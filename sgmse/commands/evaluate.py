@@ -105,12 +105,11 @@ def show_scores(arguments: Evaluation, systems: dict[str, Path], asked: Sequence
 
 def show_removed(arguments: Evaluation, systems: dict[str, Path]) -> pd.DataFrame:
     """Without clean files: print how much was removed."""
-    from sgmse.evaluation.set_page import REMOVED, measure_removed
-
     assert arguments.noisy_dir is not None
-    frame = measure_removed(arguments.noisy_dir, systems)
-    for name, level in frame.groupby("system", sort=False)[REMOVED].mean().items():
-        print(f"{name}: what was removed lies {level:+.1f} dB from the noisy files; this is no measure of quality")
+    frame = evaluation.measure_removed(arguments.noisy_dir, systems)
+    for name, percent in frame.groupby("system", sort=False)[evaluation.REMOVED].mean().items():
+        words = f"{percent:.1f} % of the noisy files' energy removed on average, which is no measure of quality"
+        print(f"{name}: {words}")
     return frame
 
 

@@ -19,10 +19,10 @@ from sgmse.data import audio
 from sgmse.evaluation import figures
 from sgmse.evaluation.metrics import METRICS
 from sgmse.evaluation.results import NOISY
+from sgmse.evaluation.scores import REMOVED
 from sgmse.evaluation.tables import NOTHING, number
 
 CLEAN, REFERENCE = "clean", "reference"
-REMOVED = "removed_percent"  # of the energy of a noisy file: a column where no clean file tells how good a system is
 EXCERPT_S = 5.0  # of a file, so that a page of many systems stays light
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _COMPRESSION = 0.83  # of Opus: about 50 kbit/s, at which it is hard to tell from the file itself

@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 
 from sgmse.common.errors import UserError
+from sgmse.common.progress import track
 from sgmse.common.workers import Workers, in_processes
 from sgmse.data import audio, listing
 from sgmse.data.testsets import build
 from sgmse.evaluation import metrics, statistics
 from sgmse.evaluation.results import NOISY
 
+REMOVED = "removed_percent"  # a column: how much of the energy of a noisy file is gone, where no clean file is known
 PER_FILE = ("files", "references", "disagreement", "adaptive")  # in run.json: what concerns single files, not the run
 
 Setting = str | int | float | bool | None
@@ -91,6 +93,24 @@ def evaluate(
     ]
     frame = pd.DataFrame(rows, columns=columns(names)[:-1])
     return frame.assign(source=find_sources(originals, frame["file"]))
+
+
+def measure_removed(noisy_dir: Path, systems: Mapping[str, Path]) -> pd.DataFrame:
+    """How much each system takes away: the energy of noisy − enhanced in percent of that of noisy, by file.
+
+    Returns the columns system, file, seconds, `REMOVED`. It is no measure of quality: speech that is gone counts too.
+    """
+    versions = {name: match(noisy_dir, folder, name) for name, folder in systems.items()}
+    noisy = listing.by_name(noisy_dir, "noisy speech")
+    check_headers([(noisy[key], found[key]) for found in versions.values() for key in noisy])
+    rows = []
+    for key, path in track(noisy.items(), len(noisy), "energies", "file"):
+        before = audio.read(path, None)
+        for name, found in versions.items():
+            removed, seconds = before - audio.read(found[key], None), round(audio.info(path).seconds, 4)
+            share = float(np.square(removed).sum()) / max(float(np.square(before).sum()), 1e-20)
+            rows.append({"system": name, "file": key, "seconds": seconds, REMOVED: 100 * share})
+    return pd.DataFrame(rows)
 
 
 def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.evaluation import figures, listening, scores
-from sgmse.evaluation.listening import CLEAN, EXCERPT_S, REFERENCE, REMOVED, heading
+from sgmse.evaluation.listening import CLEAN, EXCERPT_S, REFERENCE, heading
 from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.evaluation.page import INDEX, Section, listening_data, page_folder, write_sections
 from sgmse.evaluation.results import NOISY
+from sgmse.evaluation.scores import REMOVED
 from sgmse.evaluation.tables import Table, score_interval, scores_table
 
 _INTERVALS = (
@@ -45,8 +45,8 @@ def write_page(
 ) -> Path:
     """Write the page of a set to the folder `out_dir`; an older page there is replaced. Returns its index.html.
 
-    `frame` has a row per system and file: scores of `scores.evaluate`, or the columns of `measure_removed` where there
-    is no clean file. The folders are those that were scored. figure.png shows one file of the set, for a paper.
+    `frame` has a row per system and file: scores of `scores.evaluate`, and without clean files what
+    `scores.measure_removed` returns. The folders are those that were scored. figure.png shows one file, for a paper.
     """
     shown = [name for name in METRICS if name in frame and frame[name].notna().any()]
     named = {CLEAN: clean_dir, NOISY: noisy_dir, REFERENCE: ref_dir, **systems}
@@ -61,24 +61,6 @@ def write_page(
         words = f"{frame['file'].nunique()} files, {minutes:.1f} minutes. {_INTERVALS if shown else _UNSCORED}"
         write_sections(part, title, words, sections, links={"Figure": "figure.png"}, data=data)
     return out_dir / INDEX
-
-
-def measure_removed(noisy_dir: Path, systems: Mapping[str, Path]) -> pd.DataFrame:
-    """How much each system takes away: the energy of noisy − enhanced in percent of that of noisy, by file.
-
-    Returns the columns system, file, seconds, `REMOVED`. It is no measure of quality: speech that is gone counts too.
-    """
-    versions = {name: scores.match(noisy_dir, folder, name) for name, folder in systems.items()}
-    noisy = scores.match(noisy_dir, noisy_dir, NOISY)
-    scores.check_headers([(noisy[key], found[key]) for found in versions.values() for key in noisy])
-    rows = []
-    for key, path in track(noisy.items(), len(noisy), "levels", "file"):
-        rate, before = audio.info(path).sample_rate, audio.read(path, None)
-        for name, found in versions.items():
-            removed = before - audio.read(found[key], rate)
-            share = float(np.square(removed).sum()) / max(float(np.square(before).sum()), 1e-20)
-            rows.append({"system": name, "file": key, "seconds": len(before) / rate, REMOVED: 100 * share})
-    return pd.DataFrame(rows)
 
 
 def _compare(frame: pd.DataFrame, shown: Sequence[str], out: Path) -> list[Section]:
@@ -184,7 +166,8 @@ def _write_files(
         keys = next(iter(versions.values()))
         versions[REFERENCE] = listing.find_partners(keys, folders[REFERENCE], "noise references")
     names = list(frame["system"].unique())
-    ranking = shown[0] if shown else REMOVED
+    removed = [REMOVED] if REMOVED in frame else []
+    ranking = [*shown, *removed][0]
     by_system = frame.pivot(index="file", columns="system", values=ranking)
     gains = by_system[names[-1]] - (by_system[NOISY] if NOISY in by_system and len(names) > 1 else 0)
     facts = scores.find_facts(originals, frame["file"])
@@ -196,7 +179,7 @@ def _write_files(
         item = listening.write_versions(out, f"media/{place:03d}", sounds, excerpt_s, removed_by)
         for name, panel in item["panels"].items():
             row = frame[(frame["system"] == name) & (frame["file"] == file)]
-            panel |= listening.describe_scores(row.iloc[0] if len(row) else None, _main(shown) or [REMOVED], ranking)
+            panel |= listening.describe_scores(row.iloc[0] if len(row) else None, [*_main(shown), *removed], ranking)
         items.append({"set": "", "file": file, **facts[file], **item})
     median = gains.sort_values(kind="stable").index[len(gains) // 2]
     _draw_figure(out, str(median), versions, frame, shown, excerpt_s)
@@ -204,8 +187,8 @@ def _write_files(
     rank = {"title": title, "decimals": decimals, "is_difference": bool(shown)}
     rank |= {"higher_is_better": not shown or METRICS[ranking].higher_is_better}
     views = listening.make_views(list(systems), bool(shown) and NOISY in names)
-    table = list_files(frame, names, facts, shown or [REMOVED])
-    return listening_data(items, views, rank, colours=_colours(names), table=table, removed=not shown)
+    table = list_files(frame, names, facts, [*shown, *removed])
+    return listening_data(items, views, rank, colours=_colours(names), table=table, removed=bool(removed))
 
 
 def list_files(

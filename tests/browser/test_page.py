@@ -11,7 +11,7 @@ from devtools import NAMES, Page, browser, executable
 from experiment_run import make_run
 from test_pages import made_scores, write_set
 
-from sgmse.evaluation import set_page
+from sgmse.evaluation import scores, set_page
 from sgmse.experiments.page.write import write
 
 pytestmark = pytest.mark.browser
@@ -41,7 +41,7 @@ def set_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = made_scores(["noisy", "half", "all"], {"half": 0.3, "all": 0.5})
     where = (folder / "noisy", folder / "clean", folder / "ref")
     set_page.write_page(folder / "page", frame, systems, *where)
-    removed = set_page.measure_removed(folder / "noisy", systems)
+    removed = scores.measure_removed(folder / "noisy", systems)
     set_page.write_page(folder / "before_after", removed, systems, folder / "noisy")
     return folder
 
