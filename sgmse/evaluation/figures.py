@@ -30,6 +30,7 @@ _MAX_COLUMNS = 2000  # of a spectrogram: more do not show in a picture this wide
 _PICTURE = (400, 128)  # columns and rows of a picture on a page
 _MAP = "magma"
 _LABEL = 24  # characters in a line of a label
+_TALL = 12  # rows, from which on a panel has its values above, too
 
 
 def spectrum_db(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -60,13 +61,16 @@ def side_by_side(waveforms: Mapping[str, np.ndarray], rate: int, captions: Mappi
     """One spectrogram per signal [N], in one row, on one dB scale with its bar. captions: a line below the name."""
     spectra = {name: spectrum_db(waveform, rate) for name, waveform in waveforms.items()}
     top = max(float(spectrum.max()) for spectrum in spectra.values())
-    figure = Figure(figsize=(3.0 * len(spectra) + 0.8, 2.9), dpi=110, layout="constrained")
+    lines = max((text.count("\n") + 1 for text in (captions or {}).values()), default=0)
+    figure = Figure(figsize=(3.1 * len(spectra) + 0.7, 2.7 + 0.2 * lines), dpi=130, layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(spectra), sharey=True))
     for axes, (name, spectrum) in zip(panels, spectra.items(), strict=True):
         image = draw_spectrum(axes, spectrum - top, len(waveforms[name]) / rate, rate, 0.0)
-        axes.set_title("\n".join(filter(None, (name, (captions or {}).get(name)))), fontsize=10)
+        axes.set_title("\n".join(filter(None, (name, (captions or {}).get(name)))), fontsize=10, loc="left")
+        axes.set(xlabel="time in s", ylabel="frequency in kHz")
         axes.label_outer()
-    figure.colorbar(image, ax=list(panels), label="dB re the loudest point", pad=0.01, fraction=0.03)
+    bar = figure.colorbar(image, ax=list(panels), pad=0.01, fraction=0.05 / len(spectra))
+    bar.set_label("dB", rotation=0, labelpad=8)
     return figure
 
 
@@ -88,12 +92,12 @@ def scale_colours() -> list[str]:
     return [matplotlib.colors.to_hex(matplotlib.colormaps[_MAP](place)) for place in np.linspace(0, 1, 9)]
 
 
-def draw_intervals(rows: pd.DataFrame, title: str, around: float, path: Path) -> None:
+def draw_intervals(rows: pd.DataFrame, title: str, around: float, path: Path, heading: str = "") -> None:
     """One panel, narrow enough for a phone: a line per row with its mean and 95 % interval.
 
     rows: the columns label, mean, low, high; colour (of the line, default: grey), is_filled (the point, default: yes),
     and threshold (a mark on the line, NaN: none) where they are known. around: where the vertical line stands (NaN:
-    nowhere).
+    nowhere). title: of the values; heading: above the panel.
     """
     names = [textwrap.fill(str(label), _LABEL, break_on_hyphens=False) for label in rows["label"]]
     height = sum(0.18 + 0.17 * (name.count("\n") + 1) for name in names)
@@ -105,7 +109,8 @@ def draw_intervals(rows: pd.DataFrame, title: str, around: float, path: Path) ->
         if not math.isnan(row.get("threshold", math.nan)):
             axes.plot([row["threshold"]] * 2, [place - 0.5, place + 0.5], color="#e07a1f", lw=1.6, ls=":", zorder=1)
         draw_interval(axes, row, place, row.get("colour", GREY), filled=bool(row.get("is_filled", True)))
-    axes.set(xlabel=title, ylim=(len(names) - 0.4, -0.6))
+    axes.tick_params(top=len(names) > _TALL, labeltop=len(names) > _TALL)
+    axes.set(xlabel=title, title=heading, ylim=(len(names) - 0.4, -0.6))
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.08)
     axes.locator_params(axis="x", nbins=6)

@@ -152,7 +152,7 @@ def draw_forests(differences: pd.DataFrame, judged: pd.DataFrame, out: Path) -> 
             colour=rows["colour"].where(~rows["smoke"].astype(bool), GREY),
             threshold=[thresholds.get(key, math.nan) for key in keys],
         )
-        draw_intervals(rows, f"{name}: {difference_title(FIRST)}", 0.0, out / f"forest-{name}.png")
+        draw_intervals(rows, difference_title(FIRST), 0.0, out / f"forest-{name}.png", str(name))
         drawn.append((f"forest-{name}.png", f"Forest plot of the {METRICS[FIRST].title} differences on {name}"))
     return drawn
 
