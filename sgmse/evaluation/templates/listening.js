@@ -165,8 +165,8 @@ function buildPanel(row, column, at, longest, khz) {
   button.title = `play or pause (key ${keys.join(" or ")})`;
   button.setAttribute("aria-label", `play ${title}`);
   button.onclick = () => toggle(column);
-  const label = element("span", "title", title);
-  label.title = title;
+  const label = element("span", "title");
+  for (const part of title.split(/(?<=[_./-])/)) label.append(part, document.createElement("wbr"));
   head.append(button, label, element("kbd", "", keys.at(-1)));
   const isHidden = state.blind && column.letter !== null;
   if (!isHidden) {
