@@ -36,7 +36,7 @@ from sgmse.data.mixing import LARGEST_SNR_DB
 from sgmse.data.noise.talkers import talker
 from sgmse.data.testsets import build, heldout
 from sgmse.data.testsets.make import MAX_SPEECH_S
-from sgmse.data.testsets.plan import MIN_SPEECH_S, Recipe, make_plan
+from sgmse.data.testsets.plan import MIN_SPEECH_S, Recipe, make_plan, swap_recipe
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
 
@@ -94,21 +94,14 @@ def main() -> None:
         heldout.check_held_out(settings.train_manifest, clips, speech)
     else:
         print("warning: without --train_manifest nothing is compared with what the model was trained on")
-    shortest, longest = settings.reference_s or ((2.0, 4.0) if is_swap else (0.25, 2.0))
-    snr_db = tuple(settings.snr or ((-2.5, 0.0, 2.5) if is_swap else (0.0, 5.0, 10.0)))
+    common: dict[str, Any] = {"num": settings.num, "seed": settings.seed, "sample_rate": settings.sample_rate}
+    common |= {"snr_db": tuple(settings.snr)} if settings.snr else {}
+    common |= {"reference_s": (settings.reference_s[0], settings.reference_s[1])} if settings.reference_s else {}
+    recipe = swap_recipe(**common) if is_swap else Recipe(settings.name, **common)
     lengths: list[float | None] = [*settings.seconds] or [None]
     ladder_s = max(settings.seconds, default=None)
     for seconds in lengths:
-        recipe = Recipe(
-            settings.name,
-            snr_db,
-            settings.num,
-            settings.seed,
-            settings.sample_rate,
-            (shortest, longest),
-            seconds,
-            ladder_s,
-        )
+        recipe = replace(recipe, seconds=seconds, ladder_s=ladder_s)
         plan = make_plan(recipe, settings.speech_dir, speech, noise_dir, clips)
         origin = {
             "set": settings.name,

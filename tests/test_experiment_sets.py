@@ -1,6 +1,7 @@
 """Test sets of experiments: from which recordings they are made, none of which was trained on or chosen on."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sgmse.data.corpora import voicebank
 from sgmse.data.corpora.voicebank import write_validation_set
 from sgmse.data.testsets import build
 from sgmse.experiments import sets
+from sgmse.experiments.catalogue import load_experiments
 from sgmse.experiments.plan import Data
 
 EMBEDDED = Data()
@@ -62,7 +64,35 @@ def test_other_talkers_come_from_the_speech_that_is_tested_on_if_it_tells_who_sp
     assert "who speaks" in sets.left_out(("talkers",), EMBEDDED)["talkers"]
 
 
-@pytest.mark.parametrize("name", ["id", "ood", "nonstationary", "talkers"])
+def test_a_set_of_swapped_roles_is_chosen_on_swapped_roles_of_other_talkers(folders, tmp_path):
+    for split in ("valid", "test"):
+        for who, number in product("ab", range(3)):
+            save(Path(folders.speech_dir[0]) / split / f"{split}{who}1_{number}.wav", 3.0)
+    talkers = []
+    for name in ("swap", load_experiments()["VOICE-01"].choice_set):
+        sets.provide(name, folders, 4, tmp_path / name, [config(tmp_path, folders)], 1)
+        rows = build.read_rows(tmp_path / name)
+        assert {float(row["snr_db"]) for row in rows} <= {-2.5, 0.0, 2.5}
+        talkers.append({row["kind"] for row in rows})
+    assert talkers[0] == {"testa1", "testb1"}
+    assert talkers[1] >= {"valida1", "validb1"}
+    assert not talkers[0] & talkers[1]
+
+
+def test_dense_items_are_stretches_of_the_same_speech(folders, tmp_path):
+    save(Path(folders.speech_dir[0]) / "valid" / "speechvalid9.wav", 4.0)  # longer than 3 s; the last half are tests
+    rows = {}
+    for name in ("dense", "dense_long"):
+        sets.provide(name, folders, 3, tmp_path / name, [config(tmp_path, folders)], 1)
+        rows[name] = build.read_rows(tmp_path / name)
+    for short, long in zip(*rows.values(), strict=True):
+        assert (float(short["seconds"]), float(long["seconds"])) == (0.8, 3.0)
+        assert short["noise"] == long["noise"]
+        assert short["speech"] == long["speech"] == "speechvalid9.wav"
+    assert "shorter" in sets.left_out(("dense",), EMBEDDED)["dense"]
+
+
+@pytest.mark.parametrize("name", ["id", "ood", "nonstationary", "talkers", "swap", "dense"])
 def test_nothing_is_tested_on_that_was_trained_or_chosen_on(folders, name):
     chosen, tested = recordings("valid", folders), recordings(name, folders)
     assert not chosen & tested

@@ -18,10 +18,12 @@ from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, EnhanceConfig
 EXPERIMENTS = CONFIGS / "experiments"
 NOT_EXPERIMENTS = ("criteria",)
 DEFAULT_SETS = ("id", "esc50", "urbansound8k", "nonstationary")
-SETS = (*DEFAULT_SETS, "stationary", "talkers")
+SETS = (*DEFAULT_SETS, "stationary", "talkers", "swap", "dense", "dense_long")
+VALID, VALID_SWAP = CHOICE_SETS = ("valid", "valid_swap")  # on which guidance, steps and checkpoint are chosen
 VOICEBANK = "voicebank"  # clean speech, and its pairs with noise where nothing else is trained on
 CORPORA = (VOICEBANK, "demand", "wham", "audioset", "urbansound8k")
 NOISE_OF_SET = {"esc50": "esc50", "urbansound8k": "urbansound8k", "stationary": "demand", "nonstationary": "demand"}
+NOISE_OF_SET |= {"dense": "esc50", "dense_long": "esc50"}
 """The corpus that each set takes its noise from, where corpora are prepared; `id` is VoiceBank-DEMAND's own test."""
 _SET_BY_RUNNER = ("seed", "base_dir", "speech_dir", "noise_dir", "ckpt", "run_dir", "log_dir")
 _Reference = typing.get_type_hints(EnhanceConfig)["reference"]
@@ -62,6 +64,11 @@ class Experiment(ExperimentFile):
     def needs(self) -> list[str]:
         """The experiments it is compared with."""
         return [*([self.baseline] if self.baseline else []), *self.versus]
+
+    @property
+    def choice_set(self) -> str:
+        """The validation set that asks what its test sets ask."""
+        return VALID_SWAP if self.sets == ["swap"] else VALID
 
 
 @cache

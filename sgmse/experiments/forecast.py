@@ -28,7 +28,7 @@ from sgmse.experiments import sets
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK, Experiment
 from sgmse.experiments.comparisons import group_scores
 from sgmse.experiments.plan import Plan, Training, merge_plans
-from sgmse.experiments.scales import PRETRAINED, VALID, Scale, encoder_kind
+from sgmse.experiments.scales import PRETRAINED, Scale, encoder_kind
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import ModelConfig, TrainConfig
@@ -53,7 +53,7 @@ def check_plan(plan: Plan, scale: Scale, out: Path) -> dict[str, str]:
         values = training.values
         if values["encoder"] in weights.PUBLISHED and not training.smoke:
             weights.locate(weights.PUBLISHED[values["encoder"]], values["encoder_checkpoint"])
-    left_out = sets.left_out((*plan.sets, VALID), plan.data)
+    left_out = sets.left_out((*plan.sets, *plan.choice_sets), plan.data)
     there = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and not path.is_symlink())
     needed, space = disk_bytes(plan, scale) - there, free_bytes(out)
     if needed > space:
@@ -84,7 +84,7 @@ def check_corpora(plan: Plan) -> None:
 def list_corpora(plan: Plan) -> list[str]:
     """The corpora that trainings and test sets of a plan are made of."""
     ready = Path(plan.data.test_sets) if plan.data.test_sets else None
-    built = [name for name in (*plan.sets, VALID) if ready is None or not (ready / name).is_dir()]
+    built = [name for name in (*plan.sets, *plan.choice_sets) if ready is None or not (ready / name).is_dir()]
     noise = [NOISE_OF_SET[name] for name in built if name in NOISE_OF_SET]
     trained = [corpus for training in plan.trainings.values() for corpus in training.corpora]
     return list(dict.fromkeys([*([VOICEBANK] if built else []), *trained, *noise]))
@@ -109,7 +109,8 @@ def describe_plan(plan: Plan, scale: Scale, out: Path) -> str:
         steps, tested = " ".join(map(str, plan.steps[name])), " ".join(plan.sets_of(name))
         evaluations.append((name, w, steps, experiment.baseline or NOTHING, tested))
     valid, files = (
-        ", ".join(f"{name} {count_items(plan, scale, name)[0]}" for name in names) for names in ([VALID], plan.sets)
+        ", ".join(f"{name} {count_items(plan, scale, name)[0]}" for name in names)
+        for names in (plan.choice_sets, plan.sets)
     )
     return "\n".join(
         [
@@ -217,7 +218,7 @@ def evaluation_hours(plan: Plan, name: str, scale: Scale) -> float:
         for w in experiment.guidance_scale
         for steps in plan.steps[name]
     ]
-    passes = count_items(plan, scale, VALID)[0] * sum(tried) * CHECKPOINTS_OF_CHOICE
+    passes = count_items(plan, scale, experiment.choice_set)[0] * sum(tried) * CHECKPOINTS_OF_CHOICE
     passes += sum(count_items(plan, scale, one)[0] for one in plan.sets_of(name)) * max(tried)
     per_pass = scale.figures.seconds_per_pass.get(experiment.base, math.nan)
     return passes * scale.figures.item_seconds * per_pass / 3600
@@ -231,7 +232,7 @@ def _evaluations(base: str, steps: int) -> int:
 def disk_bytes(plan: Plan, scale: Scale) -> int:
     """What the checkpoints, test sets and enhanced files of a plan take, at most."""
     checkpoints = sum(checkpoint_bytes(training) for training in plan.trainings.values()) * len(plan.seeds)
-    built = sum(count_items(plan, scale, name)[0] for name in (*plan.sets, VALID)) * FILES_PER_ITEM
+    built = sum(count_items(plan, scale, name)[0] for name in (*plan.sets, *plan.choice_sets)) * FILES_PER_ITEM
     tested = sum(count_items(plan, scale, one)[0] for name in plan.experiments for one in plan.sets_of(name))
     return checkpoints + int(scale.figures.item_seconds * BYTES_PER_SECOND * (built + tested * len(plan.seeds)))
 

@@ -15,10 +15,9 @@ from typing import Any
 from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure, write_text
 from sgmse.common.lock import hold
-from sgmse.experiments.catalogue import VOICEBANK, Experiment
+from sgmse.experiments.catalogue import CHOICE_SETS, VOICEBANK, Experiment
 from sgmse.experiments.scales import (
     PRETRAINED,
-    VALID,
     Scale,
     check_baselines,
     default_settings,
@@ -104,7 +103,7 @@ class Plan:
 
     Attributes:
         training_of: the name of the training of each experiment. set_names: test set of an experiment and the one that
-            stands for it at this scale. items: how many items each built set holds, `valid` among them. steps: N of
+            stands for it at this scale. items: how many items each built set holds, validation too. steps: N of
             the sampler to choose among, for each experiment.
     """
 
@@ -134,6 +133,11 @@ class Plan:
     def sets(self) -> list[str]:
         """All test sets of the plan."""
         return list(dict.fromkeys(name for one in self.experiments for name in self.sets_of(one)))
+
+    @property
+    def choice_sets(self) -> list[str]:
+        """The validation sets of the plan."""
+        return list(dict.fromkeys(experiment.choice_set for experiment in self.experiments.values()))
 
     def opponents(self, experiment_id: str) -> list[str]:
         """The experiments of the plan that this one is compared with, its baseline first."""
@@ -188,7 +192,7 @@ def complete_data(scale: Scale, data: Data) -> Data:
         raise UserError("--data_dir holds prepared corpora, --speech_dir and --noise_dir replace them; give one kind")
     if data.ood_noise_dir is not None and not data.speech_dir:
         raise UserError("--ood_noise_dir goes with --speech_dir and --noise_dir; add them or leave it out")
-    known = dict.fromkeys((*scale.sets.values(), VALID))
+    known = dict.fromkeys((*scale.sets.values(), *CHOICE_SETS))
     if data.test_sets is not None and not any((Path(data.test_sets) / name).is_dir() for name in known):
         raise UserError(f"--test_sets {data.test_sets}: holds none of the folders {', '.join(known)}; check the path")
     return data if data.speech_dir or data.data_dir is not None else replace(data, data_dir=scale.data_dir)

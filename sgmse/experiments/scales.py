@@ -14,6 +14,7 @@ from sgmse.common.errors import UserError
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import ENCODERS
 from sgmse.experiments.catalogue import (
+    CHOICE_SETS,
     CONFIGS,
     EXPERIMENTS,
     SETS,
@@ -27,7 +28,6 @@ from sgmse.settings import cli
 from sgmse.settings.checks import check_model, check_typed
 from sgmse.settings.config import CONDITIONING, ModelConfig, TrainConfig
 
-VALID = "valid"  # the set on which guidance, steps and checkpoint are chosen
 FULL_RESOLUTION = 256  # nominal, at the first level of the network
 PRETRAINED = [name for name, encoder in ENCODERS.items() if encoder.card.pretrained]
 _Base = Literal["bridge", "sgmse_plus"]
@@ -97,10 +97,13 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
     bases = typing.get_args(_Base)
     require(scale.bases, bases, f"{path}: bases: ", "base")
     require(scale.sets, SETS, f"{path}: sets: ", "test set")
-    require(scale.items, (*sets.values(), VALID), f"{path}: items: ", "test set")
+    require(scale.items, (*sets.values(), *CHOICE_SETS), f"{path}: items: ", "test set")
     kinds = ("none", *ENCODERS, *(f"{one}_trained" for one in PRETRAINED))
     require(scale.encoders, kinds, f"{path}: encoders: ", "kind of encoder")
-    for where, needed, given in (("items", {*sets.values(), VALID}, scale.items), ("steps", {*bases}, scale.steps)):
+    for where, needed, given in (
+        ("items", {*sets.values(), *CHOICE_SETS}, scale.items),
+        ("steps", {*bases}, scale.steps),
+    ):
         for missing in sorted(needed - given.keys()):
             raise UserError(f"{path}: {where}: {missing} is missing; add `{missing}: NUMBER`")
     if min([*scale.items.values(), *(n for tried in scale.steps.values() for n in tried or [0])]) < 1:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio, corpora, listing
@@ -19,14 +19,23 @@ from sgmse.data.corpora.manifest import Clip
 from sgmse.data.corpora.voicebank import write_validation_set
 from sgmse.data.noise.talkers import talker
 from sgmse.data.testsets import build, heldout
-from sgmse.data.testsets.plan import Recipe, make_plan
-from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK
+from sgmse.data.testsets.plan import Recipe, make_plan, swap_recipe
+from sgmse.experiments.catalogue import CHOICE_SETS, NOISE_OF_SET, VALID, VALID_SWAP, VOICEBANK
 from sgmse.experiments.plan import Data
-from sgmse.experiments.scales import VALID
 
-OOD = ("ood", "esc50", "urbansound8k")
-TALKERS = "talkers"
-_RECIPES: dict[str, Literal["ood", "nonstationary", "talkers"]] = {"nonstationary": "nonstationary", TALKERS: "talkers"}
+OOD = ("ood", "esc50", "urbansound8k", "dense", "dense_long")
+OF_TALKERS = ("talkers", "swap", VALID_SWAP)
+_EMBEDDED_LACKS = dict.fromkeys(OF_TALKERS, "does not tell who speaks")
+_EMBEDDED_LACKS |= dict.fromkeys(("dense", "dense_long"), "is shorter than 3 s")
+_SWAP, _DENSE = swap_recipe(), Recipe("ood", snr_db=(-5.0, 0.0, 5.0), seconds=0.8, ladder_s=3.0)
+_RECIPES = {
+    "nonstationary": Recipe("nonstationary"),
+    "talkers": Recipe("talkers"),
+    "swap": _SWAP,
+    VALID_SWAP: _SWAP,
+    "dense": _DENSE,  # speech without pauses, and the same items longer
+    "dense_long": replace(_DENSE, seconds=3.0),
+}
 _NEVER_TRAINED_ON = ("esc50",)  # so that all of the corpus may serve the test, not its test split alone
 
 
@@ -51,8 +60,8 @@ def left_out(names: Sequence[str], data: Data) -> dict[str, str]:
             continue
         elif data.speech_dir and name in OOD and data.ood_noise_dir is None:
             missing[name] = "give --ood_noise_dir with noise that training never hears, or --test_sets"
-        elif name == TALKERS and not data.speech_dir:
-            missing[name] = "the test speech that comes with the code does not tell who speaks; give --speech_dir"
+        elif name in _EMBEDDED_LACKS and not data.speech_dir:
+            missing[name] = f"the test speech that comes with the code {_EMBEDDED_LACKS[name]}; give --speech_dir"
         else:
             sources(name, data)
     return missing
@@ -72,9 +81,9 @@ def provide(name: str, data: Data, items: int, out: Path, trained: Sequence[Path
     elif data.data_dir is not None and name == VALID:
         write_validation_set(Path(data.data_dir) / VOICEBANK, items, out)
     else:
-        recipe = _RECIPES.get(name, "ood")
+        recipe = replace(_RECIPES.get(name, Recipe("ood")), num=items)
         made = _leave_out_trained(name, sources(name, data), trained)
-        planned = make_plan(Recipe(recipe, num=items), made.speech_dir, made.speech, made.noise_dir, made.clips)
+        planned = make_plan(recipe, made.speech_dir, made.speech, made.noise_dir, made.clips)
         build.build(planned, out, {"set": name, "compared_with": [str(path) for path in trained]}, jobs)
     return {"sha256": build.set_digest(out), "items": len(build.read_rows(out))}
 
@@ -92,7 +101,7 @@ def ready(name: str, data: Data) -> Path | None:
 
 def sources(name: str, data: Data) -> Sources:
     """What the set `name` is mixed from. Raises `UserError` where the data hold nothing for it."""
-    if name not in (VALID, "id", TALKERS, *NOISE_OF_SET, *OOD):
+    if name not in (*CHOICE_SETS, "id", *OF_TALKERS, *NOISE_OF_SET, *OOD):
         raise UserError(
             f"{name}: nothing says how to build this test set; name a folder that holds it with --test_sets"
         )
@@ -102,7 +111,7 @@ def sources(name: str, data: Data) -> Sources:
         found = _folder_sources(name, data)
     else:
         found = _embedded_sources(name)
-    if name == TALKERS:
+    if name in OF_TALKERS:
         clips = [replace(clip, kind=talker(clip.path)) for clip in heldout.speech_as_clips(found.speech)]
         return replace(found, noise_dir=found.speech_dir, clips=clips)
     if name == "nonstationary" and len({clip.kind for clip in found.clips}) < 2:  # each recording is its own class
@@ -111,10 +120,10 @@ def sources(name: str, data: Data) -> Sources:
 
 
 def _corpora_sources(name: str, folder: Path) -> Sources:
-    """VoiceBank's test speech with noise of ESC-50, UrbanSound8K or DEMAND."""
-    speech_dir = folder / VOICEBANK / "test" / "clean"
+    """VoiceBank's test speech with noise of ESC-50, UrbanSound8K or DEMAND; to choose on, its validation speech."""
+    speech_dir = folder / VOICEBANK / ("valid" if name in CHOICE_SETS else "test") / "clean"
     speech = listing.read_headers(listing.find(speech_dir, "clean speech"))
-    if name == TALKERS:
+    if name in OF_TALKERS:
         return Sources(speech_dir, speech, speech_dir, [])
     corpus = NOISE_OF_SET[name]
     clips = corpora.clips(folder / corpus)
@@ -129,7 +138,7 @@ def _embedded_sources(name: str) -> Sources:
     """For `valid` the validation split; else the test's own speech and noise: for `ood` the kinds of noise that
     training lacks."""
     root = corpora.embedded_dir()
-    if name == VALID:
+    if name in CHOICE_SETS:
         speech_dir, noise_dir = root / "speech" / "valid", root / "noise" / "valid"
         return Sources(speech_dir, listing.read_headers(listing.find(speech_dir)), noise_dir, corpora.clips(noise_dir))
     speech_dir, noise_dir = root / "test" / "clean", root / "test" / "noise"
@@ -169,7 +178,7 @@ def _find_held_back(folders: Sequence[Path], name: str, what: str) -> list[Clip]
         raise UserError(f"{named}: too few {what} files below valid/ to choose and to test on; put more of them there")
     if not test:
         valid, test = valid[: len(valid) // 2], valid[len(valid) // 2 :]
-    return valid if name == VALID else test
+    return valid if name in CHOICE_SETS else test
 
 
 def _common_folder(folders: Sequence[str | Path]) -> Path:

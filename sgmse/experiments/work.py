@@ -13,7 +13,6 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import write_json
 from sgmse.data.testsets import build
 from sgmse.experiments.plan import Plan, Training
-from sgmse.experiments.scales import VALID
 
 Kind = Literal["set", "noisy", "train", "choose", "score"]
 Stage = Literal["train", "evaluate", "all"]
@@ -92,7 +91,8 @@ def list_cells(
         training = Cell("train", name, seed)
         add([training])
         for id in plan.experiments_of(name) if stage != "train" else ():
-            choice = Cell("choose", id, seed, needs=(training, Cell("set", VALID)))
+            valid = Cell("set", plan.experiments[id].choice_set)
+            choice = Cell("choose", id, seed, needs=(training, valid))
             for test_set in (one for one in plan.sets_of(id) if one not in left_out):
                 built = Cell("set", test_set)
                 add([Cell("noisy", test_set, needs=(built,)), Cell("score", id, seed, test_set, needs=(choice, built))])

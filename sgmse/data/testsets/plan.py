@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,6 +40,11 @@ class Recipe:
     reference_s: tuple[float, float] = (0.25, 2.0)
     seconds: float | None = None
     ladder_s: float | None = None
+
+
+def swap_recipe(**settings: Any) -> Recipe:
+    """Two talkers at about one level, and references of 2 to 4 s, unless `settings` say otherwise."""
+    return Recipe("swap", **{"snr_db": (-2.5, 0.0, 2.5), "reference_s": (2.0, 4.0)} | settings)
 
 
 @dataclass(frozen=True)
