@@ -34,7 +34,7 @@ test: lint  ## install, lint, type check, tests
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-browser: $(VENV)/installed-dev  ## the page of the experiments in headless Chromium
+test-browser: $(VENV)/installed-dev  ## the pages in headless Chromium
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \
 		{ echo "error: no Chromium on PATH; on Debian: apt-get install -y chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/browser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from sgmse.commands import evaluate
 from sgmse.data import audio
 from sgmse.evaluation import figures, listening, page, scores, set_page
+from sgmse.evaluation.metrics import METRICS
 
 RATE = 16000
 KINDS, SNRS = ("rain", "dog"), (0, 5, 10)
@@ -130,6 +132,14 @@ def test_names_of_systems_may_hold_anything(folders: Path, tmp_path: Path) -> No
     assert sounds[0] != sounds[1]
 
 
+@pytest.mark.parametrize("value", [1.5, np.nan])
+def test_the_noisy_files_alone_have_a_page_scored_or_not(folders: Path, tmp_path: Path, value: float) -> None:
+    frame = made_scores(["noisy"], {}).assign(pesq=value, estoi=value, si_sdr=value)
+    out = set_page.write_page(tmp_path / "page", frame, {}, folders / "noisy", folders / "clean", max_items=1).parent
+    assert content(out)["views"][0]["systems"] == ["noisy"]
+    assert "Systems against" not in (out / "index.html").read_text(encoding="utf-8")
+
+
 def test_what_can_be_compared_are_all_systems_each_pair_and_each_with_noisy() -> None:
     labels = [view["label"] for view in listening.make_views(["a", "b", "c"], has_noisy=True)]
     assert labels[0] == "all 3 systems"
@@ -181,11 +191,14 @@ def test_without_opus_sounds_are_flac_and_weigh_more(tmp_path: Path, monkeypatch
     assert listening.estimate_bytes(4) > 2 * heavy
 
 
-def test_a_difference_is_better_worse_or_undecided_by_the_way_of_its_metric() -> None:
+def test_a_difference_is_better_worse_or_undecided_by_the_way_of_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = pd.DataFrame({"mean": [1.0, -1.0, 0.1], "low": [0.5, -1.5, -0.5], "high": [1.5, -0.5, 0.7]})
     judged = figures.judge_differences(rows, "pesq")
-    assert judged["colour"].tolist() == [figures.BETTER, figures.WORSE, figures.OPEN]
+    assert judged["verdict"].tolist() == ["better", "worse", "undecided"]
     assert judged["is_filled"].tolist() == [True, True, False]
+    word_errors = dataclasses.replace(METRICS["pesq"], higher_is_better=False)
+    monkeypatch.setitem(METRICS, "pesq", word_errors)
+    assert figures.judge_differences(rows, "pesq")["verdict"].tolist() == ["worse", "better", "undecided"]
 
 
 def test_a_folder_that_is_no_page_is_not_replaced(tmp_path: Path) -> None:

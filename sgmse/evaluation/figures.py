@@ -17,14 +17,15 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from sgmse.common.files import save_figure, whole_file
-from sgmse.evaluation.metrics import METRICS
+from sgmse.evaluation.metrics import MAIN, METRICS
+from sgmse.evaluation.results import NOISY
 
 if TYPE_CHECKING:  # pictures of scores need no torch
     from sgmse.diffusion.adaptive import Familiarity
     from sgmse.diffusion.guidance import GuidanceSettings
 
 RANGE_DB = 80.0
-GREY, BETTER, WORSE, OPEN = "0.55", "#1b7f4b", "#b42318", "#3b5bdb"
+GREY, BETTER, WORSE, OPEN = "#8c8c8c", "#1b7f4b", "#b42318", "#3b5bdb"
 _WINDOW_S, _HOP_S = 0.032, 0.008
 _MAX_COLUMNS = 2000  # of a spectrogram: more do not show in a picture this wide
 _PICTURE = (400, 128)  # columns and rows of a picture on a page
@@ -125,11 +126,26 @@ def difference_title(metric: str) -> str:
 
 
 def judge_differences(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """`rows` of differences (low, high) with the colours of a forest plot; filled: the interval excludes 0."""
+    """`rows` of differences (low, high) with their verdict, and the colours of a forest plot.
+
+    better, worse: the interval excludes 0, and the point is filled; undecided: it does not, or is not known.
+    """
     sign = 1 if METRICS[metric].higher_is_better else -1
     low, high = sign * rows["low"], sign * rows["high"]
-    better, worse = np.minimum(low, high) > 0, np.maximum(low, high) < 0
-    return rows.assign(colour=np.select([better, worse], [BETTER, WORSE], OPEN), is_filled=better | worse)
+    verdict = np.select([np.minimum(low, high) > 0, np.maximum(low, high) < 0], ["better", "worse"], "undecided")
+    colours = pd.Series(verdict, rows.index).map({"better": BETTER, "worse": WORSE, "undecided": OPEN})
+    return rows.assign(verdict=verdict, colour=colours, is_filled=verdict != "undecided")
+
+
+def drawn_metrics(names: Sequence[str]) -> list[str]:
+    """Those of some metrics that are drawn and stand beside players; tables hold all."""
+    return [name for name in names if name in MAIN] or list(names[:3])
+
+
+def system_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour per system, the same in all figures of a page and beside the players."""
+    systems = [name for name in names if name != NOISY]
+    return {name: colour(place) for place, name in enumerate(systems)} | ({NOISY: GREY} if NOISY in names else {})
 
 
 def draw_disagreement(deviation: np.ndarray, seconds: float, rate: int, path: Path) -> None:

@@ -53,6 +53,8 @@ def make_views(systems: Sequence[str], has_noisy: bool) -> list[dict[str, Any]]:
 
     A view holds its label, the `systems` in its columns, and `against`, which the gain of the last one is over.
     """
+    if not systems:
+        systems, has_noisy = [NOISY], False
     pairs = list(combinations(systems, 2))
     if len(systems) > _MOST_PAIRED:
         pairs = pairs[: len(systems) - 1]  # those with the first one

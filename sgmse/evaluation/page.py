@@ -80,7 +80,7 @@ def write_sections(
     """Write index.html, and all tables in tables.md and tables.tex.
 
     remarks: what to know before any number. links: files of the folder, by the words of the navigation. data: what
-    `listening_data` returns; the players then stand behind the sections.
+    `listening_data` returns; the players then stand before the last section.
     """
     tables = [table for section in sections for table in (*section.tables, *section.folded)]
     write_text(folder / MARKDOWN, f"# {title}\n\n{subtitle}\n\n" + "\n".join(map(markdown, tables)))

@@ -186,7 +186,8 @@ function buildTrack(column, isHidden, longest, khz) {
   const { panel, title } = column;
   const axes = element("div", "axes");
   const scale = element("div", "khz");
-  scale.append(element("span", "", `${khz}`), element("span", "", `${khz / 2}`), element("span", "", "0 kHz"));
+  const ticks = [khz, khz / 2].map((value) => `${Number(value.toFixed(1))}`);
+  [...ticks, "0 kHz"].forEach((text) => scale.append(element("span", "", text)));
   const track = element("div", "track");
   const player = element("div", isHidden ? "player veiled" : "player");
   player.style.width = `${(100 * panel.seconds) / longest}%`;
