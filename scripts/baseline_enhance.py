@@ -19,9 +19,10 @@ from typing import Annotated
 
 import numpy as np
 
-from sgmse.common.bounds import OneOf
+from sgmse.common.bounds import InputDir, OneOf
 from sgmse.common.errors import UserError, run
 from sgmse.common.progress import track
+from sgmse.common.typed import print_next
 from sgmse.data import audio, listing
 from sgmse.evaluation.baselines import BASELINES, load_baseline
 from sgmse.settings.cli import positional, read_command_line
@@ -33,7 +34,7 @@ class BaselineSettings:
 
     name: Annotated[str, OneOf(tuple(BASELINES))] = positional()
     """the enhancer"""
-    test_set: Path = positional()
+    test_set: InputDir = positional()
     """folder of noisy files, or with noisy/ inside"""
     out: Path = positional()
     """where the enhanced files go"""
@@ -53,6 +54,8 @@ def main() -> None:
         enhanced = np.stack([enhance(channel, rate) for channel in audio.read(path, None, mono=False)])
         audio.write(settings.out / path.relative_to(folder), enhanced, rate)
     print(f"{len(missing)} of {len(headers)} files enhanced into {settings.out}")
+    clean = ["--clean_dir", settings.test_set / "clean"] if (settings.test_set / "clean").is_dir() else []
+    print_next("scripts/evaluate.py", *clean, "--noisy_dir", folder, "--enhanced_dir", settings.out, "--page", "page")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ loader   seconds of audio that one loader process prepares per second: speech an
 quality  (not by default) processor seconds of one-step training, loading included, until the averaged weights score so
          much above the unprocessed validation mixtures: the light bridge of configs/cpu.yaml, the same network as a
          one-step predictor, and NCSN++ with four bins folded, one after the other on the same data.
+startup  (not by default) CPU seconds until each command has printed its help, or refused a wrong path, and until one
+         file is enhanced.
 
 --published DIR, a checkout of sp-uhh/sgmse, has its backbone take turns with ours, in 32 bit: same input, same weights,
 same optimiser and averaging; above 1, ours is faster. On CUDA its resampling is the compiled extension if that builds.
@@ -37,13 +39,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-from benchmarks import encoders, enhance, loader, measure, network, published_network, quality
 from benchmarks.job import Job, Settings, measure_alone, show
 
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import device as find_device
-from sgmse.networks.layers import check_nf
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import ModelConfig
 
@@ -51,7 +50,12 @@ ENCODED = 8  # references in a batch
 
 
 def main() -> None:
-    job, *_ = planned = list(plan_jobs(read_settings()))
+    asked = read_settings()
+    # these take seconds to load, which --help and a mistake need not wait for
+    import torch
+    from benchmarks import measure
+
+    job, *_ = planned = list(plan_jobs(asked))
     name = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
     print(f"{name}, {job.threads} threads, torch {torch.__version__}; input of the network complex", end=" ")
     print(
@@ -63,9 +67,13 @@ def main() -> None:
 
 def measure_part(job: Job) -> None:
     """Measure and print what one job asks for."""
+    from benchmarks import encoders, enhance, loader, network, quality, startup
+
     label = f"{job.part} nf {job.width}" + (f" {job.precision}" if job.device == "cuda" else "")
     if job.part == "loader":
         show("loader", measure_alone(loader.loader, job))
+    elif job.part == "startup":
+        startup.show_startup(job)
     elif job.part == "quality":
         quality.show_quality(job)
     elif job.part == "enhance":
@@ -84,6 +92,10 @@ def measure_part(job: Job) -> None:
 def read_settings() -> Settings:
     """The command line; what cannot be measured is refused before anything is."""
     asked = read_command_line(Settings, __doc__)
+    from benchmarks import published_network
+
+    from sgmse.networks.layers import check_nf
+
     if asked.quick:
         asked = replace(asked, nf=[8], num_frames=64, rounds=1, train_s=1.0)
     if asked.num_frames % 64:
@@ -114,6 +126,8 @@ def check_enhance(asked: Settings) -> None:
 
 def plan_jobs(asked: Settings) -> Iterator[Job]:
     """What is measured, one after the other; on CUDA also in bfloat16, where that can be."""
+    import torch
+
     device = find_device(asked.device)
     values = vars(asked) | {"device": device, "threads": asked.threads or torch.get_num_threads()}
     values["batch_size"] = asked.batch_size or (8 if device == "cuda" else 1)
@@ -122,7 +136,7 @@ def plan_jobs(asked: Settings) -> Iterator[Job]:
         if part == "encoders":
             yield replace(job, part=part, batch_size=ENCODED if not asked.quick else 2)
             continue
-        if part in ("loader", "quality"):
+        if part in ("loader", "quality", "startup"):
             yield replace(job, part=part)
             continue
         for width in [0] if part == "enhance" else asked.nf:

@@ -23,11 +23,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from sgmse.common.bounds import InputDir, InputModel
 from sgmse.common.errors import UserError, run
-from sgmse.diagnostics.attention import has_attention, write_attention
-from sgmse.diagnostics.gap import write_gap
-from sgmse.diagnostics.items import load_conditioned, read_items, require_writable
-from sgmse.diagnostics.sensitivity import write_sensitivity
+from sgmse.common.typed import print_next
 from sgmse.settings.checks import check_sampler
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
@@ -39,9 +37,9 @@ NO_ATTENTION = "the model has no cross-attention to tokens of its reference, so 
 class ProbeSettings:
     """What to look at, and how"""
 
-    ckpt: Path = positional()
+    ckpt: InputModel = positional()
     """checkpoint of a conditioned model"""
-    set: Path = positional()
+    set: InputDir = positional()
     """folder with noisy/, clean/ and ref/"""
     parts: list[Literal["gap", "sensitivity", "attention"]] = field(
         default_factory=lambda: ["gap", "sensitivity", "attention"]
@@ -68,6 +66,12 @@ class ProbeSettings:
 def main() -> None:
     """Run the parts that are asked for."""
     settings = read_command_line(ProbeSettings, __doc__)
+    # these take seconds to load, which --help and a mistake need not wait for
+    from sgmse.diagnostics.attention import has_attention, write_attention
+    from sgmse.diagnostics.gap import write_gap
+    from sgmse.diagnostics.items import load_conditioned, read_items, require_writable
+    from sgmse.diagnostics.sensitivity import write_sensitivity
+
     model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
     if set(settings.parts) == {"attention"} and not has_attention(model):
         raise UserError(f"{settings.ckpt}: {NO_ATTENTION}; choose other --parts")
@@ -89,9 +93,11 @@ def main() -> None:
         print("\nattention")
         if not has_attention(model):
             print(NO_ATTENTION)
-            return
-        for line in write_attention(model, items, sampler, settings.seed, settings.attention_files, settings.out):
-            print(line)
+        else:
+            print(
+                *write_attention(model, items, sampler, settings.seed, settings.attention_files, settings.out), sep="\n"
+            )
+    print_next("scripts/guidance_sweep.py", "--ckpt", settings.ckpt, "--test_dir", settings.set)
 
 
 if __name__ == "__main__":

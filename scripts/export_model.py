@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
+from sgmse.common.bounds import File, InputDir
 from sgmse.common.errors import UserError, run
-from sgmse.evaluation.scores import summary
-from sgmse.evaluation.tables import markdown_rows, scores_table
+from sgmse.common.typed import print_next
 from sgmse.model.checkpoints import Checkpoint, is_ours, read, read_checkpoint, run_checkpoint
 from sgmse.model.pretrained import write_folder
 from sgmse.settings.cli import positional, read_command_line
@@ -28,12 +28,15 @@ UNSAID = "not said"
 _SHOWN = """mix_snr_db reference_s noise_augment synthetic_share babble_share talker_share voice_speed mismatched_share
 batch_size lr max_steps seed""".split()
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class ExportSettings:
     """What to export, and what its card says"""
 
-    run_dir: Path = positional()
+    run_dir: InputDir = positional()
     """folder of a run of train.py, or one of its checkpoints"""
     out: Path = positional()
     """folder to make; one that is there already is replaced"""
@@ -43,7 +46,7 @@ class ExportSettings:
     """what the model was trained on, and the licences of that"""
     limits: str = UNSAID
     """what the model cannot do"""
-    scores: list[Path] = field(default_factory=list)
+    scores: list[File] = field(default_factory=list)
     """tables of scripts/evaluate.py (--csv), one per test set; the names of the files become those of the sets"""
 
 
@@ -63,14 +66,19 @@ def main() -> None:
     card = make_card(settings, checkpoint, training, steps, commit)
     write_folder(settings.out, checkpoint, card, {"steps": steps, "commit": commit, "license": settings.license})
     size = sum(file.stat().st_size for file in settings.out.iterdir()) / 1e6
-    print(f"{settings.out}: {size:.1f} MB after {steps} steps; read README.md in it, then try\n")
-    print(f"  python enhancement_noise_cond.py --ckpt {settings.out} --test_dir NOISY --noise_ref NOISE.wav")
+    print(f"{settings.out}: {size:.1f} MB after {steps} steps; read README.md in it")
+    print_next(
+        "enhancement_noise_cond.py", "noisy.wav", "--ckpt", settings.out, "--noise_ref", "noise.wav", "-o", "out.wav"
+    )
 
 
 def make_card(
     settings: ExportSettings, checkpoint: Checkpoint, training: dict[str, object], steps: int, commit: str
 ) -> str:
     """The text of the model card, with the front matter that the Hugging Face hub reads."""
+    from sgmse.evaluation.scores import summary
+    from sgmse.evaluation.tables import markdown_rows, scores_table
+
     config, weights = checkpoint.config, sum(tensor.numel() for tensor in checkpoint.weights.values())
     reference = "takes no reference" if config.encoder == "none" else f"noise encoder {config.encoder}"
     rows = [["setting", "value"], *([name, str(training[name])] for name in _SHOWN if name in training)]
@@ -100,6 +108,8 @@ def _commit(record: Path) -> str:
 def _read_scores(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such table; make it with `python scripts/evaluate.py ... --csv {path}`")
+    import pandas as pd
+
     try:
         table = pd.read_csv(path)
     except ValueError:

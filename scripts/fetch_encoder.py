@@ -17,13 +17,13 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
-from pathlib import Path
 from typing import IO, Annotated
 
-from sgmse.common.bounds import OneOf
+from sgmse.common.bounds import File, OneOf, ValueName
 from sgmse.common.download import fetch
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import file_digest
+from sgmse.common.typed import print_next
 from sgmse.encoders import ENCODERS
 from sgmse.encoders.weights import PUBLISHED
 from sgmse.settings.cli import positional, read_command_line
@@ -39,9 +39,9 @@ class FetchSettings:
 
     encoder: Annotated[str, OneOf(tuple(sorted(DOWNLOADED)))] = positional()
     """whose weights"""
-    out: Path | None = None
+    out: File | None = None
     """where to put the file. Default: the cache folder"""
-    url: str | None = None
+    url: Annotated[str, ValueName("URL")] | None = None
     """another address of the same file. Default: the published one"""
 
 
@@ -60,8 +60,9 @@ def main() -> None:
     fetch(url, path, digest, published.size)
     print(f"{path}: {'is there already, ' if was_there else ''}sha256 {file_digest(path)}")
     licence = ENCODERS[published.encoder].card.licence
-    named = "" if path == published.default_path() else f" --encoder_checkpoint {path}"
-    print(f"Licence: {licence}. Use it with --encoder {published.encoder}{named}")
+    named = [] if path == published.default_path() else ["--encoder_checkpoint", path]
+    print(f"licence: {licence}")
+    print_next("train.py", "--encoder", published.encoder, *named)
 
 
 class _UntilHash(urllib.request.HTTPRedirectHandler):

@@ -22,33 +22,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from sgmse.common.bounds import InputDir, InputModel
 from sgmse.common.errors import run
 from sgmse.common.files import write_json, write_text
 from sgmse.common.lock import locked_folder
 from sgmse.common.machine import cores
-from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
-from sgmse.enhancement.lookup import check_inputs, open_test_set
-from sgmse.enhancement.settings import sweep_settings
-from sgmse.enhancement.test_set import TestSet
-from sgmse.evaluation import sweep
-from sgmse.evaluation.metrics import select_metrics
-from sgmse.evaluation.results import Results
-from sgmse.evaluation.scores import scorer
-from sgmse.evaluation.sweep_page import write_page
-from sgmse.model.enhancer import Enhancer
+from sgmse.common.typed import print_next
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Count, Seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sgmse.enhancement.test_set import TestSet
+    from sgmse.evaluation.results import Results
+    from sgmse.model.enhancer import Enhancer
 
 
 @dataclass(frozen=True)
 class SweepSettings:
     """What is swept"""
 
-    ckpt: Path
+    ckpt: InputModel
     """checkpoint"""
-    test_dir: Path
+    test_dir: InputDir
     """folder with noisy/, clean/, ref/"""
     out: Path = Path("sweep")
     """folder of the results"""
@@ -80,6 +79,16 @@ class SweepSettings:
 
 def main() -> None:
     settings = read_command_line(SweepSettings, __doc__)
+    # these take seconds to load, which --help and a mistake need not wait for
+    from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
+    from sgmse.enhancement.lookup import check_inputs, open_test_set
+    from sgmse.enhancement.settings import sweep_settings
+    from sgmse.evaluation import sweep
+    from sgmse.evaluation.metrics import select_metrics
+    from sgmse.evaluation.results import Results
+    from sgmse.evaluation.scores import scorer
+    from sgmse.model.enhancer import Enhancer
+
     asked = select_metrics(settings.metrics)
     model = Enhancer.from_checkpoint(settings.ckpt, settings.device)
     protocol = settings.reference if model.encoder is not None else "none"
@@ -110,11 +119,15 @@ def main() -> None:
             enhance_and_score(engine, test_set, planned, results, score)
         finally:
             results.write_csv(settings.out / "sweep.csv", sweep.columns(asked))
-    report(results, settings.out, asked)
+    report(results, settings, asked)
 
 
-def report(results: Results, out_dir: Path, asked: Sequence[str]) -> None:
+def report(results: Results, settings: SweepSettings, asked: Sequence[str]) -> None:
     """Print the table and write it with its pictures."""
+    from sgmse.evaluation import sweep
+    from sgmse.evaluation.sweep_page import write_page
+
+    out_dir = settings.out
     frame = results.frame([*sweep.columns(asked), "source"])
     lines = sweep.summarise_cells(frame)
     text = sweep.markdown(lines)
@@ -128,6 +141,19 @@ def report(results: Results, out_dir: Path, asked: Sequence[str]) -> None:
     if missing:
         print(f"{missing} rows have no PESQ; the column reason of sweep.csv says why")
     print(f"{out_dir}: sweep.csv, table.md, curves.png, pareto.png; {page}")
+    cells = lines[lines["nfe"] > 0]
+    if len(cells) and cells["pesq"].notna().any():
+        best = cells.loc[cells["pesq"].idxmax()]
+        print_next("enhancement_noise_cond.py", "TEST_SET", "--ckpt", settings.ckpt, *cell_flags(best))
+
+
+def cell_flags(cell: pd.Series) -> list[str]:
+    """The flags with which enhancement does what a cell of the sweep did."""
+    sampler = cell["sampler"].removesuffix(":quadratic")
+    words = ["--sampler", sampler, *([] if sampler == "rk45" else ["--N", str(cell["N"])])]
+    words += ["--schedule", "quadratic"] if sampler != cell["sampler"] else []
+    words += ["--guidance_scale", f"{cell['guidance_scale']:g}"]
+    return words + ([] if cell["interval"] == "none" else ["--guidance_interval", *cell["interval"].split(":")])
 
 
 def shared_facts(settings: SweepSettings, model: Enhancer, test_set: TestSet) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgmse.common.errors import run
+from sgmse.common.typed import print_next
 from sgmse.data.corpora.embedded import EMBEDDED, make_corpus
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Seed
@@ -35,6 +36,7 @@ def main() -> None:
     make_corpus(settings.out, settings.seed, settings.replace)
     size = sum(path.stat().st_size for path in settings.out.rglob("*") if path.is_file())
     print(f"{settings.out}: {size / 1e6:.2f} MB")
+    print_next("train.py", "--speech_dir", settings.out / "speech", "--noise_dir", settings.out / "noise")
 
 
 if __name__ == "__main__":

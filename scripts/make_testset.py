@@ -25,9 +25,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from sgmse.common.bounds import Bounds, Interval
+from sgmse.common.bounds import Bounds, File, InputDir, Interval
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import cores
+from sgmse.common.typed import print_next
 from sgmse.data import corpora, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import manifest
@@ -47,9 +48,9 @@ class TestSetSettings:
 
     name: Literal["ood", "nonstationary", "talkers", "swap"] = positional()
     """kind of set, see above"""
-    speech_dir: Path = field(kw_only=True)
+    speech_dir: InputDir = field(kw_only=True)
     """clean speech, at any depth"""
-    noise_dir: Path | None = None
+    noise_dir: InputDir | None = None
     """noise corpus"""
     out: Path = field(kw_only=True)
     """folder to make"""
@@ -70,7 +71,7 @@ class TestSetSettings:
     """folds of the corpus. Default: all"""
     split: Literal["train", "valid", "test"] | None = None
     """split of the noise corpus. Default: all"""
-    train_manifest: list[Path] = field(default_factory=list)
+    train_manifest: list[File] = field(default_factory=list)
     """what must not be in the set: a manifest.csv or a run's config.yaml"""
     reference_s: Annotated[list[float], Interval(0, excluded=(0,))] | None = None
     """shortest and longest reference in seconds. Default: 0.25 2; of swap 2 4"""
@@ -155,8 +156,7 @@ def report(out: Path, summary: dict[str, Any]) -> None:
     if summary["references_attenuated"]:
         print(f"  {summary['references_attenuated']} references of other items were attenuated to fit into 16 bit")
     print(f"  sha256 {summary['sha256']}")
-    print(f"score:   python scripts/evaluate.py --clean_dir {out}/clean --noisy_dir {out}/noisy")
-    print(f"enhance: python enhancement_noise_cond.py --ckpt CKPT --test_dir {out} --enhanced_dir DIR")
+    print_next("enhancement_noise_cond.py", out, "--ckpt", "CKPT", "-o", f"enhanced/{out.name}")
 
 
 if __name__ == "__main__":

@@ -25,15 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-import torch
-
+from sgmse.common.bounds import File, InputDir, InputModel
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
 from sgmse.common.machine import cores
-from sgmse.diagnostics import coverage, use
-from sgmse.diagnostics.coverage_figures import draw_distances, draw_map
-from sgmse.diagnostics.items import load_conditioned, require_writable
+from sgmse.common.typed import print_next
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import Count
 
@@ -42,17 +38,17 @@ from sgmse.settings.config import Count
 class CoverageSettings:
     """Models, sets, and where gains come from"""
 
-    ckpt: Path = field(kw_only=True)
+    ckpt: InputModel = field(kw_only=True)
     """checkpoint of a conditioned model"""
-    test_dir: list[Path] = field(kw_only=True)
+    test_dir: list[InputDir] = field(kw_only=True)
     """sets with noisy/, ref/"""
     train: list[Path] = field(default_factory=list)
     """settings of the training (.yaml), or folders of noise to take instead of that of the run"""
-    scores: Path | None = None
+    scores: File | None = None
     """scores of each file, to take gains from"""
     gain: list[str] = field(default_factory=list)
     """two systems: the gain is the first's PESQ minus the second's. Default: matched baseline, else matched null"""
-    baseline: Path | None = None
+    baseline: InputModel | None = None
     """checkpoint of the model without reference"""
     out: Path = Path("coverage")
     """folder of the results"""
@@ -72,6 +68,14 @@ def main() -> None:
     """Map, distances, and what they say about the gain."""
     settings = read_command_line(CoverageSettings, __doc__)
     check_settings(settings)
+    # these take seconds to load, which --help and a mistake need not wait for
+    import pandas as pd
+    import torch
+
+    from sgmse.diagnostics import coverage, use
+    from sgmse.diagnostics.coverage_figures import draw_distances, draw_map
+    from sgmse.diagnostics.items import load_conditioned, require_writable
+
     config, noise_dirs = coverage.find_training_settings(settings.ckpt, settings.train)
     model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
     gains, what = None, "matched − baseline"
@@ -94,12 +98,15 @@ def main() -> None:
         gains = coverage.measure_gains(model, other, settings.test_dir, settings.out, *how)
     if gains is None:
         print("\nno gain is known: give --scores or --baseline to hold the distances against it")
+        sets = ("--ckpt", settings.ckpt, "--test_dir", *settings.test_dir)
+        print_next("scripts/noise_coverage.py", *sets, "--baseline", "BASELINE_CKPT")
         return
     table = table.assign(gain=coverage.match_gains(gains, table))
     lines = coverage.correlate_sets(table)
     write_csv(table, settings.out / "coverage.csv")
     draw_distances(table, lines, what, settings.out / "distance.png")
     print(coverage.describe_correlations(lines, what))
+    print_next("scripts/reference_use.py", settings.ckpt, settings.test_dir[0])
 
 
 def check_settings(settings: CoverageSettings) -> None:

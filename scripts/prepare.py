@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 from sgmse.common.bounds import Bounds, OneOf
 from sgmse.common.errors import UserError, run
+from sgmse.common.typed import print_next
 from sgmse.data.corpora import manifest, voicebank
 from sgmse.data.corpora.manifest import MANIFEST
 from sgmse.data.corpora.published import NOISE_CORPORA, prepare
@@ -60,13 +61,18 @@ def main() -> None:
         raise UserError(f"--out {out}: is a file, but a folder is needed")
     if settings.name == VOICEBANK:
         voicebank.prepare(settings.source, out, settings.sample_rate, settings.splits)
-        print(f"{out}: {manifest.count_per_split(manifest.read(out / MANIFEST))}; train with --base_dir {out}")
+        print(f"{out}: {manifest.count_per_split(manifest.read(out / MANIFEST))}")
         if settings.check:
             check_pesq(out)
+        print_next("scripts/doctor.py", "--data", out)
+        if "train" in settings.splits:
+            print_next("train.py", "--base_dir", out)
         return
     corpus = NOISE_CORPORA[settings.name]
     clips = prepare(corpus, settings.source, out, settings.classes, settings.exclude_classes, settings.folds)
-    print(f"{out / MANIFEST}: {manifest.describe(clips)}; train with --noise_dir {out}")
+    print(f"{out / MANIFEST}: {manifest.describe(clips)}")
+    print_next("scripts/doctor.py", "--speech_dir", "SPEECH", "--noise_dir", out)
+    print_next("train.py", "--speech_dir", "SPEECH", "--noise_dir", out)
 
 
 def list_corpora() -> str:

@@ -20,9 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgmse.common.bounds import InputDir
 from sgmse.common.errors import run
-from sgmse.diagnostics import worth
-from sgmse.diagnostics.items import require_writable
 from sgmse.settings.cli import positional, read_command_line
 
 
@@ -30,7 +29,7 @@ from sgmse.settings.cli import positional, read_command_line
 class MapSettings:
     """What lies side by side"""
 
-    folders: list[Path] = positional()
+    folders: list[InputDir] = positional()
     """TRAINING/SET that scripts/reference_use.py wrote"""
     against: str | None = None
     """training that the baselines and models of the others are held against. Default: the first"""
@@ -41,6 +40,10 @@ class MapSettings:
 def main() -> None:
     """Write the map and print its tables."""
     settings = read_command_line(MapSettings, __doc__)
+    # these take seconds to load, which --help and a mistake need not wait for
+    from sgmse.diagnostics import worth
+    from sgmse.diagnostics.items import require_writable
+
     require_writable(settings.out)
     scores = worth.read_scores(settings.folders)
     text, written = worth.write_map(scores, worth.compare_trainings(scores, settings.against), settings.out)

@@ -27,31 +27,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sgmse.common.bounds import Bounds
+from sgmse.common.bounds import Bounds, InputDir, InputModel
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import cores, device
-from sgmse.diagnostics import use, verdict
-from sgmse.enhancement.test_set import TestSet
-from sgmse.evaluation.metrics import select_metrics
-from sgmse.evaluation.results import Results
-from sgmse.evaluation.scores import scorer
+from sgmse.common.typed import print_next
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count, Seed
+
+if TYPE_CHECKING:
+    from sgmse.diagnostics import use
+    from sgmse.enhancement.test_set import TestSet
 
 
 @dataclass(frozen=True)
 class UseSettings:
     """What is examined, and how"""
 
-    ckpt: Path = positional()
+    ckpt: InputModel = positional()
     """checkpoint of a model with a noise encoder"""
-    test_set: Path = positional()
+    test_set: InputDir = positional()
     """folder with noisy/, clean/, ref/, manifest.csv"""
-    more_seeds: list[Path] = field(default_factory=list)
+    more_seeds: list[InputModel] = field(default_factory=list)
     """checkpoints of the same model, trained with other seeds"""
-    baseline: list[Path] = field(default_factory=list)
+    baseline: list[InputModel] = field(default_factory=list)
     """checkpoints of the model trained without reference (--encoder none), as many seeds as there are"""
     out: Path | None = None
     """folder of the results. Default: results/reference_use/RUN_SET"""
@@ -77,6 +77,12 @@ class UseSettings:
 
 def main() -> None:
     settings = read_command_line(UseSettings, __doc__)
+    # these take seconds to load, which --help and a mistake need not wait for
+    from sgmse.diagnostics import use, verdict
+    from sgmse.evaluation.metrics import select_metrics
+    from sgmse.evaluation.results import Results
+    from sgmse.evaluation.scores import scorer
+
     asked = select_metrics(settings.metrics)
     used_device = device(settings.device)
     models = use.load_subjects([settings.ckpt, *settings.more_seeds], settings.encoder_checkpoint)
@@ -110,6 +116,7 @@ def main() -> None:
     remarks = refused + use.describe_training(models[0], baselines, unlike)
     text, written = verdict.write_report(scores, title, unlike, remarks, out)
     print(f"\n{text}\n{out}: {', '.join(['scores.csv', *written])}")
+    print_next("scripts/condition_probes.py", settings.ckpt, settings.test_set)
 
 
 def check_model(settings: UseSettings, subject: use.Subject) -> None:

@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgmse.common.bounds import InputDir
 from sgmse.common.errors import run
-from sgmse.experiments.page.write import write
 from sgmse.settings.cli import positional, read_command_line
 from sgmse.settings.config import Count
 
@@ -27,7 +27,7 @@ from sgmse.settings.config import Count
 class Page:
     """The page"""
 
-    run_dir: Path = positional()
+    run_dir: InputDir = positional()
     """folder that scripts/run_experiments.py wrote"""
     out: Path | None = None
     """folder of the page. Default: RUN_DIR/page"""
@@ -38,6 +38,9 @@ class Page:
 def main() -> None:
     """Write the page and say where it lies."""
     settings = read_command_line(Page, __doc__)
+    # these take seconds to load, which --help and a mistake need not wait for
+    from sgmse.experiments.page.write import write
+
     page = write(settings.run_dir, settings.out or settings.run_dir / "page", settings.max_items)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
     print(f"{page}: {size / 1e6:.1f} MB")

@@ -15,22 +15,24 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import image
-from matplotlib.figure import Figure
 
+from sgmse.common.bounds import File, FileName, InputDir
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import whole_file
+from sgmse.common.typed import print_next
 from sgmse.data import audio, listing
 from sgmse.data.references.estimated import estimate_noise
 from sgmse.data.testsets.build import PROTOCOLS, folder_of, read_rows
-from sgmse.evaluation import figures
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.cli import read_command_line
 from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, TrainConfig
-from sgmse.training.datamodule import build_datamodule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
 _MARGIN = 255  # white, where a row holds fewer panels
@@ -40,17 +42,17 @@ _MARGIN = 255  # white, where a row holds fewer panels
 class SheetSettings:
     """What to draw"""
 
-    set: Path | None = field(default=None, metadata={"positional": True})
+    set: InputDir | None = field(default=None, metadata={"positional": True})
     """folder of a test set"""
     speech_dir: list[str] = field(default_factory=list)
     """speech, as for train.py"""
     noise_dir: list[str] = field(default_factory=list)
     """noise, as for train.py"""
-    config: list[str] = field(default_factory=list)
+    config: list[FileName] = field(default_factory=list)
     """settings, as for train.py"""
     num: Count = 4
     """items"""
-    out: Path = Path("sheet.png")
+    out: File = Path("sheet.png")
     """PNG file to write"""
 
 
@@ -67,6 +69,11 @@ def main() -> None:
         rows, rate = set_rows(settings.set, settings.num)
     write_sheet(rows, rate, settings.out)
     print(f"{settings.out}: {len(rows)} items")
+    if settings.set is not None:
+        print_next("enhancement_noise_cond.py", settings.set, "--ckpt", "CKPT")
+        return
+    words = [("--config", settings.config), ("--speech_dir", settings.speech_dir), ("--noise_dir", settings.noise_dir)]
+    print_next("train.py", *[word for flag, names in words for name in names for word in (flag, name)])
 
 
 def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
@@ -93,6 +100,8 @@ def set_rows(folder: Path, num: int) -> tuple[list[Row], int]:
 
 def training_rows(settings: SheetSettings) -> tuple[list[Row], int]:
     """The first items that training would draw, and their rate."""
+    from sgmse.training.datamodule import build_datamodule  # loads Lightning, which takes seconds
+
     parser = cli.make_parser(TRAIN_GROUPS, "")
     argv = [word for name in settings.config for word in ("--config", name)]
     for flag in ("speech_dir", "noise_dir"):
@@ -114,6 +123,10 @@ def training_rows(settings: SheetSettings) -> tuple[list[Row], int]:
 
 def write_sheet(rows: list[Row], rate: int, path: Path) -> None:
     """One picture with a row of spectrograms per item; it appears whole or not at all."""
+    from matplotlib import image
+
+    from sgmse.evaluation import figures
+
     pictures = [drawn(figures.side_by_side(row, rate)) for row in rows]
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=_MARGIN) for p in pictures]
@@ -123,6 +136,8 @@ def write_sheet(rows: list[Row], rate: int, path: Path) -> None:
 
 def drawn(figure: Figure) -> np.ndarray:
     """The picture of a figure, 8-bit RGBA [H, W, 4]."""
+    from matplotlib import image
+
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     buffer.seek(0)

@@ -19,10 +19,11 @@ from sgmse.evaluation import scores as evaluation
 def test_training_and_test_sets_read_what_was_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = published_layouts.esc50(tmp_path / "esc"), tmp_path / "out"
     printed = call(prepare.main, capsys, "esc50", "--source", source, "--out", out, "--classes", "dog", "--folds", 1, 4)
-    assert printed == (
-        f"{out}/manifest.csv: 2 train, 2 valid clips, 1 classes, 2 recordings, 0.0 h at 44.1 kHz; "
-        f"train with --noise_dir {out}\n"
-    )
+    assert printed.splitlines() == [
+        f"{out}/manifest.csv: 2 train, 2 valid clips, 1 classes, 2 recordings, 0.0 h at 44.1 kHz",
+        f"next: python scripts/doctor.py --speech_dir SPEECH --noise_dir {out}",
+        f"next: python train.py --speech_dir SPEECH --noise_dir {out}",
+    ]
     assert [info.path.parent for info in split_files([out], "train", "noise")] == 2 * [source / "audio"]
     assert {clip.kind for clip in clips(out)} == {"dog"}
     assert [path.name for path in out.iterdir()] == ["manifest.csv"]
@@ -34,7 +35,12 @@ def test_voicebank_becomes_a_base_dir(
     monkeypatch.setattr(voicebank, "PAIRS", {"train": 8, "test": 6})
     source = published_layouts.voicebank(tmp_path / "vb")
     printed = call(prepare.main, capsys, "voicebank", "--source", source, "--out", tmp_path / "out")
-    assert printed == f"{tmp_path}/out: 4 train, 4 valid, 6 test; train with --base_dir {tmp_path}/out\n"
+    out = tmp_path / "out"
+    assert printed.splitlines() == [
+        f"{out}: 4 train, 4 valid, 6 test",
+        f"next: python scripts/doctor.py --data {out}",
+        f"next: python train.py --base_dir {out}",
+    ]
 
 
 @pytest.mark.parametrize(("pesq", "passes"), [(1.964, True), (1.976, True), (1.95, False), (float("nan"), False)])

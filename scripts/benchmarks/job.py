@@ -9,20 +9,20 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Literal, TypeVar
-
-import torch
-from benchmarks.measure import Row
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from sgmse.common.bounds import Bounds, Interval
 from sgmse.common.errors import UserError
 from sgmse.settings.config import Count
 
+if TYPE_CHECKING:
+    from benchmarks.measure import Row
+
 Result = TypeVar("Result")
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
 
 
-Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance", "quality"]
+Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance", "quality", "startup"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ def show(label: str, rows: list[Row]) -> None:
 
 def measure_alone(part: Callable[[Job], Result], job: Job) -> Result:
     """Measure in a process of its own, so that peaks of memory stay apart."""
+    import torch
+
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(part, job).result()

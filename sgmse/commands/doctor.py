@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from sgmse.common.errors import UserError, run
+from sgmse.common.typed import print_next
 from sgmse.doctor.examine import Request, examine
 from sgmse.settings.cli import read_command_line
 
@@ -29,6 +31,20 @@ def main() -> None:
     print(report)
     if report.is_falsified:
         sys.exit(1)
+    if request.ckpt is not None and request.test_dir:
+        print_next("enhancement_noise_cond.py", request.test_dir[0], "--ckpt", request.ckpt)
+    elif request.ckpt is None and not request.test_dir:
+        print_next("train.py", *training_flags(request))
+
+
+def training_flags(request: Request) -> list[Path | str]:
+    """The flags with which what was looked at is trained on."""
+    named = {"--config": request.config, "--speech_dir": request.speech_dir, "--noise_dir": request.noise_dir}
+    if request.data is not None and (request.data / "train").is_dir():
+        named["--base_dir"] = [request.data]
+    elif request.data is not None and (request.data / "speech").is_dir():
+        named = named | {"--speech_dir": [request.data / "speech"], "--noise_dir": [request.data / "noise"]}
+    return [word for flag, paths in named.items() for path in paths for word in (flag, path)]
 
 
 command = partial(run, main)

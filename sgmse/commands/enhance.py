@@ -71,12 +71,15 @@ def main() -> None:
         enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)
     elif output is not None:
         enhance_file(config, guidance, sampler, output)
+        another = ["--guidance_scale", "1.5"] if config.noise_ref else ["--noise_ref", "NOISE.wav"]
+        print_next("enhancement_noise_cond.py", *sys.argv[1:], *another)
     else:
         request = enhance_folder(config, guidance, sampler)
         folder = request.test_set.folder
-        clean = None if folder is None else folder.parent / "clean"
-        if config.shard is None and clean is not None and clean.is_dir():
-            folders = ("--clean_dir", clean, "--noisy_dir", folder, "--enhanced_dir", request.out_dir)
+        if config.shard is None and folder is not None:
+            is_set = folder.name == "noisy" and (folder.parent / "clean").is_dir()
+            clean = ["--clean_dir", folder.parent / "clean"] if is_set else []
+            folders = [*clean, "--noisy_dir", folder, "--enhanced_dir", request.out_dir]
             print_next("scripts/evaluate.py", *folders, "--page", "page")
 
 

@@ -22,21 +22,22 @@ examples:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from sgmse.common.bounds import Count, Positive
+from sgmse.common.bounds import Count, File, InputDir, Positive, Text
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import write_csv
+from sgmse.common.typed import print_next
 from sgmse.data import corpora, listing
-from sgmse.evaluation import leakage, metrics
-from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.tables import print_table, scores_table
 from sgmse.settings.cli import read_command_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEST_SET = corpora.embedded_dir() / "test"
 ENHANCED = Path("enhanced")
@@ -46,15 +47,15 @@ ENHANCED = Path("enhanced")
 class Evaluation:
     """What to score"""
 
-    clean_dir: Path | None = None
+    clean_dir: InputDir | None = None
     """clean speech. Default: with no folder named, that of the embedded test set; else none"""
-    noisy_dir: Path | None = None
+    noisy_dir: InputDir | None = None
     """unprocessed files, for the first row, SI-SIR and SI-SAR"""
-    enhanced_dir: list[Path] = field(default_factory=list)
+    enhanced_dir: list[InputDir] = field(default_factory=list)
     """enhanced files, one folder per system"""
-    ref_dir: Path | None = None
+    ref_dir: InputDir | None = None
     """noise references, for the leak score and the page"""
-    csv: Path | None = None
+    csv: File | None = None
     """file for the scores of every file"""
     metrics: list[str] = field(default_factory=list)
     """more metrics: dnsmos, distillmos (these two need no clean files), right_talker, speaker_similarity"""
@@ -64,7 +65,7 @@ class Evaluation:
     """files to listen to on the page"""
     excerpt_s: Positive = 5.0
     """of each of them so much, where it has the most energy"""
-    title: str = "Speech enhancement"
+    title: Text = "Speech enhancement"
     """title of the page"""
     jobs: Count | None = None
     """processes. Default: one per core"""
@@ -72,6 +73,10 @@ class Evaluation:
 
 def main() -> None:
     arguments = read_settings()
+    # these take a second to load, which --help and a mistake need not wait for
+    from sgmse.evaluation import leakage, metrics
+    from sgmse.evaluation.scores import with_settings
+
     asked = metrics.select_metrics(arguments.metrics)
     systems = named_systems(arguments.enhanced_dir)
     if arguments.clean_dir is None:
@@ -87,27 +92,34 @@ def main() -> None:
         frame = leakage.with_leaks(frame, references, arguments.jobs)
         for number, line in enumerate(leakage.describe_leaks(frame, systems)):
             print(line if number else f"\n{line}")
-    frame = evaluation.with_settings(frame, systems)
+    frame = with_settings(frame, systems)
     if arguments.csv is not None:
         write_csv(frame, arguments.csv)
         print(f"Scores of every file: {arguments.csv}")
     if arguments.page is not None:
         write_page(arguments, frame, systems)
+    else:
+        print_next("scripts/evaluate.py", *sys.argv[1:], "--page", "page")
 
 
 def show_scores(arguments: Evaluation, systems: dict[str, Path], asked: Sequence[str]) -> pd.DataFrame:
     """Score everything; print means and differences."""
-    frame = evaluation.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs, asked)
-    print_table(scores_table(evaluation.summary(frame), "means", "Mean over files"))
+    from sgmse.evaluation import scores
+    from sgmse.evaluation.tables import print_table, scores_table
+
+    frame = scores.evaluate(arguments.clean_dir, systems, arguments.noisy_dir, arguments.jobs, asked)
+    print_table(scores_table(scores.summary(frame), "means", "Mean over files"))
     print_differences(frame)
     return frame
 
 
 def show_removed(arguments: Evaluation, systems: dict[str, Path]) -> pd.DataFrame:
     """Without clean files: print how much was removed."""
+    from sgmse.evaluation import scores
+
     assert arguments.noisy_dir is not None
-    frame = evaluation.measure_removed(arguments.noisy_dir, systems)
-    for name, percent in frame.groupby("system", sort=False)[evaluation.REMOVED].mean().items():
+    frame = scores.measure_removed(arguments.noisy_dir, systems)
+    for name, percent in frame.groupby("system", sort=False)[scores.REMOVED].mean().items():
         words = f"{percent:.1f} % of the noisy files' energy removed on average, which is no measure of quality"
         print(f"{name}: {words}")
     return frame
@@ -165,16 +177,21 @@ def named_systems(folders: list[Path]) -> dict[str, Path]:
     for folder in folders:
         listing.find(folder, "enhanced speech")
     names = [folder.resolve().name for folder in folders]
-    unique = len(set(names)) == len(names) and not {"clean", evaluation.NOISY, "reference"} & set(names)
+    unique = len(set(names)) == len(names) and not {"clean", "noisy", "reference"} & set(names)
     return dict(zip(names if unique else [str(folder) for folder in folders], folders, strict=True))
 
 
 def print_differences(frame: pd.DataFrame) -> None:
     """Paired differences of every system to the noisy files, and of later systems to the first."""
-    pairs = evaluation.planned_pairs(frame)
+    import pandas as pd
+
+    from sgmse.evaluation import scores
+    from sgmse.evaluation.tables import print_table, scores_table
+
+    pairs = scores.planned_pairs(frame)
     if pairs:
         print("\nPaired differences")
-        differences = pd.concat([evaluation.paired(frame, a, b) for a, b in pairs])
+        differences = pd.concat([scores.paired(frame, a, b) for a, b in pairs])
         print_table(scores_table(differences, "differences", "Paired differences", signed=True))
 
 

@@ -20,35 +20,32 @@ examples:
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgmse.common import machine
+from sgmse.common.bounds import ValueName
 from sgmse.common.errors import UserError, run
-from sgmse.enhancement.request import parse_shard
-from sgmse.experiments import results
+from sgmse.common.typed import print_next
 from sgmse.experiments.catalogue import load_experiments, select_experiments
-from sgmse.experiments.criteria import judge_criteria, print_criteria
-from sgmse.experiments.forecast import check_plan, describe_plan, list_hypotheses
 from sgmse.experiments.plan import Data, Plan, complete_data, join_plan, make_plan
-from sgmse.experiments.runner import Runner
 from sgmse.experiments.scales import load_scale
-from sgmse.experiments.scoring import ENHANCED
-from sgmse.experiments.training import Launcher
 from sgmse.experiments.work import Stage, Work, list_cells, list_shares
 from sgmse.settings import cli
 from sgmse.settings.cli import positional
 from sgmse.settings.config import Count, Seed
-from sgmse.training import loggers
-from sgmse.training.interruption import Preempted
+
+if TYPE_CHECKING:
+    from sgmse.experiments.runner import Runner
 
 Words = list[str]  # named, since a setting is called `list`
 Seeds = list[Seed]
+COMMON = """ids list scale seeds out dry_run stage shard device jobs data_dir speech_dir noise_dir ood_noise_dir
+test_sets""".split()
 _OUTCOMES = {"there": "done already", "elsewhere": "left to another process"}
 _OUTCOMES |= {name: name for name in ("done", "failed", "skipped")}
 
@@ -61,7 +58,7 @@ class RunSettings:
     """experiments. Default: all"""
     list: bool = False
     """print all IDs with their hypotheses"""
-    scale: str = "paper"
+    scale: Annotated[str, ValueName("SCALE")] = "paper"
     """paper, mini, or a YAML file"""
     seeds: Seeds = field(default_factory=lambda: [0])
     """seeds of the trainings"""
@@ -71,7 +68,7 @@ class RunSettings:
     """print the plan and what is missing; begin nothing"""
     stage: Stage = "all"
     """what is done"""
-    shard: str | None = None
+    shard: Annotated[str, ValueName("K/N")] | None = None
     """K/N: only the K-th of the N shares of the plan, K from 1"""
     encoder_checkpoint: str | None = None
     """of CLAP or PANNs; random: untrained, to try things out"""
@@ -85,9 +82,16 @@ class RunSettings:
 
 def main() -> None:
     """The plan, and unless --dry-run is given, its cells."""
-    parser = cli.make_parser([RunSettings, Data], __doc__ or "", with_files=False)
+    parser = cli.make_parser([RunSettings, Data], __doc__ or "", with_files=False, common=COMMON)
     values = cli.parse(parser, sys.argv[1:])[-1].values
     settings = cli.take(RunSettings, values)
+    # these take seconds to load, which --help and a mistake need not wait for
+    from sgmse.experiments.forecast import check_plan, describe_plan, list_hypotheses
+    from sgmse.experiments.runner import Runner
+    from sgmse.experiments.training import Launcher
+    from sgmse.training import loggers
+    from sgmse.training.interruption import Preempted
+
     catalogue = load_experiments()
     if settings.list:
         print(list_hypotheses(catalogue))
@@ -106,6 +110,9 @@ def main() -> None:
         print(f"left out: the test set {name}; {remedy}")
     shares = choose_shares(plan, settings.shard)
     if settings.dry_run:
+        print_next(
+            "scripts/run_experiments.py", *[word for word in sys.argv[1:] if word not in ("--dry_run", "--dry-run")]
+        )
         return
     launcher = Launcher()
     work = Work(join_plan(out, plan), out, launcher, settings.device, settings.logger, settings.jobs)
@@ -121,6 +128,8 @@ def main() -> None:
 
 def choose_shares(plan: Plan, text: str | None) -> list[tuple[str, int]]:
     """All shares of a plan, or the one that --shard names; prints how many there are."""
+    from sgmse.enhancement.request import parse_shard
+
     shares = list_shares(plan)
     print(f"shares: {len(shares)}, each a training and its experiments (--shard K/{len(shares)})", flush=True)
     shard = parse_shard(text)
@@ -131,6 +140,10 @@ def choose_shares(plan: Plan, text: str | None) -> list[tuple[str, int]]:
 
 def conclude(work: Work, runner: Runner) -> None:
     """What was done, what failed, the criteria, and what to type next; ends the process with 1 after a failure."""
+    from sgmse.experiments import results
+    from sgmse.experiments.criteria import judge_criteria, print_criteria
+    from sgmse.experiments.scoring import ENHANCED
+
     counts = Counter(runner.outcomes.values())
     print(", ".join(f"{count} {_OUTCOMES[outcome]}" for outcome, count in counts.items()))
     for failure in runner.failures:
@@ -138,9 +151,8 @@ def conclude(work: Work, runner: Runner) -> None:
     frame, trainings = results.collect(work)
     if (frame["system"] == ENHANCED).any():
         print_criteria(judge_criteria(frame, trainings, work.plan))
-        print(
-            f"tables: {work.folder / results.RESULTS}; page: python scripts/report.py {shlex.quote(str(work.folder))}"
-        )
+        print(f"tables: {work.folder / results.RESULTS}")
+        print_next("scripts/report.py", work.folder)
         if work.logger == "wandb":
             results.send_to_wandb(work)
     if counts["failed"] or counts["skipped"]:

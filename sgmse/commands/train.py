@@ -6,18 +6,11 @@
       dynamic mixing; speech/ and noise/ hold train/ and valid/
   python train.py --config configs/bridge.yaml --base_dir VoiceBank-DEMAND --encoder none
       the unconditioned baseline on a corpus of pairs
-  python train.py --ckpt logs/RUN/checkpoints/last.ckpt --max_steps 10000
-      go on with a run exactly where it stopped, with its settings
-  python train.py --init_ckpt logs/RUN/checkpoints/best_pesq.ckpt --encoder sequence
-      a new run that starts from the weights of another one, as far as they fit
   python train.py --config configs/bridge.yaml --run_dir runs/first
       start this run, or go on with it: what a job that may be stopped and started again needs
 
 Settings come from the defaults, then from each --config in turn (without one: from the preset of the device,
 configs/bridge.yaml or configs/cpu.yaml), then from the flags. All are saved in logs/RUN/config.yaml.
-
-SIGUSR1 or SIGTERM ends a training after the step at hand, with its last.ckpt and exit code 85. Several processes:
---devices on one machine; on a cluster, `srun python train.py --run_dir DIR --devices D --num_nodes N ...` or torchrun.
 """
 
 from __future__ import annotations
@@ -30,16 +23,31 @@ from typing import Any
 from sgmse.common.errors import UserError, run
 from sgmse.common.machine import device as find_device
 from sgmse.common.machine import is_first_process
+from sgmse.common.typed import print_next
 from sgmse.data import corpora
 from sgmse.data.noise.talkers import Talkers
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.encoders import encoder_table
+from sgmse.model.checkpoints import run_checkpoint
 from sgmse.model.pretrained import find_model
 from sgmse.settings import cli
 from sgmse.settings.checks import DYNAMIC_MIXING, check_data, check_model, check_typed
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.training import resumption
 from sgmse.training.resumption import StoppedRun
+
+COMMON = """config base_dir speech_dir noise_dir backbone encoder cond_drop_prob batch_size lr max_steps max_minutes
+device seed run_dir ckpt""".split()
+DETAILS = """
+more examples:
+  python train.py --ckpt logs/RUN/checkpoints/last.ckpt --max_steps 10000
+      go on with a run exactly where it stopped, with its settings
+  python train.py --init_ckpt logs/RUN/checkpoints/best_pesq.ckpt --encoder sequence
+      a new run that starts from the weights of another one, as far as they fit
+
+SIGUSR1 or SIGTERM ends a training after the step at hand, with its last.ckpt and exit code 85. Several processes:
+--devices on one machine; on a cluster, `srun python train.py --run_dir DIR --devices D --num_nodes N ...` or torchrun.
+"""
 
 
 def main() -> None:
@@ -54,12 +62,15 @@ def main() -> None:
     # Lightning takes seconds to load, which --help and refusals need not wait
     from sgmse.training.run import train_model
 
-    train_model(model, sampler, data, train)
+    ckpt = run_checkpoint(train_model(model, sampler, data, train))
+    test = None if data.base_dir is None else Path(data.base_dir, "test")
+    own = [] if test is None or not test.is_dir() else [test]
+    print_next("enhancement_noise_cond.py", *own, "--ckpt", ckpt)
 
 
 def read_settings(argv: list[str]) -> dict[str, Any]:
     """Flags over YAML files over the preset (when resuming: over the settings of that run)."""
-    parser = cli.make_parser(TRAIN_GROUPS, description=f"{__doc__}\n{encoder_table()}")
+    parser = cli.make_parser(TRAIN_GROUPS, __doc__ or "", common=COMMON, details=f"{DETAILS}\n{encoder_table()}\n")
     layers = cli.parse(parser, argv)
     ckpt, run_dir = (layers[-1].values[name] for name in ("ckpt", "run_dir"))
     stopped = None

@@ -66,6 +66,22 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Exists:
+    """A path, or every path of a list, leads to something; told before anything slow is loaded.
+
+    what: what it is, for the sentence. suffix: only names that end so are paths, others name a model.
+    """
+
+    what: str
+    suffix: str = ""
+
+    def missing(self, value: Any) -> Any:
+        """The first that leads nowhere, or None."""
+        paths = value if isinstance(value, list) else [value]
+        return next((path for path in paths if str(path).endswith(self.suffix) and not Path(path).exists()), None)
+
+
+@dataclass(frozen=True)
 class ValueName:
     """What --help calls the value, as in `--csv FILE`, where its type and the setting's name do not tell."""
 
@@ -73,6 +89,8 @@ class ValueName:
 
 
 File = Annotated[Path, ValueName("FILE")]
+InputDir = Annotated[Path, Exists("folder")]
+InputModel = Annotated[Path, Exists("checkpoint", ".ckpt"), ValueName("CKPT")]
 FileName = Annotated[str, ValueName("FILE")]
 Text = Annotated[str, ValueName("TEXT")]
 Count = Annotated[int, Bounds(1)]
@@ -93,6 +111,8 @@ def check_bounds(settings: Any) -> None:
 def check_bound(flag: str, hint: Any, value: Any) -> None:
     """Raise `UserError` for a value of this type that is out of its bounds. `flag`: how the setting is written."""
     for bounds in annotations_of(hint):
+        if isinstance(bounds, Exists) and value is not None and (path := bounds.missing(value)) is not None:
+            raise UserError(f"{path}: no such {bounds.what}; check {flag}")
         if isinstance(bounds, Bounds | OneOf) and value is not None and not bounds.hold(value):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
             wrong = f": {bounds} is needed" if isinstance(bounds, OneOf) else f" is out of range; use {bounds}"

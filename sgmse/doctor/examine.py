@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from sgmse.common.bounds import File, InputDir, InputModel
 from sgmse.common.errors import UserError
 from sgmse.data.audio import AudioInfo
 from sgmse.data.corpora import refuse_published
@@ -21,11 +22,11 @@ from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, 
 class Request:
     """What to look at"""
 
-    data: Path | None = None
+    data: InputDir | None = None
     """pairs in {train,valid,test}/{clean,noisy}, a test set, or a folder with speech/ and noise/"""
-    config: list[Path] = field(default_factory=list)
+    config: list[File] = field(default_factory=list)
     """settings, as for train.py"""
-    ckpt: Path | None = None
+    ckpt: InputModel | None = None
     """checkpoint"""
     speech_dir: list[Path] = field(default_factory=list)
     """speech to train on"""

@@ -148,8 +148,10 @@ def _add_settings(parser: Parser, cls: type, optional: bool) -> None:
     """Add the fields of a dataclass; `optional` ones have no default of their own."""
     title = str(parse_from_object(cls).short_description).partition(".")[0]
     group = parser.add_argument_group(title + (", by default as stored in the checkpoint" if optional else ""))
-    group.add_class_arguments(cls, as_group=False)
     hints, fields = typing.get_type_hints(cls, include_extras=True), dataclasses.fields(cls)
+    # types instead of their texts: jsonargparse would run what stands below TYPE_CHECKING in the module to find them
+    cls.__init__.__annotations__.update(hints)  # type: ignore[misc]
+    group.add_class_arguments(cls, as_group=False)
     parser.hints |= {f.name: hints[f.name] | None if optional else hints[f.name] for f in fields}
     parser.positionals += [f.name for f in fields if f.metadata.get("positional")]
     parser.short |= {f.metadata["short"]: f.name for f in fields if "short" in f.metadata}

@@ -42,8 +42,8 @@ MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probabil
 _FOLDER = "SGMSE_RUN_FOLDER"  # tells the processes of the other devices, which Lightning starts, where the run lives
 
 
-def train_model(model_config: ModelConfig, sampler: SamplerSettings, data: DataConfig, train: TrainConfig) -> None:
-    """Train, and leave a folder of the run with its settings, curves and checkpoints."""
+def train_model(model_config: ModelConfig, sampler: SamplerSettings, data: DataConfig, train: TrainConfig) -> Path:
+    """Train, and leave a folder of the run with its settings, curves and checkpoints, which is returned."""
     warnings.filterwarnings("ignore", IGNORED)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with watch_signals() as preemption:
@@ -68,6 +68,7 @@ def train_model(model_config: ModelConfig, sampler: SamplerSettings, data: DataC
                 model.backbone.compile()
             say(f"run: {folder}")
             fit(make_trainer(train, folder, callbacks), model, datamodule, train, files, preemption)
+        return folder
 
 
 def fit(
