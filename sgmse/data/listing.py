@@ -9,13 +9,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import cache_folder, write_json
-from sgmse.common.progress import track
+from sgmse.common.progress import progress
 from sgmse.data import audio
 from sgmse.data.audio import AudioInfo
 from sgmse.data.containers import FOREIGN_SUFFIXES, FORMATS, conversion
@@ -25,6 +24,7 @@ Entry = TypeVar("Entry")
 _NAMED = 20  # files in a sentence
 _MANY = 1000  # files, from which on their headers are kept
 _THREADS = 16  # they wait for the disk
+_BATCH = 64  # files of a thread's task
 
 
 def find(folder: str | Path, what: str = "audio") -> list[Path]:
@@ -169,9 +169,12 @@ def scan_headers(paths: Iterable[Path]) -> tuple[list[AudioInfo], list[str]]:
         cache = cache_folder() / "headers" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"
         with suppress(OSError, ValueError):
             kept = json.loads(cache.read_text(encoding="utf-8"))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        results = pool.map(partial(_read_header, kept), paths)
-        entries = list(track(results, len(paths), "headers") if cache else results)
+    entries: list[list[Any] | str] = []
+    batches = [paths[begin : begin + _BATCH] for begin in range(0, len(paths), _BATCH)]
+    with ThreadPoolExecutor(_THREADS) as pool, progress(len(paths), "headers") as counter:
+        for batch in pool.map(lambda batch: [_read_header(kept, path) for path in batch], batches):
+            entries += batch
+            counter.update(len(batch))
     read = {os.path.abspath(path): entry for path, entry in zip(paths, entries, strict=True) if isinstance(entry, list)}
     if cache is not None and not read.items() <= kept.items():
         with suppress(UserError):  # a cache that cannot be written

@@ -16,7 +16,7 @@ from sgmse.data.mixing import is_silent
 from sgmse.diagnostics.use import open_set
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.enhancement.settings import Setting
-from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, noise_key
+from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, noise_key, usual_chunks
 from sgmse.enhancement.test_set import TestSet
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
@@ -75,13 +75,15 @@ def open_references(folder: Path, model: Enhancer, max_files: int | None) -> Tes
 def read_items(folder: Path, model: Enhancer, max_files: int | None) -> tuple[list[ProbeFile], str]:
     """The files of a set (`max_files`: spread over it), and why there is no mismatched reference ("": there is).
 
-    Files with a silent reference are left out.
+    Files with a silent reference are left out; of files longer than a part of enhancement the first part is read.
     """
     test_set = open_references(folder, model, max_files)
     rate, items = model.settings["sample_rate"], []
+    part_s = usual_chunks(model).size / rate
     for item in test_set.items:
         assert item.clean is not None
-        noisy, clean = (torch.from_numpy(audio.read(path, rate)) for path in (item.noisy, item.clean))
+        paths = (item.noisy, item.clean)
+        noisy, clean = (torch.from_numpy(audio.read(path, rate, duration_s=part_s)) for path in paths)
         peak = noisy.abs().max().clamp_min(1e-8)
         found = test_set.reference(item, "disjoint", rate), test_set.reference(item, "mismatched", rate)
         own, other = (None if one.waveform is None else torch.from_numpy(one.waveform) / peak for one in found)
