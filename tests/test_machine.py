@@ -1,6 +1,7 @@
 """A machine that gives no room, no rights or no stdout ends every command with one sentence and exit code 2."""
 
 import ast
+import getpass
 import importlib
 import os
 import resource
@@ -20,6 +21,7 @@ from test_reference_map import result
 from tiny_experiments import StandIn, ready_sets, scale_file
 
 from scripts import baseline_enhance
+from sgmse.common import machine
 from sgmse.common.errors import run
 from sgmse.data import corpora
 from sgmse.experiments.training import Launcher
@@ -202,3 +204,22 @@ def test_what_is_complete_in_a_folder_without_rights_is_found_done(world, end):
         with nobody():
             assert end(name, out)[0] == 0
         assert found in end.printed[0]
+
+
+def test_a_machine_without_temporary_folder_or_user_is_given_both(monkeypatch):
+    def refuse(*_):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    def no_user(_):
+        raise KeyError("uid not found")
+
+    for name in (*machine._USER_NAMES, "HOME", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine.pwd, "getpwuid", no_user)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            machine.tempfile, "gettempdir", lambda: os.environ["TMPDIR"] if "TMPDIR" in os.environ else refuse()
+        )
+        machine.complete_environment()
+    assert os.environ["TMPDIR"] == os.environ["HOME"] == machine._SHARED_MEMORY
+    assert getpass.getuser() == str(os.getuid())

@@ -143,7 +143,7 @@ def cache_folder() -> Path:
     """$SGMSE_CACHE, else sgmse/ in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("SGMSE_CACHE"):
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgmse"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sgmse")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

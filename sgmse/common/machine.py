@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
+import tempfile
 
 from sgmse.common.errors import UserError
+
+_SHARED_MEMORY = "/dev/shm"
+_USER_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 def cores() -> int:
@@ -27,3 +32,20 @@ def is_first_process() -> bool:
     """Whether this process is the first of a distributed training, or the only one; asked without Lightning."""
     ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # the first that is set counts, as there
     return int(next((os.environ[name] for name in ranks if name in os.environ), 0)) == 0
+
+
+def complete_environment() -> None:
+    """Name a temporary folder and a user where the machine has none, as in a read-only container.
+
+    Without them matplotlib, torch and tempfile refuse to be imported or to work, though nothing may have to be kept.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        if os.access(_SHARED_MEMORY, os.W_OK):
+            os.environ["TMPDIR"] = _SHARED_MEMORY
+    if not any(os.environ.get(name) for name in _USER_NAMES):
+        try:
+            pwd.getpwuid(os.getuid())
+        except KeyError:
+            os.environ |= {"USER": str(os.getuid()), "HOME": os.environ.get("HOME") or tempfile.gettempdir()}
