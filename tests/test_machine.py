@@ -213,8 +213,8 @@ def test_a_machine_without_temporary_folder_or_user_is_given_both(monkeypatch):
     def no_user(_):
         raise KeyError("uid not found")
 
-    for name in (*machine._USER_NAMES, "HOME", "TMPDIR"):
-        monkeypatch.delenv(name, raising=False)
+    lacking = {*machine._USER_NAMES, "HOME", "TMPDIR"}
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in lacking})
     monkeypatch.setattr(machine.pwd, "getpwuid", no_user)
     with monkeypatch.context() as patch:
         patch.setattr(
