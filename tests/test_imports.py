@@ -57,7 +57,7 @@ def test_every_module_lives_in_a_room():
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_down(path):
     if path.parent.name == "sgmse":
-        assert imported(path) == set()
+        assert imported(path) <= {"sgmse.common.machine", "sgmse.common.machine.complete_environment"}
         return
     here = room(path)
     others = {name.split(".")[1] for name in imported(path)} - {here}

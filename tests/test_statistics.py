@@ -1,5 +1,6 @@
 """Intervals of paired differences: what is known where the truth is."""
 
+import itertools
 import math
 
 import numpy as np
@@ -59,6 +60,18 @@ def test_sources_are_shared_by_seeds_so_more_seeds_do_not_average_them_out() -> 
     assert half_width(copies) == pytest.approx(half_width(one), rel=0.05)
 
 
+def coverage(seeds: int, sources: int, seed_spread: float, interaction: float, repetitions: int = 1000) -> float:
+    """How many of the 95 % intervals hold the truth. interaction: how much trainings differ from file to file."""
+    rng, inside = np.random.default_rng(5), 0
+    deviation = seed_spread * (seeds > 1)  # one seed speaks of its training alone
+    for _ in range(repetitions):
+        values = rng.normal(0, deviation, (seeds, 1)) + rng.normal(0, 0.1, sources)
+        values += rng.normal(0, 0.1, sources) + rng.normal(0, interaction, (seeds, sources))
+        levels = statistics._variances(values, np.ones_like(values))
+        inside += abs(values.mean()) <= statistics._half_width(0.05, levels)
+    return inside / repetitions
+
+
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 @pytest.mark.parametrize("sources", [10, 20, 50])
 @pytest.mark.parametrize("seed_spread", [0.0, 0.03, 0.1, 0.3])
@@ -66,15 +79,21 @@ def test_sources_are_shared_by_seeds_so_more_seeds_do_not_average_them_out() -> 
 def test_nineteen_of_twenty_intervals_hold_the_truth(
     seeds: int, sources: int, seed_spread: float, interaction: float
 ) -> None:
-    """interaction: how much trainings differ from file to file. One seed speaks of its training alone."""
-    rng, repetitions, inside = np.random.default_rng(5), 1000, 0
-    deviation = seed_spread * (seeds > 1)
-    for _ in range(repetitions):
-        values = rng.normal(0, deviation, (seeds, 1)) + rng.normal(0, 0.1, sources)
-        values += rng.normal(0, 0.1, sources) + rng.normal(0, interaction, (seeds, sources))
-        levels = statistics._variances(values, np.ones_like(values))
-        inside += abs(values.mean()) <= statistics._half_width(0.05, levels)
-    assert 0.92 - 0.01 <= inside / repetitions <= 0.98 + 0.01  # 0.01: of 1000 repetitions
+    found = coverage(seeds, sources, seed_spread, interaction)
+    assert 0.92 - 0.01 <= found <= 0.98 + 0.01  # 0.01: of 1000 repetitions
+
+
+@pytest.mark.slow
+def test_the_table_of_coverage() -> None:
+    """Printed with -s: the lowest and the highest coverage over spreads of seeds and interactions."""
+    print("\nseeds  sources  lowest  highest")
+    for seeds in (1, 2, 3):
+        for sources in (10, 20, 50):
+            settings = itertools.product((0.0, 0.03, 0.1, 0.3) if seeds > 1 else (0.0,), (0.0, 0.1, 0.3))
+            found = [coverage(seeds, sources, *setting, repetitions=4000) for setting in settings]
+            print(f"{seeds:5}  {sources:7}  {min(found):.3f}   {max(found):.3f}")
+            assert min(found) > 0.915
+            assert max(found) < 0.99
 
 
 def test_the_interval_of_a_table_is_that_of_its_variances() -> None:

@@ -1,11 +1,13 @@
 """What a run leaves says what happened: killed anywhere, moved, resumed with other settings, or diverged."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +19,7 @@ from sgmse.commands import train
 
 STEPS = [*TINY, "--max_steps", "6", "--val_every_n_steps", "2", "--save_every_n_steps", "100"]
 CHILD = """
-import os, signal, sys
+import os, signal, sys, threading
 from sgmse.diffusion import adaptive
 from sgmse.training import saving, validation
 adaptive.NUM_REFERENCES = 8
@@ -44,9 +46,12 @@ PLACES = {
     "between the files and the row": (saving.RunFiles, "_add_row", "before"),
     "after the row": (saving.RunFiles, "_add_row", "after"),
 }
-if place != "nowhere":
+if place in PLACES:
     kill_at(*PLACES[place])
 from sgmse.commands import train
+from sgmse.training import run  # what takes long to import
+if place == "at a random moment":
+    threading.Timer(count / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
 train.main()
 """
 KILLS = [
@@ -56,6 +61,7 @@ KILLS = [
     *(("after a checkpoint was put in its place", count) for count in (1, 2, 4, 6)),
     *(("between the files and the row", count) for count in (1, 2, 3)),
     *(("after the row", count) for count in (1, 2, 3)),
+    *(("at a random moment", int(count)) for count in np.random.default_rng(0).integers(100, 6000, 9)),  # milliseconds
 ]
 
 
@@ -88,7 +94,12 @@ def assert_same_run(folder: Path, other: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "count"), KILLS)
 def test_a_run_that_was_killed_ends_like_an_undisturbed_one(undisturbed, tmp_path, place, count):
-    assert start(tmp_path / "run", place, count) == -signal.SIGKILL
+    if place == "at a random moment":
+        while start(tmp_path / "run", place, count) == 0:  # it had ended before on a fast machine
+            shutil.rmtree(tmp_path / "run")
+            count //= 2
+    else:
+        assert start(tmp_path / "run", place, count) == -signal.SIGKILL
     assert start(tmp_path / "run") == 0
     assert_same_run(tmp_path / "run", undisturbed)
 
