@@ -146,7 +146,6 @@ def drawn(figure: Figure) -> np.ndarray:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     buffer.seek(0)
-    from matplotlib import image
 
     return (image.imread(buffer) * 255).round().astype(np.uint8)
 
