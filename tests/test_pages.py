@@ -132,6 +132,20 @@ def test_names_of_systems_may_hold_anything(folders: Path, tmp_path: Path) -> No
     assert sounds[0] != sounds[1]
 
 
+def test_metrics_that_need_no_clean_file_stand_beside_what_was_removed(folders: Path, tmp_path: Path) -> None:
+    frame = made_scores(["noisy", "half"], {})[["system", "file", "seconds", "source"]]
+    removed = scores.measure_removed(folders / "noisy", {"half": folders / "half"}).drop(columns="seconds")
+    frame = frame.assign(dnsmos_sig=3.0, dnsmos_ovrl=2.5).merge(removed, "left")
+    systems = {"half": folders / "half"}
+    out = set_page.write_page(tmp_path / "page", frame, systems, folders / "noisy", max_items=1).parent
+    words = content(out)["items"][0]["panels"]["half"]["scores"]
+    assert words[:2] == ["DNSMOS SIG 3.00", "DNSMOS OVRL 2.50"]
+    assert words[2].startswith("removed ")
+    text = (out / "index.html").read_text(encoding="utf-8")
+    assert "the scores come from the recordings alone" in text
+    assert "gain_dnsmos_ovrl.png" in text
+
+
 @pytest.mark.parametrize("value", [1.5, np.nan])
 def test_the_noisy_files_alone_have_a_page_scored_or_not(folders: Path, tmp_path: Path, value: float) -> None:
     frame = made_scores(["noisy"], {}).assign(pesq=value, estoi=value, si_sdr=value)

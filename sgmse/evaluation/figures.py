@@ -138,8 +138,8 @@ def judge_differences(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def drawn_metrics(names: Sequence[str]) -> list[str]:
-    """Those of some metrics that are drawn and stand beside players; tables hold all."""
-    return [name for name in names if name in MAIN] or list(names[:3])
+    """Those of some metrics that are drawn and stand beside players: the main ones, if there are; tables hold all."""
+    return [name for name in names if name in MAIN] or list(names)
 
 
 def system_colours(names: Sequence[str]) -> dict[str, str]:

@@ -125,8 +125,9 @@ def heading(metric: str) -> tuple[str, str, int]:
     """Name, unit and decimals of a column of scores."""
     if metric == REMOVED:
         return "removed", "% of the energy", 1
-    name, _, unit = METRICS[metric].title.partition(" ")
-    return name, unit, METRICS[metric].decimals
+    title = METRICS[metric].title
+    unit = "dB" if title.endswith(" dB") else ""
+    return title.removesuffix(" dB"), unit, METRICS[metric].decimals
 
 
 def _find_excerpt(path: Path, rate: int, seconds: float) -> float:

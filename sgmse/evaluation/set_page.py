@@ -25,6 +25,7 @@ _INTERVALS = (
     "Brackets and bars hold 95 % intervals over noise sources: files that share a noise recording count together, a "
     "file without a known one for itself."
 )
+_WITHOUT_CLEAN = "No clean files were named: the scores come from the recordings alone."
 _UNSCORED = (
     "No clean files were named, so that nothing says how good a system is: listen to what is left, and to what was "
     "removed, in which no speech should be."
@@ -59,8 +60,10 @@ def write_page(
         data = write_files(part, frame, folders, shown, max_items, excerpt_s)
         settings = [_list_pairs(f"Settings of {name}", values) for name, values in runs.items()]
         sections.append(Section("Settings", folded=[*settings, _list_pairs("Folders", folders)]))
-        words = f"{frame['file'].nunique()} files, {minutes:.1f} minutes. {_INTERVALS if shown else _UNSCORED}"
-        write_sections(part, title, words, sections, links={"Figure": "figure.png"}, data=data)
+        explained = [_INTERVALS] if shown else [_UNSCORED]
+        explained += [_WITHOUT_CLEAN] if shown and clean_dir is None else []
+        words = [f"{frame['file'].nunique()} files, {minutes:.1f} minutes.", *explained]
+        write_sections(part, title, " ".join(words), sections, links={"Figure": "figure.png"}, data=data)
     return out_dir / INDEX
 
 
