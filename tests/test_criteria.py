@@ -123,6 +123,19 @@ def test_missing_scores_are_named_and_files_that_one_of_the_two_could_not_score_
     assert f"1 of {FILES} files have no score" in row["reason"]
 
 
+def test_a_criterion_on_a_metric_that_must_be_asked_for_says_how_and_is_judged_where_it_was() -> None:
+    plan, rule = make_plan(range(3)), replace(GAIN, metric="right_talker")
+    results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.5})
+    trainings = make_trainings({"none": 100, "cnn": 100}, range(3))
+    row = judged(results, plan, trainings, rule)
+    assert (row["verdict"], "--metrics right_talker" in row["reason"]) == (NO_DATA, True)
+    right = results["experiment"].map({"BASE-00": 0.5, "CFG-01": 0.95}) + 0.001 * results["pesq"]
+    row = judged(results.assign(right_talker=right), plan, trainings, rule)
+    assert (row["verdict"], round(row["mean"], 2)) == (MET, 0.45)
+    compared = compare_experiments(results.assign(right_talker=right), trainings, plan)
+    assert set(compared["metric"]) == {"pesq", "estoi", "si_sdr", "right_talker"}
+
+
 def test_random_weights_enter_no_criterion() -> None:
     plan = make_plan()
     results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})

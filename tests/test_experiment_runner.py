@@ -104,6 +104,19 @@ def test_a_complete_run_is_not_done_again(whole):
     assert again.started == []
 
 
+def test_a_metric_that_is_asked_for_later_is_scored_without_another_training_or_choice(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path / "run")
+    again = StandIn()
+    runner = Runner(replace(work(tmp_path / "run", whole[1], again), asked=("right_talker",)), patient=True)
+    runner.run(list_cells(whole[1], list_shares(whole[1])))
+    done = {key.partition("_")[0] for key, outcome in runner.outcomes.items() if outcome == "done"}
+    assert (done, again.started) == ({"noisy", "score"}, [])
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert list(frame.columns) == [*COLUMNS, "right_talker"]
+    assert set(frame["right_talker"]) <= {0, 0.5, 1}
+    assert len(frame) == len(pd.read_csv(whole[0] / "results.csv"))
+
+
 def test_a_failed_cell_stops_only_what_rests_on_it_and_is_tried_again(tmp_path, capsys):
     made = plan(tmp_path)
     failing = run(tmp_path / "run", made, StandIn(fails=f"trainings/{made.training_of['ONE']}/seed0 --device"))

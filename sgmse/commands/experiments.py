@@ -31,6 +31,7 @@ from sgmse.common import machine
 from sgmse.common.bounds import ValueName
 from sgmse.common.errors import UserError, run
 from sgmse.common.typed import print_next
+from sgmse.evaluation.metrics import select_metrics
 from sgmse.experiments.catalogue import load_experiments, select_experiments
 from sgmse.experiments.plan import Data, Plan, complete_data, join_plan, make_plan
 from sgmse.experiments.scales import load_scale
@@ -70,6 +71,8 @@ class RunSettings:
     """what is done"""
     shard: Annotated[str, ValueName("K/N")] | None = None
     """K/N: only the K-th of the N shares of the plan, K from 1"""
+    metrics: Annotated[Words, ValueName("NAME")] = field(default_factory=Words)
+    """metrics beside PESQ, ESTOI and SI-SDR, e.g. right_talker dnsmos"""
     encoder_checkpoint: str | None = None
     """of CLAP or PANNs; random: untrained, to try things out"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -97,6 +100,7 @@ def main() -> None:
         print(list_hypotheses(catalogue))
         return
     machine.device(settings.device)
+    asked = select_metrics(settings.metrics)
     if settings.logger == "wandb" and not settings.dry_run:
         loggers.check_wandb()
     scale = load_scale(settings.scale)
@@ -115,7 +119,7 @@ def main() -> None:
         )
         return
     launcher = Launcher()
-    work = Work(join_plan(out, plan), out, launcher, settings.device, settings.logger, settings.jobs)
+    work = Work(join_plan(out, plan), out, launcher, settings.device, settings.logger, settings.jobs, asked)
     runner = Runner(work, patient=settings.stage != "train")
     try:
         with launcher.handling_signals():

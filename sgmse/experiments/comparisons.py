@@ -10,7 +10,7 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.evaluation import statistics
-from sgmse.evaluation.metrics import FIRST, MAIN
+from sgmse.evaluation.metrics import FIRST, METRICS, names_in
 from sgmse.experiments.plan import Plan
 
 COLUMNS = ["experiment", "against", "set", "metric", "by", "group", "mean", "low", "high", "p", "p_holm"]
@@ -71,7 +71,7 @@ def compare_experiments(results: pd.DataFrame, trainings: pd.DataFrame, plan: Pl
         for name in plan.experiments
         for against in plan.opponents(name)
         for test_set in plan.sets_of(name)
-        for metric in MAIN
+        for metric in names_in(results.columns)
         if test_set in plan.sets_of(against)
     ]
     for name, against, test_set, metric in asked:
@@ -106,6 +106,9 @@ def compare(
     """
     nothing = pd.DataFrame({"seed": [], "file": [], metric: [], "smoke": []})
     sides = [scores.get((name, test_set), nothing) for name in names]
+    if any(metric not in rows for rows in sides):
+        missing = f"no {METRICS[metric].title} on {test_set}: repeat it with --metrics {METRICS[metric].asked_as}"
+        return Comparison(statistics.paired(nothing, nothing, metric), False, missing, "", missing)
     absent = [
         f"{name} (seed {seed})"
         for name, rows in zip(names, sides, strict=True)

@@ -22,6 +22,7 @@ from sgmse.settings import cli
 MET, NOT_MET, NO_DATA = "met", "not met", "no data"
 UNDECIDED = "not decidable with this n"
 UNFAIR = "not decidable"  # trainings of unequal length: no number of files would help
+_METRICS = (*MAIN, *(name for name, metric in METRICS.items() if metric.asked_as))
 COLUMNS = ["criterion", "claim", "experiment", "against", "set", "metric", "threshold", "mean", "low", "high"]
 COLUMNS += ["p", "p_holm", "n_files", "n_sources", "n_seeds", "verdict", "reason"]
 BASELINE = "baseline"
@@ -42,7 +43,7 @@ class Rule:
     experiments: list[str]
     against: str
     sets: list[str]
-    metric: Annotated[str, OneOf(MAIN)]
+    metric: Annotated[str, OneOf(_METRICS)]
     threshold: float
 
 

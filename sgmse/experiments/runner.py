@@ -9,7 +9,7 @@ from typing import Literal
 
 from sgmse.common.errors import UserError
 from sgmse.common.lock import Held, hold
-from sgmse.evaluation.metrics import MAIN, METRICS
+from sgmse.evaluation.metrics import METRICS, names_in
 from sgmse.experiments import results, scoring, sets, training
 from sgmse.experiments.training import Failed
 from sgmse.experiments.work import Cell, Kind, Product, Record, Work, read_record, write_record
@@ -131,5 +131,5 @@ def describe(cell: Cell, product: Product) -> str:
     if cell.kind == "choose":
         chosen = f"w = {product['guidance_scale']:g}, N = {product['N']}, {product['checkpoint']}"
         return f"{chosen}: PESQ {product['pesq']:.3f} on the validation set"
-    scores = ", ".join(f"{METRICS[name].title} {METRICS[name].format(product[name])}" for name in MAIN)
+    scores = ", ".join(f"{METRICS[name].title} {METRICS[name].format(product[name])}" for name in names_in(product))
     return scores + (f"; real-time factor {product['rtf']:.3f}" if cell.kind == "score" else "")

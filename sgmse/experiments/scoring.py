@@ -26,7 +26,7 @@ from sgmse.enhancement.protocols import Protocol
 from sgmse.enhancement.settings import sweep_settings
 from sgmse.evaluation import leakage
 from sgmse.evaluation import scores as evaluation
-from sgmse.evaluation.metrics import MAIN
+from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.evaluation.results import Results
 from sgmse.experiments.training import CHECKPOINTS
 from sgmse.experiments.work import Cell, Product, Work
@@ -42,7 +42,7 @@ COLUMNS = [
     *("checkpoint_sha256", "reference", "encoder", "encoder_weights", "smoke", "scale", "training", "config_hash"),
     "set_sha256",
 ]
-"""of results.csv"""
+"""of results.csv; the metrics that were asked for beside the main ones come last"""
 
 
 def choose(work: Work, cell: Cell) -> Product:
@@ -122,7 +122,10 @@ def score(work: Work, cell: Cell) -> Product:
     facts |= {"experiment": cell.name, "seed": cell.seed, "checkpoint": choice["checkpoint"]}
     facts |= {"smoke": run.get("encoder_weights") == weights.RANDOM, "training": work.plan.training_of[cell.name]}
     facts |= {"config_hash": work.plan.config_hash(cell.name)}
-    frame = evaluation.evaluate(folder / "clean", {ENHANCED: enhanced}, None, work.jobs)
+    frame = evaluation.evaluate(
+        folder / "clean", {ENHANCED: enhanced}, _noisy_needed(work, folder), work.jobs, work.asked
+    )
+    frame = frame[frame["system"] == ENHANCED].reset_index(drop=True)
     references = leakage.find_references({ENHANCED: enhanced}, folder / "clean", folder / "noisy")
     means = _write_scores(work, cell, built, leakage.with_leaks(frame, references, work.jobs), facts)
     return means | {"rtf": facts["rtf"]}
@@ -132,8 +135,14 @@ def score_noisy(work: Work, cell: Cell) -> Product:
     """Score the unprocessed files of a set."""
     (built,) = cell.needs
     folder = work.place(built)
-    frame = evaluation.evaluate(folder / "clean", {}, folder / "noisy", work.jobs)
+    frame = evaluation.evaluate(folder / "clean", {}, folder / "noisy", work.jobs, work.asked)
     return _write_scores(work, cell, built, frame, {"experiment": evaluation.NOISY, "smoke": False})
+
+
+def _noisy_needed(work: Work, folder: Path) -> Path | None:
+    """The noisy files of a set, where a metric that was asked for needs more than the clean ones."""
+    needs = {signal for name in work.asked for signal in METRICS[name].needs}
+    return folder / "noisy" if needs - {"clean"} else None
 
 
 def _write_scores(work: Work, cell: Cell, built: Cell, frame: pd.DataFrame, facts: Mapping[str, Any]) -> Product:
@@ -141,5 +150,5 @@ def _write_scores(work: Work, cell: Cell, built: Cell, frame: pd.DataFrame, fact
     rows = {row["id"]: row for row in build.read_rows(work.place(built))}
     noises = {name: [rows[Path(file).name].get(name, "") for file in frame["file"]] for name in ("kind", "snr_db")}
     of_set = {"set": built.name, "scale": work.plan.scale, "set_sha256": work.products[built.key]["sha256"]}
-    write_csv(frame.assign(**noises, **facts, **of_set).reindex(columns=COLUMNS), work.place(cell))
-    return {name: round(float(frame[name].mean()), 4) for name in MAIN}
+    write_csv(frame.assign(**noises, **facts, **of_set).reindex(columns=[*COLUMNS, *work.asked]), work.place(cell))
+    return {name: round(float(frame[name].mean()), 4) for name in (*MAIN, *work.asked)}

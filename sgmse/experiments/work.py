@@ -122,7 +122,8 @@ class Work:
 
     Attributes:
         launch: starts trainings. device, logger: flags of train.py, of which none changes a result.
-        jobs: scoring processes; None: one per core. products: of the cells that are known to be done, by their keys.
+        jobs: scoring processes; None: one per core. asked: metrics beside the main ones.
+        products: of the cells that are known to be done, by their keys.
     """
 
     plan: Plan
@@ -131,6 +132,7 @@ class Work:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     logger: str = "csv"
     jobs: int | None = None
+    asked: tuple[str, ...] = ()
     products: dict[str, Product] = field(default_factory=dict)
 
     def place(self, cell: Cell) -> Path:
@@ -171,6 +173,8 @@ class Work:
             own = [self.plan.items[cell.name], vars(self.plan.data)]
         elif cell.kind in ("choose", "score"):
             own = [self.plan.config_hash(cell.name)]
+        if self.asked and cell.kind in ("noisy", "score"):
+            own.append(self.asked)
         needed = [self.products[need.key] for need in cell.needs]
         decisive = [{k: v for k, v in product.items() if k not in _DECIDES_NOTHING} for product in needed]
         text = json.dumps([cell.key, own, decisive], sort_keys=True)

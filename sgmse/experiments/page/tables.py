@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sgmse.evaluation.metrics import FIRST, MAIN, METRICS
+from sgmse.evaluation.metrics import FIRST, METRICS, names_in
 from sgmse.evaluation.tables import NOTHING, Table, number, probability, score_interval, titles
 from sgmse.experiments.comparisons import SLICES, WHOLE
 from sgmse.experiments.results import Run
@@ -16,7 +16,6 @@ from sgmse.experiments.results import Run
 SHARE = 0.95  # of the best gain, at which a training counts as converged
 _INTERVALS = "Brackets hold 95 % intervals of the paired difference over seeds and noise sources"
 _SLICES = dict(zip(SLICES, ("noise class", "SNR in dB"), strict=True))
-_DELTAS = [text for title in titles(prefix="Δ") for text in (title, "p (Holm)")]
 
 
 def list_experiments(run: Run) -> Table:
@@ -35,28 +34,28 @@ def list_experiments(run: Run) -> Table:
 
 def list_unprocessed(run: Run) -> Table:
     """The scores of the noisy files: the line that every system has to beat."""
-    rows = []
+    rows, metrics = [], names_in(run.results.columns)
     for name in run.plan.sets:
         own = run.noisy[run.noisy["set"] == name]
-        rows.append((name, *_means(own), str(len(own)), number(own["seconds"].sum() / 60, 1)))
-    return Table("unprocessed", "Unprocessed test sets", ("set", *titles(), "files", "minutes"), rows)
+        rows.append((name, *_means(own, metrics), str(len(own)), number(own["seconds"].sum() / 60, 1)))
+    return Table("unprocessed", "Unprocessed test sets", ("set", *titles(metrics), "files", "minutes"), rows)
 
 
 def list_scores(run: Run, differences: pd.DataFrame) -> list[Table]:
     """For each set the mean scores of all experiments, and their differences to the baseline."""
-    tables = []
+    tables, metrics = [], names_in(run.results.columns)
     for name in run.plan.sets:
         scores, here = run.enhanced[run.enhanced["set"] == name], _select(differences, set=name, by=WHOLE)
-        noisy = _means(run.noisy[run.noisy["set"] == name])
-        lines = [("noisy", "", "", "", *noisy, *[""] * (len(MAIN) + 2))]
+        noisy = _means(run.noisy[run.noisy["set"] == name], metrics)
+        lines = [("noisy", "", "", "", *noisy, *[""] * (len(metrics) + 2))]
         for experiment in scores["experiment"].unique():
             rows, baseline = _select(scores, experiment=experiment), run.plan.experiments[experiment].baseline
             title = f"{experiment} (smoke)" if experiment in run.smoke else experiment
             chosen = [_list_values(rows[column]) for column in ("guidance_scale", "N", "nfe")]
-            deltas = _without_other_p(_describe_pair(_select(here, experiment=experiment, against=baseline)))
+            deltas = _without_other_p(_describe_pair(_select(here, experiment=experiment, against=baseline), metrics))
             counts = f"{rows['file'].nunique()} × {rows['seed'].nunique()}"
-            lines.append((title, *chosen, *_means(rows), *deltas, counts))
-        header = ("experiment", "w", "N", "NFE", *titles(), *_without_other_p(_DELTAS), "files × seeds")
+            lines.append((title, *chosen, *_means(rows, metrics), *deltas, counts))
+        header = ("experiment", "w", "N", "NFE", *titles(metrics), *_without_other_p(_deltas(metrics)), "files × seeds")
         note = f"Δ is the difference to the baseline. {_INTERVALS}; Holm's correction over all planned differences"
         tones = ("first", *[""] * (len(lines) - 1))
         tables.append(Table(f"set-{name}", f"Scores on {name}", header, lines, [note], tones))
@@ -65,14 +64,14 @@ def list_scores(run: Run, differences: pd.DataFrame) -> list[Table]:
 
 def list_differences(differences: pd.DataFrame) -> Table:
     """Every planned difference, all metrics side by side."""
-    rows = []
+    rows, metrics = [], names_in(set(differences["metric"]))
     whole = _select(differences, by=WHOLE)
     for (experiment, against, name), own in whole.groupby(["experiment", "against", "set"], sort=False):
         first = own.iloc[0]
         counts = f"{first['n_files']}/{first['n_sources']}/{first['n_seeds']}"
         remark = "; ".join(filter(None, ("smoke" if first["smoke"] else "", first["reason"])))
-        rows.append((f"{experiment} − {against}", str(name), *_describe_pair(own), counts, remark))
-    header = ("difference", "set", *_DELTAS, "files/sources/seeds", "remarks")
+        rows.append((f"{experiment} − {against}", str(name), *_describe_pair(own, metrics), counts, remark))
+    header = ("difference", "set", *_deltas(metrics), "files/sources/seeds", "remarks")
     return Table("differences", "All planned differences", header, rows, [_INTERVALS])
 
 
@@ -182,22 +181,27 @@ def _select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     return frame
 
 
-def _describe_pair(own: pd.DataFrame) -> list[str]:
-    """The cells below `_DELTAS`; `own` has a row per metric, or none."""
+def _deltas(metrics: Sequence[str]) -> list[str]:
+    """The headings of differences: of each metric, and of its p."""
+    return [text for title in titles(metrics, prefix="Δ") for text in (title, "p (Holm)")]
+
+
+def _describe_pair(own: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """The cells below `_deltas`; `own` has a row per metric, or none."""
     found = {
         row["metric"]: [score_interval(row, row["metric"], True), probability(row["p_holm"])]
         for _, row in own.iterrows()
     }
-    return [cell for metric in MAIN for cell in found.get(metric, [NOTHING, NOTHING])]
+    return [cell for metric in metrics for cell in found.get(metric, [NOTHING, NOTHING])]
 
 
 def _without_other_p(cells: list[str]) -> list[str]:
-    """Cells below `_DELTAS` with the p of the first metric alone; the others stand in `list_differences`."""
+    """Cells below `_deltas` with the p of the first metric alone; the others stand in `list_differences`."""
     return [*cells[:2], *cells[2::2]]
 
 
-def _means(rows: pd.DataFrame) -> list[str]:
-    return [number(rows[metric].mean(), METRICS[metric].decimals) for metric in MAIN]
+def _means(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    return [number(rows[metric].mean(), METRICS[metric].decimals) for metric in metrics]
 
 
 def _list_values(values: Iterable[float]) -> str:
