@@ -318,7 +318,7 @@ REFUSED = [
     ("CNN SET --baseline CNN", "is model and baseline at once"),
     ("CNN SET --baseline NONE NONE", "are trainings with the seeds 0, 0"),
     ("CNN SET --more_seeds NONE", "is to differ in its seed alone (cond_drop_prob 0.0, not 0.1"),
-    ("CNN absent", "absent: holds no noisy/ and clean/"),
+    ("CNN absent", "absent: no such folder"),
     ("absent.ckpt SET", "absent.ckpt: no such checkpoint"),
     ("CNN SET --N 0", "--N 0"),
     ("CNN SET --guidance_scale nan", "--guidance_scale nan"),

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from small_corpora import save
 from training_runs import _few_references, assert_same, differ, load, start  # noqa: F401, an autouse fixture
 
 from sgmse.data import corpora
-from sgmse.settings.config import DataConfig, ModelConfig
+from sgmse.settings.config import CONFIGS, DataConfig, ModelConfig
 from sgmse.training.datamodule import build_datamodule
 
 QUICK = ("--max_steps", 2, "--val_every_n_steps", 2, "--num_eval_files", 0)
@@ -20,6 +21,19 @@ def test_a_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one
             assert start(tmp_path / folder, "--max_steps", count, *common) == 0
             assert load(tmp_path / folder)["global_step"] == count
     assert_same(load(tmp_path / "run"), load(tmp_path / "whole"))
+
+
+def test_the_preset_of_48_khz_trains_a_step(tmp_path):
+    """With its own transform and levels; narrower, on noise at 48 kHz."""
+    clean, noise = 0.1 * torch.randn(2, 96000).numpy()
+    for split in ("train", "valid"):
+        for kind, signal in (("clean", clean), ("noisy", clean + noise)):
+            save(tmp_path / "pairs" / split / kind / "a.wav", samples=signal, rate=48000)
+    small = "--nf 4 --num_res_blocks 1 --num_frames 64 --batch_size 1 --accumulate_grad_batches 1 --encoder_channels 2"
+    preset = ["--config", CONFIGS / "48k.yaml", "--base_dir", tmp_path / "pairs", *small.split()]
+    preset += "--num_workers 0 --num_valid_items 1 --num_eval_files 0 --device cpu --reference_s 0.25 0.3".split()
+    assert start(tmp_path / "run", "--max_steps", 1, settings=[str(word) for word in preset]) == 0
+    assert load(tmp_path / "run")["model_settings"]["n_fft"] == 1534
 
 
 def test_validation_leaves_raw_weights_unchanged(tmp_path):
