@@ -186,6 +186,12 @@ def test_versions_are_cut_at_one_moment_and_keep_their_levels(tmp_path: Path) ->
     assert np.std(found["loud"]) / np.std(found["noisy"]) == pytest.approx(3, rel=0.1)
 
 
+def test_silence_can_be_shown(tmp_path: Path) -> None:
+    audio.write(tmp_path / "noisy.wav", np.zeros(RATE), RATE)
+    item = listening.write_versions(tmp_path / "out", "0", {"noisy": tmp_path / "noisy.wav"})
+    assert (tmp_path / "out" / item["panels"]["noisy"]["picture"]).is_file()
+
+
 def test_a_picture_is_small_and_shows_a_tone_at_its_frequency(tmp_path: Path) -> None:
     time = np.arange(4 * RATE) / RATE
     spectrum = figures.spectrum_db(np.sin(2 * np.pi * 2000 * time), RATE)

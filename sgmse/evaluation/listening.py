@@ -60,7 +60,7 @@ def make_views(systems: Sequence[str], has_noisy: bool) -> list[dict[str, Any]]:
         pairs = pairs[: len(systems) - 1]  # those with the first one
     noisy = NOISY if has_noisy else None
     views = []
-    if len(systems) != 2 or not has_noisy:
+    if len(systems) != 2:  # of two, the pair is all
         label = f"all {len(systems)} systems" if len(systems) > 1 else systems[0]
         views.append({"label": label, "systems": list(systems), "against": noisy})
     views += [{"label": f"{b} against {a}", "systems": [a, b], "against": a} for a, b in pairs]
@@ -88,8 +88,7 @@ def write_versions(
     """
     anchor = NOISY if NOISY in sounds else CLEAN
     headers = {name: audio.info(path) for name, path in sounds.items()}
-    rate = headers[anchor].sample_rate
-    total = headers[anchor].seconds
+    rate, total = headers[anchor].sample_rate, headers[anchor].seconds
     start = _find_excerpt(sounds[anchor], rate, excerpt_s)
     waveforms = {}
     for name, path in sounds.items():
@@ -97,7 +96,8 @@ def write_versions(
         waveforms[name] = audio.read(path, rate, begin, excerpt_s)
     noises = {f"{NOISY} − {name}": waveforms[NOISY] - waveforms[name] for name in removed_by}
     every = waveforms | noises
-    gain = min(1.0, _PEAK / max(float(np.abs(waveform).max()) for waveform in every.values()))
+    peak = max(float(np.abs(waveform).max()) for waveform in every.values())
+    gain = min(1.0, _PEAK / peak) if peak else 1.0
     top_db = float(figures.spectrum_db(waveforms[anchor], rate).max())
     panels = {
         name: _write_panel(out, f"{stem}_{place:02d}", waveform, gain, rate, top_db)

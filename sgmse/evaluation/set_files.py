@@ -36,10 +36,7 @@ def write_files(
     """
     systems = [name for name in folders if name not in (CLEAN, NOISY, REFERENCE)]
     originals = folders.get(CLEAN) or folders[NOISY]
-    versions = {name: scores.match(originals, folder, name) for name, folder in folders.items() if name != REFERENCE}
-    if REFERENCE in folders:
-        keys = next(iter(versions.values()))
-        versions[REFERENCE] = listing.find_partners(keys, folders[REFERENCE], "noise references")
+    versions = _match_versions(originals, folders)
     names = list(frame["system"].unique())
     removed = [REMOVED] if REMOVED in frame else []
     ranking = [*shown, *removed][0]
@@ -58,12 +55,27 @@ def write_files(
         items.append({"set": "", "file": file, **facts[file], **item})
     median = gains.sort_values(kind="stable").index[len(gains) // 2]
     _draw_figure(out, str(median), versions, frame, shown, excerpt_s)
-    name, unit, decimals = heading(ranking)
-    rank = {"title": f"{name} {unit}".strip(), "decimals": decimals, "is_difference": bool(shown)}
-    rank |= {"higher_is_better": not shown or METRICS[ranking].higher_is_better}
     views = listening.make_views(systems, bool(shown) and NOISY in names)
     table = list_files(frame, names, facts, [*shown, *removed])
+    rank = describe_rank(ranking, is_difference=bool(shown))
     return listening_data(items, views, rank, colours=figures.system_colours(names), table=table, removed=bool(removed))
+
+
+def describe_rank(metric: str, is_difference: bool) -> dict[str, Any]:
+    """The number by which files are ranked, as the script reads it: see `page.listening_data`."""
+    name, unit, decimals = heading(metric)
+    higher_is_better = metric == REMOVED or METRICS[metric].higher_is_better
+    rank = {"title": f"{unit} {name}".strip(), "decimals": decimals, "is_difference": is_difference}
+    return rank | {"higher_is_better": higher_is_better}
+
+
+def _match_versions(originals: Path, folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """The files of each folder by the names of those in `originals`; only references may be missing."""
+    versions = {name: scores.match(originals, folder, name) for name, folder in folders.items() if name != REFERENCE}
+    if REFERENCE in folders:
+        keys = next(iter(versions.values()))
+        versions[REFERENCE] = listing.find_partners(keys, folders[REFERENCE], "noise references")
+    return versions
 
 
 def list_files(

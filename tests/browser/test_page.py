@@ -202,7 +202,7 @@ def test_what_was_removed_stands_beside_each_system_at_the_same_moment(tab, set_
     assert tab.run("playing.audio.currentTime") >= 1
     open_fresh(tab, set_folder / "before_after" / "index.html")
     assert tab.run(TITLES)[-1] == "noisy − all"
-    assert "removed % of the energy" in tab.run("document.querySelector('.row .gain').textContent")
+    assert "% of the energy removed" in tab.run("document.querySelector('.row .gain').textContent")
 
 
 def test_the_table_of_every_file_is_sorted_by_a_click_filtered_and_downloaded(tab, set_folder):
