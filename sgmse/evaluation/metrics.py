@@ -277,6 +277,8 @@ def _decibels(signal: np.ndarray, distortion: np.ndarray) -> float:
 
 def _finite(value: float, metric: Metric) -> float:
     """`value`; `NotScored` where it is a ratio that is infinite up to rounding: one such file would drown a mean."""
+    if math.isnan(value):
+        raise NotScored(f"{metric.title.split()[0]} is not a number")
     if abs(value) < _INFINITE_DB:
         return value
     raise NotScored(f"{metric.title.split()[0]} is {'minus ' if value < 0 else ''}infinite")
