@@ -174,7 +174,7 @@ def test_the_training_references_are_those_of_the_training_itself(runs, tmp_path
 
 REFUSED = [
     ("--ckpt BARE --test_dir SET", "bare/checkpoints/last.ckpt: was trained without a noise encoder"),
-    ("--ckpt RUN --test_dir SET other/set", "--test_dir: two sets"),
+    ("--ckpt RUN --test_dir SET TWIN", "--test_dir: two sets"),
     ("--ckpt RUN --test_dir SET --train gone", "--train gone"),
     ("--ckpt RUN --test_dir SET --train a.yaml b.yaml", "--train b.yaml"),
     ("--ckpt RUN --test_dir SET --max_files 0", "--max_files"),
@@ -202,9 +202,12 @@ def test_what_cannot_be_mapped_is_refused_before_any_work(words, culprit, runs, 
         "NO_SYSTEM": table(tmp_path / "b.csv", "file,pesq x.wav,1"),
         "FILE": table(tmp_path / "FILE", ""),
         "OTHER": tmp_path / "other",
-        "ALONE": tmp_path / "alone" / "checkpoints" / "last.ckpt",
+        "ALONE": table(tmp_path / "alone.ckpt", ""),
+        "TWIN": tmp_path / "twin" / runs["SET"].name,
         "NO_REF": runs["SET"] / "clean",
     }
+    for name in ("OTHER", "TWIN"):
+        known[name].mkdir(parents=True)
     said = refusal(command.main, capsys, "--out", tmp_path / "out", *(known.get(word, word) for word in words.split()))
     assert culprit in said
     assert not (tmp_path / "out").exists()

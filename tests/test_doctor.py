@@ -200,7 +200,7 @@ def test_problems_that_falsify_come_first_with_their_remedy():
     [
         ([], "nothing to look at"),
         (["--data", "odd", "--max_files", 0], "--max_files 0"),
-        (["--data", "nowhere"], "--data nowhere"),
+        (["--data", "nowhere"], "nowhere: no such folder; check --data"),
         (["--data", "odd"], "found stuff"),
         (["--test_dir", "odd"], "--test_dir odd"),
         (["--ckpt", "x.ckpt"], "x.ckpt"),

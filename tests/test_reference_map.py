@@ -140,7 +140,8 @@ def test_files_whose_matched_reference_leaks_do_not_count(folders):
 
 
 REFUSED = [
-    ("NOTHING", "holds no scores.csv"),
+    ("NOTHING", "NOTHING: no such folder"),
+    ("EMPTY", "holds no scores.csv"),
     ("narrow/id narrow/id", "narrow/id is there twice"),
     ("narrow/id diverse/id --against wide", "--against wide: none of the trainings narrow, diverse"),
     ("narrow/id files/id", "id: files and narrow were scored on different files"),
@@ -161,6 +162,7 @@ def test_folders_that_cannot_be_compared_are_refused(words, culprit, folders, tm
     change(tmp_path / "bare" / "id", lambda table: table[table["system"] != "baseline"])
     change(tmp_path / "leaks" / "id", lambda table: table.assign(leak_shared=True))
     (tmp_path / "FILE").write_text("")
+    (tmp_path / "EMPTY").mkdir()
     paths = [word if word.startswith("--") or word == "wide" else tmp_path / word for word in words.split()]
     out = () if "--out" in words else ("--out", tmp_path / "map")
     assert culprit in refusal(reference_map.main, capsys, *paths, *out)
