@@ -34,9 +34,6 @@ from sgmse.settings.config import TRAIN_GROUPS, Count, DataConfig, ModelConfig, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Row = dict[str, np.ndarray]  # title of a panel → waveform [N]
 _MARGIN = 255  # white, where a row holds fewer panels
 
@@ -134,8 +131,6 @@ def write_sheet(rows: list[Row], rate: int, path: Path) -> None:
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=_MARGIN) for p in pictures]
     with whole_file(path) as part:
-        from matplotlib import image  # after sgmse, which names a folder for it
-
         image.imsave(part, np.vstack(padded), format="png")
 
 

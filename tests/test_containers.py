@@ -193,6 +193,10 @@ def test_nothing_in_a_folder_is_passed_over_in_silence(tmp_path: Path) -> None:
     (tmp_path / "set" / "back").symlink_to(tmp_path)
     names = [path.relative_to(tmp_path).as_posix() for path in listing.find(tmp_path)]
     assert names == ["again/a.wav", "again/talk.wav", "set/a.wav", "set/talk.wav"]  # m4a: there is a WAV of it
+    (tmp_path / "set" / "round.wav").symlink_to("round.wav")
+    with pytest.raises(UserError, match=r"round\.wav: is no such file, but a link that leads nowhere"):
+        listing.find(tmp_path)
+    (tmp_path / "set" / "round.wav").unlink()
     (tmp_path / "set" / "phone.m4a").touch()
     with pytest.raises(UserError, match=r"set/phone\.m4a.*`ffmpeg -i phone\.m4a phone\.wav`"):
         listing.find(tmp_path)

@@ -123,6 +123,15 @@ def test_of_a_long_reference_the_beginning_is_used(folder, monkeypatch, capsys):
     assert "4 references are longer than 0.25 s: their beginning is used" in capsys.readouterr().out
 
 
+def test_a_set_whose_pairs_are_of_unequal_length_is_refused_before_the_work(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "set")
+    path = listing.find(tmp_path / "set" / "clean")[1]
+    audio.write(path, audio.read(path, RATE)[:-1], RATE)
+    test_set = open_test_set(tmp_path / "set", "disjoint", is_scored=True)
+    with pytest.raises(UserError, match=f"{path}: holds .* a pair must agree"):
+        check_inputs(test_set, test_set.items, "disjoint", 510, RATE)
+
+
 def test_equal_names_in_different_folders_draw_noise_of_their_own(folder, tmp_path):
     source = listing.find(folder / "noisy")[0]
     for name in ("a", "b"):

@@ -49,7 +49,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, tiny, caps
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_ends_with_tables_criteria_and_the_command_for_the_page(tmp_path, tiny, capsys):
+def test_a_run_ends_with_tables_criteria_and_the_command_for_the_page(tmp_path, tiny, capsys, monkeypatch):
     flags, started = tiny
     said = call(run_experiments.main, capsys, "XAttn-03", *flags)
     assert "page: python scripts/report.py" in said
@@ -57,6 +57,12 @@ def test_a_run_ends_with_tables_criteria_and_the_command_for_the_page(tmp_path, 
     assert len(started.started) == 2
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert {"noisy", "BASE-00", "XAttn-03"} == set(frame["experiment"])
+    # a complete run is found done in a folder that is read-only by now
+    monkeypatch.setattr("sgmse.common.lock.os.access", lambda *_, **__: False)
+    monkeypatch.setattr("sgmse.common.files.temporary_file", None)
+    again = call(run_experiments.main, capsys, "XAttn-03", *flags)
+    assert again[again.index("verdict") :] == said[said.index("verdict") :]
+    assert len(started.started) == 2
 
 
 def test_shares_together_are_the_whole(tmp_path, tiny, capsys):

@@ -76,6 +76,7 @@ def hold(path: Path, wait: bool = True, announce: Callable[[str], None] = lambda
     It needs no locks of the file system: the file names the process and the host that hold it, and is renewed while
     they live. A lock is free as soon as its holder has ended, whatever ended it, or, where the holder ran on another
     host, when it has not been renewed for `LEASE_S`: the wait for that is bounded and is done without `wait`, too.
+    Where the folder is read-only nobody can work there, and there is no lock: what is complete can be read.
 
     Args:
         wait: wait for a holder that lives. announce: called with the holder ("process 12 on node3") before any wait.
@@ -83,6 +84,9 @@ def hold(path: Path, wait: bool = True, announce: Callable[[str], None] = lambda
     Raises:
         Held: another process holds the lock. UserError: the lock file cannot be written.
     """
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK, effective_ids=True):
+        yield
+        return
     lock = SoftFileLease(path, lease_duration=LEASE_S)
     with explain_failure(path):
         path.parent.mkdir(parents=True, exist_ok=True)

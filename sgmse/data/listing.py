@@ -64,9 +64,11 @@ def search(folder: str | Path, what: str = "audio") -> tuple[list[Path], list[st
         foreign += [p for p in paths if p.suffix.lower() in FOREIGN_SUFFIXES and p.stem not in converted]
         found += own
     unnamed = [path for path in found if not _is_utf8(path)]
+    absent = [path for path in found if not os.path.isfile(path)]
     broken = [f"{path}: is in a format that is not read here; convert it, as in {conversion(path)}" for path in foreign]
     broken += map(_describe_name, unnamed)
-    found = sorted(set(found).difference(unnamed))
+    broken += [f"{path}: is no such file, but a link that leads nowhere or a pipe; remove it" for path in absent]
+    found = sorted(set(found).difference(unnamed, absent))
     if not found and not broken:
         raise UserError(f"{folder}: holds no file ending in {', '.join(FORMATS)} (for {what}); check the path")
     if not found:

@@ -106,11 +106,21 @@ def _check_audio(report: Report, request: Request, sample_rate: int) -> None:
         clean, noisy = _check_paired(report, folder, request.max_files)
         files["clean speech"] += [("test" if is_set else folder.name, info) for info in clean]
         scored += [*clean, *noisy]
-        if is_set and (folder / MANIFEST).is_file() and trained:
-            leaks.check_items(report, folder.name, read_rows(folder), trained)
+        rows = _read_manifest(report, folder) if is_set else []
+        if rows and trained:
+            leaks.check_items(report, folder.name, rows, trained)
     signals.check_scored_rates(report, scored, sample_rate)
     for label, found in files.items():
         leaks.check_duplicates(report, label, found)
+
+
+def _read_manifest(report: Report, folder: Path) -> list[dict[str, str]]:
+    """The table that names kinds and sources of noise; none where it is missing, or cannot be read, a problem."""
+    try:
+        return read_rows(folder) if (folder / MANIFEST).is_file() else []
+    except UserError as error:
+        report.add_problem(f"{error}", "write the table anew, with commas between columns and as UTF-8")
+        return []
 
 
 def _check_paired(report: Report, folder: Path, max_files: int) -> tuple[list[AudioInfo], list[AudioInfo]]:

@@ -164,12 +164,13 @@ def _check_noisy(item: Item, reference: Path | None, protocol: Protocol, n_fft: 
         frame_ms = n_fft / rate * 1000
         raise UserError(f"{item.noisy}: is shorter than one frame ({frame_ms:.0f} ms); take it out of the folder")
     level = measure_level(audio.read_blocks(item.noisy, None))
-    if protocol == "own_noise" and reference is not None:
-        clean = audio.info(reference)
+    partner = reference if protocol == "own_noise" else item.clean
+    if partner is not None:
+        clean = audio.info(partner)
         if (clean.num_frames, clean.sample_rate) != (noisy.num_frames, noisy.sample_rate):
             raise UserError(
-                f"{reference}: holds {clean.num_frames} samples at {clean.sample_rate} Hz, its noisy file "
-                f"{noisy.num_frames} at {noisy.sample_rate} Hz; a pair must agree, so check --clean_dir"
+                f"{partner}: holds {clean.num_frames} samples at {clean.sample_rate} Hz, its noisy file "
+                f"{noisy.num_frames} at {noisy.sample_rate} Hz; a pair must agree, so cut or replace one"
             )
     return find_faults(noisy, level) if level.peak > 0 else []
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_csv
+from sgmse.common.files import keep_text
 from sgmse.common.lock import hold
 from sgmse.evaluation.metrics import MAIN
 from sgmse.evaluation.scores import NOISY
@@ -49,10 +49,10 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
         tables = [read_table(work.place(cell), COLUMNS) for cell in done if cell.kind in ("noisy", "score")]
         frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
         check_results(frame, work.plan)
-        write_csv(frame, work.folder / RESULTS)
+        keep_text(work.folder / RESULTS, frame.to_csv(index=False))
         rows = [_describe_training(work, cell) for cell in done if cell.kind == "train"]
         trainings = pd.DataFrame(rows, columns=OF_TRAININGS)
-        write_csv(trainings, work.folder / TRAININGS)
+        keep_text(work.folder / TRAININGS, trainings.to_csv(index=False))
     return frame, trainings
 
 
