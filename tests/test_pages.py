@@ -209,6 +209,7 @@ def test_without_opus_sounds_are_flac_and_weigh_more(tmp_path: Path, monkeypatch
     item = listening.write_versions(tmp_path / "out", "0", {"noisy": tmp_path / "noisy" / "f0.wav"})
     assert item["panels"]["noisy"]["sound"] == "0_00.flac"
     assert listening.estimate_bytes(4) > 2 * heavy
+    assert not page.listening_data([], [], {})["opus"], "the page says so"
 
 
 def test_a_difference_is_better_worse_or_undecided_by_the_way_of_its_metric(monkeypatch: pytest.MonkeyPatch) -> None:

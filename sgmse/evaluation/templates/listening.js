@@ -265,6 +265,7 @@ function start() {
   }
   for (const name of ["blind", "loop", "removed"]) byId(name).onclick = () => flip(name);
   byId("reveal").onclick = reveal;
+  byId("flac").hidden = data.opus;
   byId("opus").hidden = !data.opus || Boolean(new Audio().canPlayType('audio/ogg; codecs="opus"'));
   document.addEventListener("keydown", pressed);
   // what was clicked with the mouse must not take the next space for itself
