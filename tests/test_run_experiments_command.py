@@ -52,7 +52,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, tiny, caps
 def test_a_run_ends_with_tables_criteria_and_the_command_for_the_page(tmp_path, tiny, capsys, monkeypatch):
     flags, started = tiny
     said = call(run_experiments.main, capsys, "XAttn-03", *flags)
-    assert "page: python scripts/report.py" in said
+    assert "next: python scripts/report.py" in said
     assert "verdict" in said
     assert len(started.started) == 2
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
