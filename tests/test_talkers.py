@@ -16,6 +16,7 @@ from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise import Cut, CutLengths
 from sgmse.data.noise.talkers import Talkers, talker
+from sgmse.settings.config import CONFIGS
 
 LENGTHS = CutLengths(2 * RATE, 0.25, 1.0)
 
@@ -171,3 +172,11 @@ def test_a_preset_asks_for_no_more_talkers_than_there_are(tmp_path, capsys):
     embedded = train.read_settings(["--device", "cpu"])
     assert embedded["babble_share"] > 0
     assert embedded["talker_share"] > 0
+
+
+@pytest.mark.parametrize("words", [(), ("--config", str(CONFIGS / "cpu.yaml"))])
+def test_how_a_preset_mixes_does_not_hold_for_pairs(words: tuple[str, ...]) -> None:
+    values = train.read_settings(["--base_dir", "pairs", "--device", "cpu", *words])
+    assert [values[name] for name in ("synthetic_share", "babble_share", "talker_share")] == [0, 0, 0]
+    asked = train.read_settings(["--base_dir", "pairs", "--device", "cpu", *words, "--babble_share", "0.5"])
+    assert asked["babble_share"] == 0.5, "which check_data refuses"

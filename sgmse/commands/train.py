@@ -131,15 +131,21 @@ def _say(sentence: str) -> None:
         print(sentence, flush=True)
 
 
+def _own_settings(layers: list[cli.Layer]) -> set[str]:
+    """The names of the settings that the user gave, on the command line or in files that are no presets."""
+    return {
+        name for layer in layers if Path(layer.source).resolve().parent != CONFIGS.resolve() for name in layer.typed
+    }
+
+
 def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
     """Pairs named in a later layer replace the speech and noise of an earlier one, and the other way round.
 
     How the preset mixes these does not hold for pairs.
     """
-    typed = {name for layer in layers for name in layer.typed}
     for layer in reversed(layers):
         if "base_dir" in layer.typed and layer.values["base_dir"] is not None:
-            mixing = {name: getattr(DataConfig(), name) for name in DYNAMIC_MIXING if name not in typed}
+            mixing = {name: getattr(DataConfig(), name) for name in set(DYNAMIC_MIXING) - _own_settings(layers)}
             return {"speech_dir": [], "noise_dir": [], **mixing}
         if any(name in layer.typed and layer.values[name] for name in ("speech_dir", "noise_dir")):
             return {"base_dir": None}
@@ -148,8 +154,7 @@ def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
 
 def _talkers_left_out(layers: list[cli.Layer], values: dict[str, Any]) -> dict[str, float]:
     """Shares of other talkers that a preset asks for are 0 where the speech has too few of them."""
-    own = {name for layer in layers if Path(layer.source).resolve().parent != CONFIGS.resolve() for name in layer.typed}
-    preset = [name for name in ("babble_share", "talker_share") if values[name] and name not in own]
+    preset = [name for name in ("babble_share", "talker_share") if values[name] and name not in _own_settings(layers)]
     speech = values["speech_dir"] or [str(corpora.embedded_dir() / "speech")]
     is_whole = bool(values["speech_dir"]) == bool(values["noise_dir"]) and all(
         Path(folder).is_dir() for folder in speech
