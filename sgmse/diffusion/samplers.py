@@ -8,8 +8,8 @@ as the settings they come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -289,28 +289,18 @@ class Sampler:
 
 
 # the first one of each process is its default
-SAMPLERS: Registry[Sampler] = Registry(
-    "--sampler",
-    Sampler,
-    {
-        "pc": Sampler(predictor_corrector, OUVE, frozenset({"N", "predictor", "corrector", "corrector_steps", "snr"})),
-        "euler": Sampler(partial(probability_flow, method="euler"), OUVE, frozenset({"N"})),
-        "heun": Sampler(partial(probability_flow, method="heun"), OUVE, frozenset({"N"})),
-        "rk45": Sampler(probability_flow_rk45, OUVE, frozenset()),
-        "dpm1": Sampler(partial(dpm_solver, order=1), OUVE, frozenset({"N", "schedule"})),
-        "dpm2": Sampler(partial(dpm_solver, order=2), OUVE, frozenset({"N", "schedule"})),
-        "bridge_ode": Sampler(bridge, SBVE, frozenset({"N", "schedule", "published_bridge"})),
-        "bridge_ode2": Sampler(partial(bridge, order=2), SBVE, frozenset({"N", "schedule"})),
-        "bridge_sde": Sampler(partial(bridge, method="sde"), SBVE, frozenset({"N", "schedule", "published_bridge"})),
-    },
-    find_fault=lambda sampler: describe_unknown(sampler.settings),
-)
-
-
-def describe_unknown(settings: Iterable[str]) -> str | None:
-    """What is wrong with the settings that a sampler reads; None: nothing."""
-    unknown = sorted(set(settings) - {f.name for f in fields(SamplerSettings)})
-    return f"it reads {', '.join(unknown)}, which SamplerSettings does not have" if unknown else None
+_OURS = {
+    "pc": Sampler(predictor_corrector, OUVE, frozenset({"N", "predictor", "corrector", "corrector_steps", "snr"})),
+    "euler": Sampler(partial(probability_flow, method="euler"), OUVE, frozenset({"N"})),
+    "heun": Sampler(partial(probability_flow, method="heun"), OUVE, frozenset({"N"})),
+    "rk45": Sampler(probability_flow_rk45, OUVE, frozenset()),
+    "dpm1": Sampler(partial(dpm_solver, order=1), OUVE, frozenset({"N", "schedule"})),
+    "dpm2": Sampler(partial(dpm_solver, order=2), OUVE, frozenset({"N", "schedule"})),
+    "bridge_ode": Sampler(bridge, SBVE, frozenset({"N", "schedule", "published_bridge"})),
+    "bridge_ode2": Sampler(partial(bridge, order=2), SBVE, frozenset({"N", "schedule"})),
+    "bridge_sde": Sampler(partial(bridge, method="sde"), SBVE, frozenset({"N", "schedule", "published_bridge"})),
+}
+SAMPLERS = Registry("--sampler", Sampler, _OURS)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,9 @@ def _check_bridge_scaling(config: ModelConfig) -> None:
 
 def check_sampler(sampler: SamplerSettings, objective: str) -> None:
     """Raise `UserError` for values that no sampler can work with, or none of a model with this objective."""
+    plug_in = SAMPLERS.find(sampler.sampler)
+    if plug_in is not None and (unknown := sorted(plug_in.settings - vars(sampler).keys())):
+        raise UserError(f"--sampler {sampler.sampler}: reads {unknown[0]}, which SamplerSettings does not have")
     if sampler.N < 1 or sampler.corrector_steps < 1:
         raise UserError("--N and --corrector_steps count steps; use 1 or more (--corrector none for no corrector)")
     if not sampler.snr > 0:
