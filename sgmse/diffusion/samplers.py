@@ -331,8 +331,7 @@ def sampler_name(settings: SamplerSettings, sde: SDE) -> str:
     fitting = [name for name, sampler in SAMPLERS.items() if sampler.process is type(sde)]
     if settings.sampler == "auto":
         return fitting[0]
-    chosen = SAMPLERS.find(settings.sampler)
-    if chosen is None or chosen.process is not type(sde):
+    if (chosen := SAMPLERS.find(settings.sampler)) is None or chosen.process is not type(sde):
         raise UserError(
             f"--sampler {settings.sampler}: does not fit the model's diffusion process; use "
             f"{', '.join(fitting[:-1])} or {fitting[-1]}"
