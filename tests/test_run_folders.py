@@ -210,6 +210,7 @@ def test_progress_says_the_rate_and_the_times_that_are_left():
     assert progress.describe(50, 200, 100.0) == "step 50 of 200, 0.5 steps/s, validation in 0:01:40, end in 0:05:00"
     progress.validating_s = 50.0
     assert progress.describe(50, None, 100.0) == "step 50, 0.5 steps/s, validation in 0:00:50"
+    assert progress.describe(150, 199, 100.0) == "step 150 of 199, 1.5 steps/s, end in 0:00:33", "no validation follows"
     assert progress.describe(0, 200, 100.0) == "step 0 of 200, 0 steps/s"
 
 

@@ -125,8 +125,10 @@ class RunProgress(pl.Callback):
         text = f"step {step}" + ("" if total is None else f" of {total}") + f", {done / elapsed:.3g} steps/s"
         if not done:
             return text
-        to_validation = (self.every - step % self.every) * (elapsed - self.validating_s) / done
-        text += f", validation in {timedelta(seconds=round(to_validation))}"
+        steps = self.every - step % self.every
+        if total is None or step + steps <= total:
+            to_validation = steps * (elapsed - self.validating_s) / done
+            text += f", validation in {timedelta(seconds=round(to_validation))}"
         return text if total is None else f"{text}, end in {timedelta(seconds=round((total - step) * elapsed / done))}"
 
 
