@@ -72,6 +72,14 @@ def level_db(a: np.ndarray, b: np.ndarray) -> float:
     return 20 * np.log10(rms(a) / rms(b))
 
 
+def test_a_manifest_that_is_missing_or_names_an_item_twice_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"manifest\.csv: is missing"):
+        build.read_rows(tmp_path)
+    (tmp_path / "manifest.csv").write_text("id,snr_db\na,0\nb,5\na,10\n")
+    with pytest.raises(UserError, match="2 rows have the id a"):
+        build.read_rows(tmp_path)
+
+
 def test_signals_ratios_and_references_are_those_of_the_manifest(ood):
     rows = {row["id"]: row for row in read_rows(ood)}
     assert list(rows["ood_000"])[:7] == ["id", "speech", "noise", "kind", "snr_db", "seconds", "ref_seconds"]

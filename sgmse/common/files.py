@@ -135,7 +135,9 @@ def read_rows(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str,
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
-    except (FileNotFoundError, UnicodeDecodeError, csv.Error) as error:
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing; {remedy}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a CSV file; {remedy}") from error
     missing = [name for name in columns if name not in (reader.fieldnames or [])]
     if missing:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections import Counter
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -77,9 +78,13 @@ def set_digest(folder: Path) -> str:
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of a set's manifest. Raises `UserError` for a folder that holds none."""
+    """The rows of a set's manifest. Raises `UserError` for a folder without, and for an id that stands twice."""
     remedy = f"name the folder of a test set, with noisy/ and {MANIFEST}, or build the set anew"
-    return files.read_rows(folder / MANIFEST, ("id",), remedy)
+    rows = files.read_rows(folder / MANIFEST, ("id",), remedy)
+    for id, count in Counter(row["id"] for row in rows).items():
+        if count > 1:
+            raise UserError(f"{folder / MANIFEST}: {count} rows have the id {id}; leave one of them")
+    return rows
 
 
 def _read_json(path: Path) -> dict[str, Any]:
