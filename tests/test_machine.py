@@ -131,8 +131,9 @@ def test_the_table_names_every_command():
     scripts = {f"scripts.{path.stem}" for path in (ROOT / "scripts").glob("*.py")}
     entries = {f"sgmse.commands.{path.stem}" for path in (ROOT / "sgmse" / "commands").glob("[a-z]*.py")}
     wrappers = {"scripts.doctor", "scripts.evaluate", "scripts.run_experiments"}
-    assert set(COMMANDS) == scripts - wrappers | entries
-    for name in COMMANDS:
+    serves = {"sgmse.commands.demo"}  # until it is interrupted, and writes nothing that stays
+    assert set(COMMANDS) | serves == scripts - wrappers | entries
+    for name in [*COMMANDS, *serves]:
         tree = ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text())
         assert any(isinstance(node, ast.Name) and node.id == "run" for node in ast.walk(tree)), name
 

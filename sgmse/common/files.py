@@ -81,6 +81,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 os.replace(folder, old)
             os.replace(part, folder)
+    except UserError as error:  # about a file in the temporary folder, which is gone when the sentence is read
+        raise UserError(str(error).replace(str(part), str(folder))) from error
     finally:
         if old.exists() and not folder.exists():
             os.replace(old, folder)
