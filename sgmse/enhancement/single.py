@@ -37,7 +37,7 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
         if path is not None and Path(path).resolve() == output.resolve():
             raise UserError(f"-o {output}: is the input {flag}; name another file for the result")
     if output.exists() and not record.is_file():
-        raise UserError(f"-o {output}: exists and was not made by this command; remove it or name another file")
+        raise UserError(f"-o {output}: exists and was not made by this command; name another file")
     with explain_failure(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem[:40]}.") as folder:
