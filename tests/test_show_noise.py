@@ -63,6 +63,6 @@ def test_wrong_arguments_are_one_sentence(test_set, tmp_path, capsys):
     assert "let the name end in .png" in refusal(show_noise.main, capsys, test_set, "--out", "sheet.txt")
     assert "--num 0" in refusal(show_noise.main, capsys, test_set, "--num", 0)
     assert "leave --speech_dir" in refusal(show_noise.main, capsys, test_set, "--speech_dir", tmp_path)
-    assert "manifest.csv: cannot be read" in refusal(show_noise.main, capsys, tmp_path)
+    assert "manifest.csv: is missing" in refusal(show_noise.main, capsys, tmp_path)
     (test_set / "ref/s_2.flac").unlink()
     assert "s_2 of the manifest lacks a file" in refusal(show_noise.main, capsys, test_set)
