@@ -187,7 +187,7 @@ def test_a_one_step_predictor_is_tried_with_one_step_and_each_set_of_a_small_sca
         ("train: {cond_drop_prob: 0.5}\n", "cond_drop_prob is 0.1, but the scale odd makes it 0.5"),
         ("train: {ch_mult: [1, 2]}\n", "attends at [64, 32, 16], and the network of the scale odd has [256, 128]"),
         ("sets: {esc50: ood}\n", "items: esc50"),
-        ("sets: {esc50: id}\nitems: {id: 3}\n", "items: dense is missing"),
+        ("sets: {esc50: id}\nitems: {id: 3}\n", "items: nonstationary is missing"),
         (f"items: {ITEMS | {'id': 0}}\n", "items"),
         ("steps: {bridge: [], sgmse_plus: [2]}\n", "steps"),
         ("sets: {esc: ood}\n", "esc"),

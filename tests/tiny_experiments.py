@@ -22,7 +22,7 @@ train: {nf: 4, ch_mult: [1, 1], num_res_blocks: 1, frequency_fold: 8, num_frames
         accumulate_grad_batches: 1, warmup_steps: 1}
 bases: {sgmse_plus: {N: 2}}
 sets: {esc50: ood, urbansound8k: ood, stationary: id}
-items: {id: 2, ood: 2, nonstationary: 3, talkers: 2, swap: 2, dense: 2, dense_long: 2, valid: 2, valid_swap: 2}
+items: {id: 2, ood: 2, nonstationary: 3, talkers: 2, valid: 2}
 steps: {bridge: [1, 2], sgmse_plus: [2]}
 """
 

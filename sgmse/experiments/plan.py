@@ -179,9 +179,12 @@ def make_plan(
         trainings.setdefault(training_of[id], Training(training_of[id], settings, corpora))
         steps[id] = [1] if values["objective"] == "predictive" else list(scale.steps[experiment.base])
     sets = {name: scale.sets[name] for experiment in experiments.values() for name in experiment.sets}
-    return Plan(
+    plan = Plan(
         scale.name, list(seeds), dict(experiments), trainings, training_of, data, sets, dict(scale.items), steps
     )
+    for missing in sorted({*plan.sets, *plan.choice_sets} - scale.items.keys()):
+        raise UserError(f"scale {scale.name}: items: {missing} is missing; add `{missing}: NUMBER`")
+    return plan
 
 
 def complete_data(scale: Scale, data: Data) -> Data:

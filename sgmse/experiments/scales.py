@@ -100,12 +100,8 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
     require(scale.items, (*sets.values(), *CHOICE_SETS), f"{path}: items: ", "test set")
     kinds = ("none", *ENCODERS, *(f"{one}_trained" for one in PRETRAINED))
     require(scale.encoders, kinds, f"{path}: encoders: ", "kind of encoder")
-    for where, needed, given in (
-        ("items", {*sets.values(), *CHOICE_SETS}, scale.items),
-        ("steps", {*bases}, scale.steps),
-    ):
-        for missing in sorted(needed - given.keys()):
-            raise UserError(f"{path}: {where}: {missing} is missing; add `{missing}: NUMBER`")
+    for missing in sorted({*bases} - scale.steps.keys()):
+        raise UserError(f"{path}: steps: {missing} is missing; add `{missing}: [NUMBERS]`")
     if min([*scale.items.values(), *(n for tried in scale.steps.values() for n in tried or [0])]) < 1:
         raise UserError(f"{path}: items and steps: whole numbers from 1 on are needed")
 
