@@ -107,7 +107,7 @@ def try_out(model: Any, noisy_path: Path, noise_path: Path | None, scale: float,
         model: an `Enhancer`; one without encoder takes neither reference nor scale.
         scale: w in u + w (c − u). steps: of the sampler.
     """
-    from sgmse.data.references.estimated import estimate_noise
+    from sgmse.enhancement.lookup import open_files
     from sgmse.settings.checks import check_sampler
 
     rate = audio.info(noisy_path).sample_rate
@@ -121,10 +121,11 @@ def try_out(model: Any, noisy_path: Path, noise_path: Path | None, scale: float,
         reference, source = str(noise_path), "the recording of the noise"
     elif model.encoder is not None:
         reference_rate = model.settings["sample_rate"]
-        mono = audio.resample(np.atleast_2d(noisy).mean(axis=0), rate, reference_rate)
-        estimate = estimate_noise(mono, reference_rate, seed=0)
-        source = f"estimated from the noisy recording ({estimate.way})"
-        reference = estimate.reference if len(estimate.reference) >= model.settings["n_fft"] else None
+        test_set = open_files([noisy_path], "estimated")
+        found = test_set.reference(test_set.items[0], "estimated", reference_rate)
+        source = f"estimated from the noisy recording ({found.source})"
+        is_usable = found.waveform is not None and len(found.waveform) >= model.settings["n_fft"]
+        reference = found.waveform if is_usable else None
     begin = time.perf_counter()
     enhanced = model.enhance(noisy, rate, reference, reference_rate, scale if model.encoder is not None else 1.0)
     seconds, sound_s = time.perf_counter() - begin, noisy.shape[-1] / rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from sgmse.data.dataset import Item, ItemSettings, KeyedDataset, draw_index
 from sgmse.data.mixing import SILENCE_RMS, crop_or_pad, is_silent, rms, snr_gain
 from sgmse.data.noise import Cut, CutLengths, NoiseFiles, augment, draw_synthetic, match_level
 from sgmse.data.noise.augment import Augmentation, Transform
-from sgmse.data.noise.talkers import Talkers, Voice, talker
+from sgmse.data.noise.talkers import Talkers, change_speed, talker
 
 _TRIES = 20
 _NOISE_STREAM, _SOURCE_STREAM, _TRANSFORM_STREAM, _REFERENCE_STREAM, _ROOM_STREAM, _VOICE_STREAM = range(2, 8)
@@ -89,12 +90,12 @@ class DynamicMixing(KeyedDataset):
 
     def _clean(self, key: int, length: int, rng: np.random.Generator) -> tuple[AudioInfo, np.ndarray]:
         """Speech [length] and its file. Silent crops are redrawn, at last from other files."""
-        index, voice = self._file_index(key), self._voices(key)[0]
+        index, speed = self._file_index(key), self._speeds(key)[0]
         for attempt in range(_TRIES):
             info = self.speech[index]
-            start_s, duration_s = info.draw_window(voice.length(length), self.sample_rate, rng)
+            start_s, duration_s = info.draw_window(math.ceil(length * speed), self.sample_rate, rng)
             speech = audio.read(info.path, self.sample_rate, start_s, duration_s)
-            clean = crop_or_pad(voice(speech, self.sample_rate), length, rng)
+            clean = crop_or_pad(change_speed(speech, speed, self.sample_rate), length, rng)
             if not is_silent(clean):
                 return info, clean
             if attempt >= _TRIES // 4:
@@ -133,7 +134,7 @@ class DynamicMixing(KeyedDataset):
         if drawn < v.synthetic_share + v.babble_share:
             return self._talkers.babble(target, lengths, rng)
         if drawn < v.synthetic_share + v.babble_share + v.talker_share:
-            return self._talkers.competing(target, lengths, rng, self._voices(key)[1])
+            return self._talkers.competing(target, lengths, rng, self._speeds(key)[1])
         if transform.shares:
             return self._files.cut_several(self._noise_index(key), transform.shares, lengths, rng)
         return plain or self._files.cut(self._noise_index(key), lengths, rng)
@@ -159,10 +160,10 @@ class DynamicMixing(KeyedDataset):
             raise UserError(f"{info.path}: is silent, and no room answers with silence; remove it from --rir_dir")
         return augment.reverberate(speech, first_channel)
 
-    def _voices(self, key: int) -> tuple[Voice, Voice]:
-        """How the target and the other talker speak."""
-        first, second = self._rng(_VOICE_STREAM, key).uniform(-1, 1, 2) * self.variation.voice_speed
-        return Voice(1 + first), Voice(1 + second)
+    def _speeds(self, key: int) -> tuple[float, float]:
+        """How fast the target and the other talker speak, in percent steps, so that resampling stays cheap."""
+        first, second = 1 + self._rng(_VOICE_STREAM, key).uniform(-1, 1, 2) * self.variation.voice_speed
+        return round(first, 2), round(second, 2)
 
     def _rng(self, stream: int, key: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, stream, key))

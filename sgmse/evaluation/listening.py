@@ -130,6 +130,14 @@ def heading(metric: str) -> tuple[str, str, int]:
     return title.removesuffix(" dB"), unit, METRICS[metric].decimals
 
 
+def describe_rank(metric: str, is_difference: bool) -> dict[str, Any]:
+    """The number by which files are ranked, as the script reads it: see `page.listening_data`."""
+    name, unit, decimals = heading(metric)
+    higher_is_better = metric == REMOVED or METRICS[metric].higher_is_better
+    rank = {"title": f"{unit} {name}".strip(), "decimals": decimals, "is_difference": is_difference}
+    return rank | {"higher_is_better": higher_is_better}
+
+
 def _find_excerpt(path: Path, rate: int, seconds: float) -> float:
     """Where the stretch of so many seconds with the most energy begins, in seconds."""
     if audio.info(path).seconds <= seconds:

@@ -105,9 +105,9 @@ def measure_removed(noisy_dir: Path, systems: Mapping[str, Path]) -> pd.DataFram
     check_headers([(noisy[key], found[key]) for found in versions.values() for key in noisy])
     rows = []
     for key, path in track(noisy.items(), len(noisy), "energies", "file"):
-        before = audio.read(path, None)
+        before, seconds = audio.read(path, None), round(audio.info(path).seconds, 4)
         for name, found in versions.items():
-            removed, seconds = before - audio.read(found[key], None), round(audio.info(path).seconds, 4)
+            removed = before - audio.read(found[key], None)
             share = float(np.square(removed).sum()) / max(float(np.square(before).sum()), 1e-20)
             rows.append({"system": name, "file": key, "seconds": seconds, REMOVED: 100 * share})
     return pd.DataFrame(rows)
@@ -118,8 +118,9 @@ def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
 
     A flat copy of a nested set matches by name.
     """
-    clean, files = listing.by_name(clean_dir, "clean speech"), listing.find(folder, what)
-    found = listing.find_partners(clean, folder, what)
+    clean = listing.by_name(clean_dir, "clean speech")
+    files = {path.relative_to(folder).as_posix(): path for path in listing.find(folder, what)}
+    found = listing.match_names(clean, files)
     uses = Counter(found.values())
     missing = [key for key in clean if key not in found or uses[found[key]] > 1]
     if missing:
@@ -127,7 +128,7 @@ def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
             f"{folder}: {len(missing)} of the {len(clean)} files in {clean_dir} have no counterpart here, the first is"
             f" {missing[0]}; name folders of one set"
         )
-    extra = [path for path in files if path not in uses]
+    extra = [path for path in files.values() if path not in uses]
     if extra:
         raise UserError(
             f"{folder}: {len(extra)} files have no counterpart in {clean_dir}, the first is {extra[0].name};"

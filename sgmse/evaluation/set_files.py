@@ -12,7 +12,6 @@ from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.evaluation import figures, listening, scores
 from sgmse.evaluation.listening import CLEAN, REFERENCE, heading
-from sgmse.evaluation.metrics import METRICS
 from sgmse.evaluation.page import listening_data
 from sgmse.evaluation.results import NOISY
 from sgmse.evaluation.scores import REMOVED
@@ -57,16 +56,8 @@ def write_files(
     _draw_figure(out, str(median), versions, frame, shown, excerpt_s)
     views = listening.make_views(systems, bool(shown) and NOISY in names)
     table = list_files(frame, names, facts, [*shown, *removed])
-    rank = describe_rank(ranking, is_difference=bool(shown))
+    rank = listening.describe_rank(ranking, is_difference=bool(shown))
     return listening_data(items, views, rank, colours=figures.system_colours(names), table=table, removed=bool(removed))
-
-
-def describe_rank(metric: str, is_difference: bool) -> dict[str, Any]:
-    """The number by which files are ranked, as the script reads it: see `page.listening_data`."""
-    name, unit, decimals = heading(metric)
-    higher_is_better = metric == REMOVED or METRICS[metric].higher_is_better
-    rank = {"title": f"{unit} {name}".strip(), "decimals": decimals, "is_difference": is_difference}
-    return rank | {"higher_is_better": higher_is_better}
 
 
 def _match_versions(originals: Path, folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:

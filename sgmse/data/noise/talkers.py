@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from sgmse.data.noise.synthetic import with_rms
 
 FEWEST_VOICES, MOST_VOICES = 3, 8
 VOICE_DB = 3.0  # each voice of the babble is up to this much louder or softer than their average
-_SPEED_STEP = 0.01
 _FLAT = ("train", "valid", "test")
 _TRIES = 20
 _NAMES = "talkers are told apart by file names such as p226_001.wav, or by a folder each"
@@ -37,23 +35,12 @@ def talker(path: Path) -> str:
     return path.parent.name
 
 
-class Voice:
-    """A talker who speaks faster or slower, pitch and formants and all: for a d-vector another one.
+def change_speed(waveform: np.ndarray, speed: float, sample_rate: int) -> np.ndarray:
+    """`waveform` [N] as somebody says it who speaks `speed` times as fast, pitch and formants and all [N / speed].
 
-    Args:
-        speed: above 1 is faster; 1 changes nothing.
+    For a d-vector that is another talker. 1 changes nothing.
     """
-
-    def __init__(self, speed: float = 1.0) -> None:
-        self.speed = round(speed / _SPEED_STEP) * _SPEED_STEP
-
-    def length(self, length: int) -> int:
-        """Samples of the recording that make `length` samples."""
-        return math.ceil(length * self.speed)
-
-    def __call__(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """`waveform` [N] as this talker says it [N / speed]."""
-        return audio.resample(waveform, round(self.speed * sample_rate), sample_rate)
+    return audio.resample(waveform, round(speed * sample_rate), sample_rate)
 
 
 class Talkers:
@@ -107,13 +94,13 @@ class Talkers:
             "give longer speech files or a smaller --reference_s"
         )
 
-    def competing(self, target: str, lengths: CutLengths, rng: np.random.Generator, voice: Voice | None = None) -> Cut:
+    def competing(self, target: str, lengths: CutLengths, rng: np.random.Generator, speed: float = 1.0) -> Cut:
         """One talker other than `target`; the reference is from a file that the noise has no part in.
 
-        voice: how the talker speaks in both.
+        speed: of the talker in both, see `change_speed`.
         """
-        rate, voice = self.sample_rate, voice or Voice()
-        lengths, length = lengths.scale(voice.speed), lengths.length
+        rate, length = self.sample_rate, lengths.length
+        lengths = lengths.scale(speed)
         names = [name for name, files in self.files.items() if name != target and len(files) > 1]
         for _ in range(_TRIES):
             files = self.files[names[rng.integers(len(names))]]
@@ -126,8 +113,8 @@ class Talkers:
             noise = references.sounding_segment(speech, lengths.length, rate, rng)
             reference = references.sounding_segment(utterance, int(rng.integers(shortest, longest + 1)), rate, rng)
             if not (is_silent(noise) or is_silent(reference)):
-                looped, noise = len(speech) < lengths.length, voice(noise, rate)[:length]
-                return Cut(match_level(voice(reference, rate), noise), noise, looped)
+                looped, noise = len(speech) < lengths.length, change_speed(noise, speed, rate)[:length]
+                return Cut(match_level(change_speed(reference, speed, rate), noise), noise, looped)
         raise UserError(
             f"--talker_share: the talkers drawn have no file of {lengths.min_s:.2f} s; give longer speech files or a "
             "smaller --reference_s"

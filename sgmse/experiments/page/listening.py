@@ -10,8 +10,15 @@ import pandas as pd
 from sgmse.common.progress import track
 from sgmse.data import containers
 from sgmse.data.testsets.build import folder_of
-from sgmse.evaluation.listening import choose_items, describe_scores, estimate_bytes, write_versions
-from sgmse.evaluation.metrics import FIRST, MAIN, METRICS
+from sgmse.evaluation.listening import (
+    CLEAN,
+    choose_items,
+    describe_rank,
+    describe_scores,
+    estimate_bytes,
+    write_versions,
+)
+from sgmse.evaluation.metrics import FIRST, MAIN
 from sgmse.evaluation.page import listening_data
 from sgmse.evaluation.results import NOISY
 from sgmse.experiments.results import Run
@@ -44,8 +51,7 @@ def write_items(run: Run, seed: int, out: Path, max_items: int | None) -> dict[s
     for name, place, rows in track(chosen, len(chosen), "spectrograms", "row"):
         item = _write_item(run, rows, name, seed, out, f"media/{name}/{place:03d}")
         items += [item] if item else []
-    rank = {"title": METRICS[FIRST].title, "decimals": 2, "is_difference": True}
-    rank |= {"higher_is_better": METRICS[FIRST].higher_is_better}
+    rank = describe_rank(FIRST, is_difference=True) | {"decimals": 2}
     return listening_data(items, _list_views(run, experiments, seed), rank, default=default, seed=seed)
 
 
@@ -72,7 +78,7 @@ def _write_item(run: Run, rows: pd.DataFrame, set_name: str, seed: int, out: Pat
     """
     file, folder = rows["file"].iloc[0], run.folder / "sets" / set_name
     noisy = run.noisy[(run.noisy["set"] == set_name) & (run.noisy["file"] == file)]
-    folders = {"clean": folder / "clean", NOISY: folder / "noisy"}
+    folders = {CLEAN: folder / "clean", NOISY: folder / "noisy"}
     folders |= {_reference(protocol): folder / folder_of(protocol) for protocol in rows["reference"]}
     folders |= {name: run.folder / "enhanced" / name / f"seed{seed}" / set_name for name in rows["experiment"]}
     sounds = {
@@ -81,7 +87,7 @@ def _write_item(run: Run, rows: pd.DataFrame, set_name: str, seed: int, out: Pat
         for path in [where / f"{file}{suffix}" for suffix in containers.FORMATS]
         if path.is_file()
     }
-    if not {"clean", NOISY} <= sounds.keys():
+    if not {CLEAN, NOISY} <= sounds.keys():
         return None
     item = write_versions(out, stem, sounds, EXCERPT_S)
     scores = {row["experiment"]: row for _, row in pd.concat([noisy, rows]).iterrows()}
