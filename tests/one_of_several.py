@@ -19,7 +19,7 @@ from sgmse.diffusion import adaptive as familiarity
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.training import validation
 
-STOP_AT = 1  # the step in which one process has the signal, in the second training
+STOP_AT = 0  # the step in which one process has the signal, in the second training; the next step is the last
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sgmse.diffusion.samplers import gaussian, probability_flow
 from sgmse.diffusion.sde import OUVE, SBVE, per_item
 
 SHAPE = (3, 1, 4, 4)
-TIMES = torch.tensor([0.5, 0.5, 0.5])
+TIME = 0.5
 
 
 class Network(torch.nn.Module):
@@ -53,18 +53,18 @@ class Setting:
         reference = encoded(self.condition, self.null if negative is None else negative, worse_network)
         return Guide(self.network, self.y, reference, scale, GuidanceSettings(**settings), self.sde)
 
-    def guided(self, scale, negative=None, worse_network=None, t=TIMES, **settings):
+    def guided(self, scale, negative=None, worse_network=None, t=TIME, **settings):
         return self.guide(scale, negative, worse_network, **settings)(self.x_t, t)
 
-    def alone(self, condition, t=TIMES):
-        return self.network(self.x_t, self.y, t, condition)
+    def alone(self, condition, t=TIME):
+        return self.network(self.x_t, self.y, torch.full((len(self.y),), t), condition)
 
 
 @pytest.mark.parametrize(("scale", "which"), [(1, "condition"), (0, "null")])
 def test_scale_one_is_the_conditional_prediction_and_zero_the_null_one_in_one_pass(scale, which):
     s = Setting()
     guide = s.guide(scale)
-    assert torch.equal(guide(s.x_t, TIMES), s.alone(getattr(s, which)))
+    assert torch.equal(guide(s.x_t, TIME), s.alone(getattr(s, which)))
     assert (s.network.batches[0], guide.passes) == (3, 1)
 
 
@@ -72,7 +72,7 @@ def test_scale_one_is_the_conditional_prediction_and_zero_the_null_one_in_one_pa
 def test_other_scales_are_one_double_batch_equal_to_two_calls(scale):
     s = Setting()
     guide = s.guide(scale)
-    output = guide(s.x_t, TIMES)
+    output = guide(s.x_t, TIME)
     assert s.network.batches == [6]
     assert guide.passes == 2
     c, u = s.alone(s.condition), s.alone(s.null)
@@ -89,7 +89,7 @@ def test_each_item_of_a_batch_may_have_a_scale_of_its_own():
 def test_without_a_condition_the_scale_does_nothing():
     s = Setting()
     guide = Guide(s.network, s.y, encoded(None), 3.0, GuidanceSettings(), s.sde)
-    assert torch.equal(guide(s.x_t, TIMES), s.alone(None))
+    assert torch.equal(guide(s.x_t, TIME), s.alone(None))
     assert guide.passes == 1
 
 
@@ -99,11 +99,11 @@ def test_without_a_condition_the_scale_does_nothing():
 def test_outside_its_interval_guidance_is_the_conditional_prediction_in_one_pass():
     s = Setting()
     guide = s.guide(3.0, guidance_interval=[0.3, 0.6])
-    outputs = {t: guide(s.x_t, torch.full((3,), t)) for t in (0.2, 0.3, 0.6, 0.7)}
+    outputs = {t: guide(s.x_t, t) for t in (0.2, 0.3, 0.6, 0.7)}
     assert s.network.batches == [3, 6, 6, 3]  # both ends belong to it
     assert guide.passes == 6
-    assert torch.equal(outputs[0.2], s.alone(s.condition, torch.full((3,), 0.2)))
-    c, u = (s.alone(condition, torch.full((3,), 0.6)) for condition in (s.condition, s.null))
+    assert torch.equal(outputs[0.2], s.alone(s.condition, 0.2))
+    c, u = (s.alone(condition, 0.6) for condition in (s.condition, s.null))
     torch.testing.assert_close(outputs[0.6], u + 3 * (c - u))
 
 
@@ -132,14 +132,14 @@ def test_sampling_with_guidance_follows_the_gaussian_whose_mean_it_extrapolates(
         return gaussian_score(sde, x_t, y, t, per_item(condition.vector[:, 0], x_t))
 
     def direct(x_t, t):
-        inside = not interval or interval[0] <= t[0].item() <= interval[1]
-        return gaussian_score(sde, x_t, y, t, w * m if inside else m)
+        inside = not interval or interval[0] <= t <= interval[1]
+        return gaussian_score(sde, x_t, y, torch.tensor(t), w * m if inside else m)
 
     c = Condition(torch.full((2, 1), m))
     settings = GuidanceSettings(guidance_interval=interval)
     guide = Guide(network, y, encoded(c, ZeroNull()(c)), w, settings, sde)
     torch.testing.assert_close(sampled(guide, y), sampled(direct, y), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(sampled(guide, y), sampled(lambda x, t: network(x, y, t, c), y), rtol=1e-2)
+    assert not torch.allclose(sampled(guide, y), sampled(lambda x, t: network(x, y, torch.tensor(t), c), y), rtol=1e-2)
 
 
 def test_autoguidance_is_the_score_of_a_power_of_one_density_over_the_other():
@@ -149,7 +149,7 @@ def test_autoguidance_is_the_score_of_a_power_of_one_density_over_the_other():
     reference = encoded(condition(), None, lambda x, y, t, condition: -(x - m) / r**2)
     settings = GuidanceSettings(guidance="auto")
     guide = Guide(lambda x, y, t, condition: -(x - m) / s**2, y, reference, w, settings, SBVE())
-    torch.testing.assert_close(guide(x_t, TIMES), -(x_t - m) * (w / s**2 + (1 - w) / r**2))
+    torch.testing.assert_close(guide(x_t, TIME), -(x_t - m) * (w / s**2 + (1 - w) / r**2))
     assert guide.passes == 2
 
 
@@ -171,7 +171,7 @@ def test_an_unrelated_condition_takes_the_place_of_the_null():
 
 
 def clean_of(s, prediction):
-    return prediction if isinstance(s.sde, SBVE) else s.sde.clean_from_score(s.x_t, s.y, prediction, TIMES)
+    return prediction if isinstance(s.sde, SBVE) else s.sde.clean_from_score(s.x_t, s.y, prediction, torch.tensor(TIME))
 
 
 def dot(a, b):
@@ -182,8 +182,8 @@ def dot(a, b):
 def test_the_score_of_a_clean_spectrogram_points_back_to_it():
     s, sde = Setting(), OUVE()
     clean = torch.randn_like(s.y)
-    score = sde.score_from_clean(s.x_t, s.y, clean, TIMES)
-    torch.testing.assert_close(sde.clean_from_score(s.x_t, s.y, score, TIMES), clean, rtol=1e-4, atol=1e-4)
+    score = sde.score_from_clean(s.x_t, s.y, clean, torch.tensor(TIME))
+    torch.testing.assert_close(sde.clean_from_score(s.x_t, s.y, score, torch.tensor(TIME)), clean, rtol=1e-4, atol=1e-4)
 
 
 def test_the_projection_is_orthogonal_to_its_direction_and_leaves_orthogonal_things_alone():
@@ -222,7 +222,7 @@ def test_apg_holds_the_last_difference_against_the_next():
     across = 0.01 * remove_parallel(torch.randn_like(s.y), s.y)
     s.network = lambda x_t, y, t, c: y - per_item((c.vector == 0).all(dim=1).float(), y) * torch.cat([across, across])
     guide = s.guide(3.0, guidance_apg=True)
-    first, second = (guide(s.x_t, TIMES) - s.y for _ in range(2))
+    first, second = (guide(s.x_t, TIME) - s.y for _ in range(2))
     torch.testing.assert_close(second, (1 + APG_MOMENTUM) * first)
 
 

@@ -16,12 +16,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from sgmse.data.loaders import NoiseCondDataModule, collate
 from sgmse.diffusion.samplers import SamplerSettings
-from sgmse.evaluation.metrics import MAIN, METRICS
+from sgmse.evaluation.metrics import MAIN, METRICS, SAMPLE_RATE, score
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
 from sgmse.training.datamodule import build_datamodule
-from sgmse.training.validation import enhance_item, score_item
+from sgmse.training.validation import enhance_item, to_score
 
 FILES = 12  # validation mixtures
 CHECKS = 24  # of the scores, equally spaced over the seconds
@@ -97,8 +97,7 @@ def _gains(model: NoiseCondScoreModel, module: NoiseCondDataModule) -> dict[str,
     for index in range(len(module.valid_files)):
         item = {name: value for name, value in module.valid_files[index].items() if isinstance(value, Tensor)}
         enhanced = enhance_item(model, item, index, {"": 1.0})[""]
-        scores, before = (
-            score_item(model.settings["sample_rate"], item["clean"], w) for w in (enhanced, item["noisy"])
-        )
-        rows.append(np.subtract(scores, before))
+        clean, *estimates = (to_score(model, waveform) for waveform in (item["clean"], enhanced, item["noisy"]))
+        after, before = (score(clean, estimate, SAMPLE_RATE) for estimate in estimates)
+        rows.append([after[name] - before[name] for name in MAIN])
     return dict(zip(MAIN, np.nanmean(rows, axis=0).tolist(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import tempfile
 
 from sgmse.common.errors import UserError
@@ -26,6 +27,14 @@ def device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def check_compiler(device: str) -> None:
+    """Raise `UserError` where torch.compile lacks the compiler that it needs: g++ on the CPU, gcc (Triton) on CUDA."""
+    variable, usual = ("CXX", "g++") if device == "cpu" else ("CC", "gcc")
+    if shutil.which(os.environ.get(variable, usual)) is None:
+        kind = "C++" if device == "cpu" else "C"
+        raise UserError(f"--compile needs a {kind} compiler, and {usual} is not found; install it or add --no_compile")
 
 
 def is_first_process() -> bool:

@@ -101,7 +101,7 @@ class EncodedReference:
 
 
 class Guide:
-    """The guided prediction: (x_t [B, C, F, T], t [B]) → [B, C, F, T]. `passes`: network passes per item so far.
+    """The guided prediction: (x_t [B, C, F, T], t) → [B, C, F, T]. `passes`: network passes per item so far.
 
     u + w (c − u): Ho & Salimans 2022, Eq. (6), in their 1 + w → w convention; with a weaker model as u it is
     autoguidance, Karras et al. 2024; with an unrelated condition it is independent condition guidance, Sadat
@@ -131,32 +131,28 @@ class Guide:
         self.condition, self.negative = reference.condition, reference.negative
         self.worse_network = reference.worse_network or network
         self.can_guide = reference.can_guide
-        self.scale = torch.as_tensor(scale, dtype=torch.float32, device=y.device).expand(len(y))
+        self.scale = scale.to(y.device) if isinstance(scale, Tensor) else torch.full((len(y),), scale, device=y.device)
+        self._scales = set(scale.tolist() if isinstance(scale, Tensor) else [scale])
         self.passes = 0
         self._last_difference: Tensor | None = None
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        w = self._scale_at(t)
-        if not self.can_guide or bool((w == 1).all()):
+    def __call__(self, x_t: Tensor, time: float) -> Tensor:
+        low, high = self.settings.guidance_interval or (-math.inf, math.inf)
+        scales = self._scales if low <= time <= high else {1}  # known here, so that nobody waits for a device
+        t = torch.full((len(x_t),), time, device=x_t.device)
+        if not self.can_guide or scales == {1}:
             self.passes += 1
             return self.network(x_t, self.y, t, self.condition)
-        if bool((w == 0).all()):
+        if scales == {0}:
             self.passes += 1
             return self.worse_network(x_t, self.y, t, self.negative)
         self.passes += 2
         c, u = self._predict_both(x_t, t)
-        w = per_item(w, c)
+        w = per_item(self.scale, c)
         guided = u + w * (c - u)
-        if not (self.settings.guidance_apg or self.settings.guidance_rescale):
+        if max(scales) <= 1 or not (self.settings.guidance_apg or self.settings.guidance_rescale):
             return guided
         return torch.where(w > 1, self._project_and_rescale(c, u, w, x_t, t), guided)
-
-    def _scale_at(self, t: Tensor) -> Tensor:
-        """w [B] at the times t [B]."""
-        if not self.settings.guidance_interval:
-            return self.scale
-        low, high = self.settings.guidance_interval
-        return torch.where((low <= t) & (t <= high), self.scale, 1.0)
 
     def _predict_both(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """c and u."""

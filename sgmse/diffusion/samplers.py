@@ -1,9 +1,9 @@
 """Samplers: pure functions over a callable, found in `SAMPLERS` by name.
 
-`Score` maps (x_t [B, C, F, T] complex, t [B]) to the score of the same shape; `Denoise` to the predicted clean
-spectrogram. Randomness enters as `noise(like)`, which draws one complex standard normal of the shape of `like`.
-Every sampler returns the sample and the number of evaluations it asked for, which it counts. Its parameters are named
-as the settings they come from.
+`Score` maps (x_t [B, C, F, T] complex, t, one number for all) to the score of the same shape; `Denoise` to the
+predicted clean spectrogram. Times stay on the host, so that nobody waits for a device. Randomness enters as
+`noise(like)`, which draws one complex standard normal of the shape of `like`. Every sampler returns the sample and the
+number of evaluations it asked for, which it counts. Its parameters are named as the settings they come from.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sgmse.common.registry import Registry
 from sgmse.diffusion.sde import OUVE, SBVE, SDE
 
 BRIDGE_END = 1e-4  # where the bridge's last step ends
-Score = Callable[[Tensor, Tensor], Tensor]
-Denoise = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Tensor, float], Tensor]
+Denoise = Callable[[Tensor, float], Tensor]
 Noise = Callable[[Tensor], Tensor]
 Schedule = Literal["uniform", "quadratic"]
 Predictor = Literal["reverse_diffusion", "euler_maruyama"]
@@ -47,24 +47,24 @@ def gaussian(generator: torch.Generator) -> Noise:
 
 
 class Counted:
-    """A callable over (x, time as a float) that counts its calls."""
+    """A callable that counts its calls."""
 
     def __init__(self, function: Score) -> None:
         self.function, self.calls = function, 0
 
-    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
+    def __call__(self, x: Tensor, t: float) -> Tensor:
         self.calls += 1
-        return self.function(x, torch.as_tensor(t, dtype=torch.float32, device=x.device).expand(x.shape[0]))
+        return self.function(x, t)
 
 
-def step_times(start: float, end: float, count: int, schedule: Schedule, device: torch.device) -> Tensor:
-    """[count] falling times from `start` to `end`, equally spaced or, quadratic, equally spaced in √t.
+def step_times(start: float, end: float, count: int, schedule: Schedule = "uniform") -> list[float]:
+    """`count` falling times from `start` to `end`, equally spaced or, quadratic, equally spaced in √t.
 
     Quadratic steps shorten towards `end` (Song et al. 2021, DDIM, App. D.2).
     """
     if schedule == "uniform":
-        return torch.linspace(start, end, count, device=device)
-    return torch.linspace(start**0.5, end**0.5, count, device=device) ** 2
+        return np.linspace(start, end, count).tolist()
+    return (np.linspace(start**0.5, end**0.5, count) ** 2).tolist()
 
 
 @torch.no_grad()
@@ -86,16 +86,17 @@ def predictor_corrector(
     `snr` is the corrector's step-size parameter r.
     """
     counted = Counted(score)
-    times = torch.linspace(sde.end_time, t_eps, N, device=y.device)
+    times = step_times(sde.end_time, t_eps, N)
     x = x_mean = sde.prior(y, noise(y))
     for i, t in enumerate(times):
+        now = torch.tensor(t)
         for _ in range(corrector_steps if corrector != "none" else 0):
-            x = _correct(counted(x, t), x, noise(x), sde.std(t), snr, corrector)
+            x = _correct(counted(x, t), x, noise(x), sde.std(now), snr, corrector)
         step = t - times[i + 1] if i + 1 < N else t
         if predictor == "euler_maruyama":  # equal steps of 1/N, as published; reverse diffusion follows the grid
-            step = torch.full_like(step, sde.end_time / N)
+            step = sde.end_time / N
         # reverse SDE (Anderson 1982), one step back: x − [f − g² score] Δt + g √Δt z
-        g2 = sde.diffusion(t) ** 2
+        g2 = sde.diffusion(now) ** 2
         x_mean = x - (sde.drift(x, y) - g2 * counted(x, t)) * step
         x = x_mean + (g2 * step).sqrt() * noise(x)
     return Sample(x_mean, counted.calls)
@@ -125,10 +126,10 @@ def probability_flow(
     Euler needs one evaluation a step, Heun two; one more removes the noise left at `t_eps`.
     """
     counted = Counted(score)
-    times = torch.linspace(sde.end_time, t_eps, N, device=y.device)
+    times = step_times(sde.end_time, t_eps, N)
 
-    def slope(x: Tensor, t: Tensor) -> Tensor:
-        return sde.drift(x, y) - 0.5 * sde.diffusion(t) ** 2 * counted(x, t)
+    def slope(x: Tensor, t: float) -> Tensor:
+        return sde.drift(x, y) - 0.5 * sde.diffusion(torch.tensor(t)) ** 2 * counted(x, t)
 
     x = sde.prior(y, noise(y))
     for t, t_next in pairwise(times):
@@ -154,20 +155,19 @@ def probability_flow_rk45(
         return torch.from_numpy(values.reshape(y.shape)).to(y)
 
     def slope(time: float, values: np.ndarray) -> np.ndarray:
-        x, t = unflatten(values), torch.tensor(time, dtype=torch.float32, device=y.device)
-        return (sde.drift(x, y) - 0.5 * sde.diffusion(t) ** 2 * counted(x, t)).cpu().numpy().ravel()
+        x, half_g2 = unflatten(values), 0.5 * sde.diffusion(torch.tensor(time)) ** 2
+        return (sde.drift(x, y) - half_g2 * counted(x, float(time))).cpu().numpy().ravel()
 
     start = sde.prior(y, noise(y)).cpu().numpy().ravel().astype(np.complex128)
     solution = scipy.integrate.solve_ivp(
         slope, (sde.end_time, t_eps), start, rtol=tolerance, atol=tolerance, method="RK45"
     )
-    end = torch.tensor(t_eps, device=y.device)
-    return Sample(_denoise(counted, sde, unflatten(solution.y[:, -1]), y, end), counted.calls)
+    return Sample(_denoise(counted, sde, unflatten(solution.y[:, -1]), y, t_eps), counted.calls)
 
 
-def _denoise(score: Counted, sde: OUVE, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def _denoise(score: Counted, sde: OUVE, x: Tensor, y: Tensor, t: float) -> Tensor:
     """The mean of one reverse-diffusion step from t to 0."""
-    return x - (sde.drift(x, y) - sde.diffusion(t) ** 2 * score(x, t)) * t
+    return x - (sde.drift(x, y) - sde.diffusion(torch.tensor(t)) ** 2 * score(x, t)) * t
 
 
 @torch.no_grad()
@@ -191,11 +191,12 @@ def dpm_solver(
     order 2 extends it linearly in log κ from the last two evaluations. The last step, from `t_eps` to 0, returns D.
     """
     counted = Counted(score)
-    times = step_times(sde.end_time, t_eps, N, schedule, y.device)
-    sigmas = sde.std(times)
-    kappas = torch.exp(-sde.theta * times) / sigmas
+    times = step_times(sde.end_time, t_eps, N, schedule)
+    instants = torch.tensor(times)
+    sigmas = sde.std(instants)
+    kappas = torch.exp(-sde.theta * instants) / sigmas
     x = sde.prior(y, noise(y))
-    clean = sde.clean_from_score(x, y, counted(x, times[0]), times[:1])
+    clean = sde.clean_from_score(x, y, counted(x, times[0]), instants[0])
     slope = torch.zeros_like(y)
     for i, (kappa, kappa_next) in enumerate(pairwise(kappas)):
         step = torch.log(kappa_next / kappa)
@@ -203,7 +204,7 @@ def dpm_solver(
         if order == 2:  # ∫ e^λ (λ − λ_i) dλ over the step, with λ = log κ
             scaled = scaled + (kappa_next * (step - 1) + kappa) * slope
         x = y + sigmas[i + 1] * scaled
-        last, clean = clean, sde.clean_from_score(x, y, counted(x, times[i + 1]), times[i + 1 : i + 2])
+        last, clean = clean, sde.clean_from_score(x, y, counted(x, times[i + 1]), instants[i + 1])
         slope = (clean - last) / step
     return Sample(clean, counted.calls)
 
@@ -229,16 +230,17 @@ def bridge(
     linearly.
     """
     counted = Counted(denoise)
-    times = step_times(sde.end_time, end_time, N + 1, schedule, y.device)[:, None]
+    times = step_times(sde.end_time, end_time, N + 1, schedule)
     x = last = y
-    for i, (t_prev, t) in enumerate(pairwise(times)):
-        estimate = counted(x, t if published_bridge else t_prev)
+    instants = torch.tensor(times)
+    for i, (t_prev, t) in enumerate(pairwise(instants)):
+        estimate = counted(x, times[i + published_bridge])
         if method == "ode":
             # in the first step x is y exactly: Eq. (14) is 0/0 there, and its limit is the mean of the bridge
             at_prior = i == 0 and not published_bridge
             x = sde.mean(estimate, y, t) if at_prior else _ode_step(sde, x, estimate, y, t_prev, t)
             if order == 2 and i > 0:
-                x = x + _second_order(sde, times[i - 1], t_prev, t) * (estimate - last)
+                x = x + _second_order(sde, instants[i - 1], t_prev, t) * (estimate - last)
             last = estimate
         else:
             kept = sde.sigma(t) ** 2 / (sde.sigma(t_prev) ** 2 + sde.guard)

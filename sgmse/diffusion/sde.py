@@ -1,7 +1,7 @@
 """Forward processes: mean, standard deviation, drift, diffusion, prior. No network and no step count lives here.
 
-Times `t` are [B] in (0, 1]; spectrograms are complex [B, C, F, T]. A complex standard normal has variance 1
-(1/2 in each part), as `torch.randn_like` draws it.
+Times `t` are [B], or [] for all items, in (0, 1]; spectrograms are complex [B, C, F, T]. A complex standard normal has
+variance 1 (1/2 in each part), as `torch.randn_like` draws it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 
 def per_item(value: Tensor, like: Tensor) -> Tensor:
-    """[B] → [B, 1, …, 1] so that it scales `like` [B, …]."""
-    return value.reshape(-1, *([1] * (like.dim() - 1)))
+    """[B] → [B, 1, …, 1] so that it scales `like` [B, …]; [] stays, and may be on another device than `like`."""
+    return value if value.dim() == 0 else value.reshape(-1, *([1] * (like.dim() - 1)))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OUVE:
 
     def prior(self, y: Tensor, noise: Tensor) -> Tensor:
         """x_T = y + σ(T) z, Eq. (14)."""
-        return y + self.std(torch.full((1,), self.end_time, device=y.device)).item() * noise
+        return y + self.std(torch.tensor(self.end_time)) * noise
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sgmse.common.errors import UserError
+from sgmse.common.machine import check_compiler
 from sgmse.diffusion.guidance import EncodedReference
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.settings import Setting
@@ -154,9 +152,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def compile_network(model: Enhancer) -> None:
-    """Compile the network at its next call. Raises `UserError` where the CPU's compiler is missing."""
-    if model.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")
+    """Compile the network at its next call. Raises `UserError` where the compiler is missing."""
+    check_compiler(model.device.type)
     model.backbone.compile()
 
 

@@ -45,7 +45,7 @@ def adam(
     groups = [{"params": [p for p in trained if id(p) not in slow], "lr": train.lr}]
     if slow:
         groups.append({"params": [p for p in trained if id(p) in slow], "lr": train.lr * train.encoder_lr_factor})
-    optimizer = torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(train, step))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

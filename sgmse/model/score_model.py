@@ -142,9 +142,9 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         drawn = torch.rand(count, generator=generator, device=self.device)
         if self.settings["times"] == "sampler":
             # the bridge asks at the start of each step, the published code at its end
-            ends = step_times(self.sde.end_time, BRIDGE_END, self.sampler.N + 1, self.sampler.schedule, self.device)
+            ends = step_times(self.sde.end_time, BRIDGE_END, self.sampler.N + 1, self.sampler.schedule)
             asked = ends[1:] if self.sampler.published_bridge else ends[:-1]
-            t = asked[(drawn * len(asked)).long()]
+            t = torch.tensor(asked, device=self.device)[(drawn * len(asked)).long()]
         else:
             t = drawn * (self.sde.end_time - self.t_eps) + self.t_eps
         if share := self.settings["end_share"]:
@@ -221,11 +221,20 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         if self.average is not None:
             self.average.update(self)
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Log the norm of the gradient, and shorten it to `gradient_clip_val`. The step's one wait for the device."""
+        gradients = {p: p.grad for p in self.parameters() if p.grad is not None}
+        norm = torch.nn.utils.get_total_norm(gradients.values())
         if not torch.isfinite(norm):  # nor is the loss, or soon the weights: stop before the update
             raise Diverged(f"the gradient of step {self.global_step + 1} is not finite")
         self.log("grad_norm", norm)
+        if gradient_clip_val:
+            torch.nn.utils.clip_grads_with_norm_(gradients, gradient_clip_val, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["model_settings"] = self.settings

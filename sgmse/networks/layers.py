@@ -6,7 +6,7 @@ Feature maps are real [B, C, H, W] with H frequency and W time, in `channels_las
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -138,15 +138,22 @@ def to_spectrogram(output: Tensor, y: Tensor) -> Tensor:
     return y + first * y + LOUD * torch.complex(output[:, 2:3].contiguous(), output[:, 3:].contiguous())
 
 
-def fir_downsample(x: Tensor) -> Tensor:
+class FIRDownsample(nn.Module):
     """Low-pass with the kernel 1 3 3 1 along both axes, drop every second value: [B, C, H, W] → [B, C, H/2, W/2].
 
     Plain depthwise convolution; Zhang 2019 gives the reason, StyleGAN2 the kernel.
     """
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8
-    channels = x.shape[1]
-    kernel = torch.outer(taps, taps).expand(channels, 1, 4, 4)
-    return F.conv2d(x, kernel, stride=2, padding=1, groups=channels)
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.kernel: Tensor
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        kernel = self.kernel.to(x.dtype).expand(channels, -1, -1, -1)
+        return F.conv2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
 def fir_upsample(x: Tensor) -> Tensor:
@@ -194,7 +201,9 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.film = film
-        self.resample = {"up": fir_upsample, "down": fir_downsample, None: None}[resample]
+        self.resample: Callable[[Tensor], Tensor] | None = None
+        if resample is not None:
+            self.resample = FIRDownsample() if resample == "down" else fir_upsample
         self.norm_in, self.norm_out = norm_silu(in_channels), norm_silu(out_channels)
         self.conv_in = conv(in_channels, out_channels)
         self.conv_out = conv(out_channels, out_channels, init_scale=0)

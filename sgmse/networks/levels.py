@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from sgmse.diffusion.conditioning import Condition
 from sgmse.networks.attention import CrossAttention, MakeCrossAttention
 from sgmse.networks.layers import (
+    FIRDownsample,
     ResidualBlock,
     SelfAttention,
     ToPyramid,
     conv,
-    fir_downsample,
     fir_upsample,
     side_stream,
 )
@@ -48,6 +48,7 @@ class DownLevel(nn.Module):
                 self.cross_attentions = nn.ModuleList(make_cross_attention(width) for _ in range(num_blocks))
         self.downsample = None if last else ResidualBlock(width, width, *embedding, resample="down")
         self.combine = None if pyramid_channels is None else conv(pyramid_channels, width, kernel_size=1)
+        self.pyramid_downsample = FIRDownsample()
 
     def forward(
         self, h: Tensor, pyramid: Tensor, embedding: Tensor, condition: Condition | None
@@ -64,7 +65,7 @@ class DownLevel(nn.Module):
         if self.downsample is not None:
             h = self.downsample(h, embedding, condition)
             if self.combine is not None:
-                pyramid = fir_downsample(pyramid)
+                pyramid = self.pyramid_downsample(pyramid)
                 h = h + self.combine(pyramid)
             skips.append(h)
         return h, pyramid, skips

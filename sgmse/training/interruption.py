@@ -16,6 +16,8 @@ from types import FrameType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
@@ -25,6 +27,9 @@ from sgmse.settings.config import TrainConfig
 EXIT_CODE = 85  # the same command, started again, goes on
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 _WITHOUT_STEPS = ("bash", "interactive")  # jobs of these names are shells, in which nothing is started by srun
+
+
+Question = tuple[torch.Tensor, dist.Work]  # the answer, once it is there
 
 
 class Preempted(SystemExit):
@@ -38,8 +43,9 @@ class Preemption(Checkpoint):
     """Stops a training after the step in which a signal arrives, and writes `last` with the state after that step.
 
     Validation is left at once, since `last` is written before each: the resumed run does it again. Among several
-    processes one that has the signal is enough, and all stop after the same step. As a `Checkpoint` it is called after
-    the callbacks that save at this step.
+    processes one that has the signal is enough, and all stop after the same step. They ask each other while the step
+    is computed, and not by way of their devices, so that nobody waits for an answer. As a `Checkpoint` it is called
+    after the callbacks that save at this step.
     """
 
     def __init__(self) -> None:
@@ -47,6 +53,8 @@ class Preemption(Checkpoint):
         self.training = False
         self._signal: str | None = None
         self._pid = os.getpid()
+        self._group: dist.ProcessGroup | None = None  # of several processes
+        self._question: Question | None = None
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
         """The handler of a signal. Before training there is nothing to save."""
@@ -60,11 +68,16 @@ class Preemption(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.handle_signals()  # Lightning has put its own handlers there by now
         self.training = True
+        self._group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        if _ends_step(trainer, batch_idx) and self._group is not None:
+            self._question = self._ask()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and self.is_asked(trainer):
+        if _ends_step(trainer, batch_idx) and self._is_asked():
             trainer.save_checkpoint(self.last)
             raise Preempted
 
@@ -73,13 +86,22 @@ class Preemption(Checkpoint):
 
     def leave(self, trainer: pl.Trainer) -> None:
         """Stop here if a signal has come. Every process must call it equally often."""
-        if self.is_asked(trainer):
+        self._question = None
+        if self._is_asked():
             raise Preempted
 
-    def is_asked(self, trainer: pl.Trainer) -> bool:
-        """Whether any process has a signal."""
-        asked = self._signal is not None
-        return asked if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(asked, all=False)
+    def _ask(self) -> Question:
+        """Begin to ask all processes whether any has a signal."""
+        flag = torch.tensor(self._signal is not None, dtype=torch.uint8)
+        return flag, dist.all_reduce(flag, dist.ReduceOp.MAX, self._group, async_op=True)
+
+    def _is_asked(self) -> bool:
+        """Whether any process has a signal, or had one when they began to ask."""
+        if self._group is None:
+            return self._signal is not None
+        flag, answer = self._question or self._ask()
+        answer.wait()
+        return bool(flag)
 
     @property
     def reason(self) -> str:
@@ -101,6 +123,11 @@ def watch_signals() -> Iterator[Preemption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimiser follows this batch."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 def find_launcher() -> Literal["torchrun", "srun"] | None:

@@ -16,12 +16,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_text
 from sgmse.common.lock import locked_folder
-from sgmse.common.machine import device, is_first_process
+from sgmse.common.machine import check_compiler, device, is_first_process
 from sgmse.data.dataset import mixing_report
 from sgmse.data.loaders import NoiseCondDataModule, UnreadableItem
 from sgmse.diffusion.samplers import SamplerSettings
@@ -112,8 +113,10 @@ def check_machine(train: TrainConfig) -> None:
     if train.logger == "wandb" and not train.nolog:
         check_wandb()
     kind = device(train.device)
-    if train.compile and kind == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        raise UserError("--compile needs a C++ compiler, and g++ is not found; install it or leave --compile out")
+    if train.compile:
+        check_compiler(kind)
+    if kind == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions use anyway
     if kind == "cuda" and train.devices > torch.cuda.device_count():
         raise UserError(f"--devices {train.devices}: {torch.cuda.device_count()} CUDA devices are visible; use fewer")
     check_launch(train)
@@ -221,13 +224,21 @@ def _commit() -> str:
         return "unknown commit"
 
 
+def _strategy(train: TrainConfig) -> str | DDPStrategy:
+    """The same weights take part in every step, so several processes need not look for them."""
+    if train.devices * train.num_nodes == 1:
+        return "auto"
+    # a static graph does not go with steps that skip the exchange of gradients
+    return DDPStrategy(static_graph=train.accumulate_grad_batches == 1, gradient_as_bucket_view=True)
+
+
 def make_trainer(train: TrainConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     """The Lightning trainer with its loggers."""
     return pl.Trainer(
         accelerator="gpu" if device(train.device) == "cuda" else "cpu",
         devices=train.devices,
         num_nodes=train.num_nodes,
-        strategy="ddp" if train.devices * train.num_nodes > 1 else "auto",
+        strategy=_strategy(train),
         plugins=[*slurm_plugins(), WholeCheckpoints()],
         precision=train.precision,
         max_steps=train.max_steps,

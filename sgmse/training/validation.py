@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from sgmse.common.machine import cores
 from sgmse.data import audio
 from sgmse.data.dataset import ValidationSet
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import Signal, encode_batch, enhance_batch, noise_key
 from sgmse.evaluation import figures, metrics
+from sgmse.evaluation.scores import Row, scorer
 from sgmse.model.enhancer import Enhancer
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.training.interruption import Preemption
 
+FILES_PER_PROCESS = 8  # to start a process that scores takes as long as to score so many
 NUM_SHOWN = 2  # files whose sound and spectrogram are kept at each validation
 
 
@@ -30,19 +34,31 @@ class EnhancementValidation(pl.Callback):
 
     The unconditional ones are logged where the null condition is trained, that is, where references are dropped.
     `noisy/…` are the scores of the unprocessed files. A metric that a file does not allow leaves that file out of its
-    mean. Files are shared among the devices. Sounds and spectrograms of the first files go to `out_dir` and, with
-    TensorBoard or W&B, to the logger. A signal ends it after the file at hand.
+    mean. Files are shared among the devices, and scored in processes of their own where they are many. Sounds and
+    spectrograms of the first files go to `out_dir` and, with TensorBoard or W&B, to the logger. A signal ends it after
+    the file at hand.
     """
 
     def __init__(self, files: ValidationSet, out_dir: Path | None, preemption: Preemption) -> None:
         self.files, self.out_dir, self.preemption = files, out_dir, preemption
+        self._pool = ExitStack()
+        self._noisy: list[Row] = []  # scores of the unprocessed files, which stay
+
+    def on_fit_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        share = len(self.files) // trainer.world_size // FILES_PER_PROCESS
+        jobs = max(1, min(cores() // trainer.world_size, share))
+        self._score = self._pool.enter_context(scorer(jobs))
+
+    def teardown(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
+        self._pool.close()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         assert isinstance(model, NoiseCondScoreModel)
         scales = {"": 1.0}
         if model.encoder is not None and model.cond_drop_prob > 0:
             scales["uncond/"] = 0.0
-        rows: dict[str, list[list[float]]] = {prefix: [] for prefix in ("noisy/", *scales)}
+        clean: list[np.ndarray] = []
+        estimates: dict[str, list[np.ndarray]] = {prefix: [] for prefix in ("noisy/", *scales)}
         for start in range(0, len(self.files), trainer.world_size):  # as many rounds on every device
             self.preemption.leave(trainer)
             index = start + trainer.global_rank
@@ -50,12 +66,16 @@ class EnhancementValidation(pl.Callback):
                 continue
             item = {name: value for name, value in self.files[index].items() if isinstance(value, Tensor)}
             waveforms = {"noisy/": item["noisy"], **enhance_item(model, item, index, scales)}
+            clean.append(to_score(model, item["clean"]))
             for prefix, waveform in waveforms.items():
-                rows[prefix].append(score_item(model.settings["sample_rate"], item["clean"], waveform))
+                estimates[prefix].append(to_score(model, waveform))
             if index < NUM_SHOWN:
                 self._show(trainer, model, {"clean": item["clean"], "reference": item["reference"], **waveforms}, index)
-        for prefix, values in rows.items():
-            for name, mean in zip(metrics.MAIN, _means(trainer, values), strict=True):
+        noisy = estimates["noisy/"]
+        self._noisy = self._noisy or self._score(clean, noisy, noisy)
+        rows = {prefix: self._score(clean, estimates[prefix], noisy) for prefix in scales} | {"noisy/": self._noisy}
+        for prefix, scores in rows.items():
+            for name, mean in zip(metrics.MAIN, _means(trainer, scores), strict=True):
                 model.log(f"{prefix}{name}", mean, rank_zero_only=False)
 
     def _show(self, trainer: pl.Trainer, model: NoiseCondScoreModel, signals: dict[str, Tensor], index: int) -> None:
@@ -91,16 +111,14 @@ def enhance_item(
     return {prefix: enhance_batch(model, batch, setting)[0].waveform for prefix, setting in settings.items()}
 
 
-def score_item(rate: int, clean: Tensor, estimate: Tensor) -> list[float]:
-    """The metrics of two waveforms [N]; NaN where one is not defined."""
-    pair = [audio.resample(w.numpy(), rate, metrics.SAMPLE_RATE) for w in (clean, estimate)]
-    scores = metrics.score(pair[0], pair[1], metrics.SAMPLE_RATE)
-    return [float(scores[name]) for name in metrics.MAIN]
+def to_score(model: Enhancer, waveform: Tensor) -> np.ndarray:
+    """A waveform [N] of the model at the rate of the metrics."""
+    return audio.resample(waveform.numpy(), model.settings["sample_rate"], metrics.SAMPLE_RATE)
 
 
-def _means(trainer: pl.Trainer, rows: list[list[float]]) -> list[float]:
+def _means(trainer: pl.Trainer, rows: list[Row]) -> list[float]:
     """The mean of each metric over the files of all devices that have a finite one; NaN if none has."""
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(metrics.MAIN))
+    table = np.array([[float(row[name]) for name in metrics.MAIN] for row in rows]).reshape(-1, len(metrics.MAIN))
     known = np.isfinite(table)
     sums = torch.tensor(np.stack([np.where(known, table, 0).sum(axis=0), known.sum(axis=0)]), dtype=torch.float64)
     sums = trainer.strategy.reduce(sums.to(trainer.strategy.root_device), reduce_op="sum").cpu()
