@@ -1,10 +1,15 @@
 """Measure speed as ratios, so that different machines, or one noisy machine at different times, can be compared.
 
+Seconds are those of the processor's cores, which others at work on the machine hardly change; on CUDA, of the clock.
+
 forward  the published 7-level network `ncsnpp`, one pass without gradient. Its rate (operations, counted by
          torch.utils.flop_counter, over seconds) is divided by that of a bare 3×3 convolution of 128 channels on the
          same batch and image size, in channels_last and the same precision. The two take turns, round by round.
 train    forward, backward, Adam and averaged weights of that network: three times the operations of its forward pass,
-         by convention, over the same bare convolution (its forward pass). STFT, loading and Lightning are left out.
+         by convention, over the same bare convolution, forward and backward. STFT, loading and Lightning are left out.
+preset   seconds of the loss, and of it and its gradient, for a second of audio: of the preset that fits the device,
+         without a reference and with one (CNN).
+sample   (not by default) real-time factor of that preset's network at N = 5 and 30, with and without guidance.
 attention  (not by default) cross-attention to a reference of 16 tokens at each nominal resolution in turn: seconds of a
          pass and of a training step over those of the same conditioned network without it, taking turns, and the memory
          that a training step takes more.
@@ -25,7 +30,7 @@ startup  (not by default) CPU seconds until each command has printed its help, o
 
 --published DIR, a checkout of sp-uhh/sgmse, has its backbone take turns with ours, in 32 bit: same input, same weights,
 same optimiser and averaging; above 1, ours is faster. On CUDA its resampling is the compiled extension if that builds.
-Memory is the peak of a process, libraries (about 0.8 GB) included; 32 bit on CUDA means TF32 in convolutions.
+Memory is the peak of a process, libraries (about 0.8 GB) included.
 
 examples:
   python scripts/benchmark.py
@@ -72,6 +77,8 @@ def measure_part(job: Job) -> None:
     label = f"{job.part} nf {job.width}" + (f" {job.precision}" if job.device == "cuda" else "")
     if job.part == "loader":
         show("loader", measure_alone(loader.loader, job))
+    elif job.part in ("preset", "sample"):
+        show(job.part, measure_alone(network.preset if job.part == "preset" else network.sampling, job))
     elif job.part == "startup":
         startup.show_startup(job)
     elif job.part == "quality":
@@ -84,6 +91,7 @@ def measure_part(job: Job) -> None:
     elif job.part == "attention":
         network.show_attention(label, job)
     else:
+        label += ", compiled" if job.compile else ""
         show(label, measure_alone(network.speed, job))
         if job.published is not None:
             show(label, measure_alone(network.published_memory, job))
@@ -125,7 +133,7 @@ def check_enhance(asked: Settings) -> None:
 
 
 def plan_jobs(asked: Settings) -> Iterator[Job]:
-    """What is measured, one after the other; on CUDA also in bfloat16, where that can be."""
+    """What is measured, one after the other; on CUDA also in TF32, in bfloat16, and compiled, where that can be."""
     import torch
 
     device = find_device(asked.device)
@@ -136,13 +144,16 @@ def plan_jobs(asked: Settings) -> Iterator[Job]:
         if part == "encoders":
             yield replace(job, part=part, batch_size=ENCODED if not asked.quick else 2)
             continue
-        if part in ("loader", "quality", "startup"):
+        if part in ("loader", "preset", "quality", "startup"):
             yield replace(job, part=part)
             continue
-        for width in [0] if part == "enhance" else asked.nf:
+        for width in [0] if part in ("enhance", "sample") else asked.nf:
             yield replace(job, part=part, width=width)
             if device == "cuda":  # the published network has no bf16: its complex output exists in 32 bit only
-                yield replace(job, part=part, width=width, precision="bf16-mixed", published=None)
+                yield replace(job, part=part, width=width, precision="tf32")
+                half = replace(job, part=part, width=width, precision="bf16-mixed", published=None)
+                yield half
+                yield replace(half, compile=True)
 
 
 if __name__ == "__main__":

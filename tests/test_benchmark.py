@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import enhance, loader, measure, network, published_network
+from benchmarks import encoders, enhance, loader, measure, network, published_network
 from benchmarks.job import Job
 from commands import refusal, saved_run
 from short_set import short_set
@@ -50,13 +50,14 @@ def test_short_calls_are_repeated_and_reported_per_call() -> None:
 
 
 def test_rates_are_compared_round_by_round() -> None:
-    seconds = {"bare": [1.0, 2.0], "ours": [4.0, 8.0], "published": [8.0, 12.0]}
+    seconds = {"bare": [1.0, 2.0], "ours": [4.0, 8.0], "conditioned": [5.0, 8.0], "published": [8.0, 12.0]}
     rows = {row.quantity: row for row in measure.speed_rows(seconds, 16e9, 8e9, crops=2, note="same")}
     assert rows["rate, GFLOP/s"].values == [4, 2]
     assert rows["bare convolution, GFLOP/s"].values == [8, 4]
     assert rows["rate / bare convolution"].values == [0.5, 0.5]
     assert rows["crops per second"].values == [0.5, 0.25]
     assert rows["speed, ours / published"].values == [2, 1.5]
+    assert rows["time, conditioned / without"].values == [1.25, 1]
 
 
 def test_operations_are_two_per_multiplication_and_include_attention() -> None:
@@ -93,6 +94,24 @@ def test_a_training_step_trains_and_a_forward_pass_does_not() -> None:
     assert network.weight.item() == 1
     measure.training_step(network, data, "32")()
     assert network.weight.item() == pytest.approx(1 - 1e-4)  # Adam's first step is as long as its rate
+
+
+def test_the_yardstick_of_training_has_three_times_the_operations_of_a_forward_pass() -> None:
+    layer, images = measure.bare_convolution(1, 16, "cpu")
+    once = measure.operations(measure.forward_pass(layer, images, "32"))
+    assert measure.operations(measure.there_and_back(layer, images, "32")) == 3 * once
+
+
+@pytest.mark.parametrize("part", [network.preset, network.sampling])
+def test_presets_are_measured_round_by_round(part, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"batch_size": 2, "num_frames": 16, "nf": 8}
+    values = encoders.preset_values("cpu")[1] | small
+    monkeypatch.setattr(encoders, "preset_values", lambda device: ("small", values))
+    monkeypatch.setattr(network, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(network, "SAMPLED_S", 0.3)
+    rows = part(Job(device="cpu", rounds=2))
+    assert len(rows) >= 4
+    assert all(len(row.values) == 2 and min(row.values) > 0 for row in rows[:4])
 
 
 ENHANCE = ["--parts", "enhance", "--ckpt", "a.ckpt", "--test_dir", "set"]

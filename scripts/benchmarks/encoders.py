@@ -34,8 +34,7 @@ def variants() -> dict[str, dict[str, Any]]:
 def measure_encoder(job: Job) -> list[Row]:
     """Of `job.encoder` in the model of the preset that fits the device, for a batch of references of 1 s."""
     torch.set_num_threads(job.threads)
-    preset = CONFIGS / ("bridge.yaml" if job.device == "cuda" else "cpu.yaml")
-    values = cli.parse(cli.make_parser(TRAIN_GROUPS, ""), [], preset)[-1].values
+    name, values = preset_values(job.device)
     config = cli.take(ModelConfig, values | variants()[job.encoder])
     model = NoiseCondScoreModel(config, SamplerSettings()).to(job.device).train()
     samples, reference = (values["num_frames"] - 1) * config.hop_length, round(REFERENCE_S * config.sample_rate)
@@ -49,8 +48,14 @@ def measure_encoder(job: Job) -> list[Row]:
     return [
         Row("parameters, millions", [millions], f"{trained:.2f} M of them trained"),
         Row("forward, s", seconds["forward"], f"{job.batch_size} references of {REFERENCE_S:g} s"),
-        Row("share of a training step", ratios(seconds["encoder"], seconds["step"]), f"of {preset.name}"),
+        Row("share of a training step", ratios(seconds["encoder"], seconds["step"]), f"of {name}"),
     ]
+
+
+def preset_values(device: str) -> tuple[str, dict[str, Any]]:
+    """The preset that fits a device, and its settings."""
+    preset = CONFIGS / ("bridge.yaml" if device == "cuda" else "cpu.yaml")
+    return preset.name, cli.parse(cli.make_parser(TRAIN_GROUPS, ""), [], preset)[-1].values
 
 
 def random_batch(items: int, samples: int, reference: int, device: str) -> Batch:

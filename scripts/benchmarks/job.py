@@ -22,14 +22,16 @@ Result = TypeVar("Result")
 MIN_SECONDS = 0.3  # shorter calls are repeated until a measurement lasts about that long
 
 
-Part = Literal["forward", "train", "attention", "encoders", "loader", "enhance", "quality", "startup"]
+Part = Literal[
+    "forward", "train", "attention", "encoders", "preset", "sample", "loader", "enhance", "quality", "startup"
+]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What to measure"""
 
-    parts: list[Part] = field(default_factory=lambda: ["forward", "train", "loader"])
+    parts: list[Part] = field(default_factory=lambda: ["forward", "train", "preset", "loader"])
     """what to measure"""
     nf: Annotated[list[int], Bounds(1)] = field(default_factory=lambda: [128, 32])
     """widths of the network"""
@@ -66,7 +68,7 @@ class Settings:
     train_s: Annotated[float, Bounds(0, excluded=(0,))] = 600.0
     """processor seconds of training of each way of quality"""
     compile: bool = False
-    """compile the networks of enhance"""
+    """compile the networks of forward, train, sample and enhance"""
     quick: bool = False
     """nf 8, 64 frames, one round: does it run? No speed"""
 

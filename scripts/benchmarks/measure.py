@@ -75,6 +75,18 @@ def forward_pass(network: nn.Module, inputs: Inputs, precision: str) -> Callable
     return call
 
 
+def there_and_back(layer: nn.Module, inputs: tuple[Tensor], precision: str) -> Call:
+    """Forward, and backward of the mean square to the weights and to the input."""
+    images = inputs[0].requires_grad_()
+
+    def call() -> None:
+        layer.zero_grad()
+        images.grad = None
+        _output(layer, inputs, precision).square().mean().backward()
+
+    return call
+
+
 def training_step(network: nn.Module, inputs: Inputs, precision: str) -> Call:
     """Forward, backward of the mean square of the complex output, Adam, averaged weights."""
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4)
@@ -102,7 +114,6 @@ def _output(network: nn.Module, inputs: Inputs, precision: str) -> Tensor:
         return network(*inputs)
 
 
-@torch.no_grad()
 def operations(call: Call) -> float:
     """Floating-point operations of one call: two per multiplication of convolutions and matrix products."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused attention is not counted
@@ -111,14 +122,24 @@ def operations(call: Call) -> float:
 
 
 def clock(device: str) -> Clock:
-    """Seconds, read when the device has finished its work."""
+    """Seconds: of the cores that this process used, which others hardly change; on CUDA of the clock, read when the
+    device has finished its work.
+    """
+    if device != "cuda":
+        return time.process_time
 
     def now() -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
         return time.perf_counter()
 
     return now
+
+
+def set_arithmetic(precision: str) -> None:
+    """32: full precision everywhere, also on CUDA; otherwise matrix products and convolutions there may use TF32."""
+    torch.set_float32_matmul_precision("highest" if precision == "32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "32"
+    torch.backends.cudnn.benchmark = True
 
 
 def time_in_turns(
@@ -192,6 +213,7 @@ def speed_rows(seconds: dict[str, list[float]], flops: float, bare_flops: float,
         Row("rate, GFLOP/s", rate, f"{flops / 1e9:.4g} GFLOP a call"),
         Row("bare convolution, GFLOP/s", bare_rate, f"{bare_flops / 1e9:.4g} GFLOP a call"),
         Row("crops per second", [crops / s for s in seconds["ours"]]),
+        Row("time, conditioned / without", ratios(seconds["conditioned"], seconds["ours"])),
     ]
     if "published" in seconds:
         rows.append(Row("speed, ours / published", ratios(seconds["published"], seconds["ours"]), note))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgmse.common.ahead import ahead
 from sgmse.common.progress import track
 from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
@@ -128,13 +129,15 @@ class Engine:
     ) -> Iterator[Group]:
         """Read files and encode their references, for all settings that agree in protocol, seed and kind of guidance.
 
+        The next files are read while those at hand are used.
         Under the protocol `self` the sampler of `setting` makes the references.
         """
-        for together in self.group(test_set.items if items is None else items):
-            recordings = [self._read(test_set, setting, item) for item in together]
+        groups = self.group(test_set.items if items is None else items)
+        for recordings in ahead([self._read(test_set, setting, item) for item in group] for group in groups):
             if setting.protocol == "self":
-                recordings = self._take_references(recordings, setting)
-            yield self._encode(recordings, setting)
+                yield self._encode(self._take_references(recordings, setting), setting)
+            else:
+                yield self._encode(recordings, setting)
 
     def group(self, items: Sequence[Item]) -> list[list[Item]]:
         """Which files share network calls: those of equally many frames, fewest first; one that has parts is alone."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from sgmse.common.ahead import ahead
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, write_json
 from sgmse.common.lock import locked_folder
@@ -125,13 +126,16 @@ def _enhance_items(request: Request, items: Sequence[Item], results: Results, in
 
 
 def _write_groups(request: Request, items: Sequence[Item]) -> Iterator[list[Row]]:
-    """Rows of files that were enhanced together: long ones alone, the others with those of equally many frames."""
+    """Rows of files that were enhanced together: long ones alone, the others with those of equally many frames.
+
+    Files are written while the next ones are enhanced.
+    """
     engine, setting, size = request.engine, request.setting, request.engine.chunks.size
     headers = listing.read_headers(item.noisy for item in items)
     is_long = [size > 0 and header.seconds * engine.rate > size for header in headers]
     short = [item for item, long in zip(items, is_long, strict=True) if not long]
-    for group in engine.encode_groups(request.test_set, setting, short):
-        found = engine.enhance_group(group, setting)
+    groups = engine.encode_groups(request.test_set, setting, short)
+    for found in ahead(engine.enhance_group(group, setting) for group in groups):
         yield [_make_row(request, enhanced.item, write_whole(request, enhanced)) for enhanced in found]
     for item, long in zip(items, is_long, strict=True):
         if long:
