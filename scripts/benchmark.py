@@ -23,8 +23,8 @@ loader   seconds of audio that one loader process prepares per second: speech an
          and with every augmentation, computed noise and other talkers switched on.
 
 quality  (not by default) processor seconds of one-step training, loading included, until the averaged weights score so
-         much above the unprocessed validation mixtures: the light bridge of configs/cpu.yaml, the same network as a
-         one-step predictor, and NCSN++ with four bins folded, one after the other on the same data.
+         much above the unprocessed validation mixtures: the light bridge of configs/cpu.yaml, the same in bfloat16, the
+         same network as a one-step predictor, and NCSN++ with four bins folded, one after the other on the same data.
 startup  (not by default) CPU seconds until each command has printed its help, or refused a wrong path, and until one
          file is enhanced.
 

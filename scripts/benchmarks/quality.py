@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from sgmse.data.loaders import NoiseCondDataModule, collate
 from sgmse.diffusion.samplers import SamplerSettings
+from sgmse.enhancement.signals import autocast
 from sgmse.evaluation.metrics import MAIN, METRICS, SAMPLE_RATE, score
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
@@ -29,6 +30,7 @@ MARKS = {"pesq": (0.1, 0.2, 0.3, 0.4), "si_sdr": (2.0, 3.0, 4.0, 5.0)}  # above 
 # what is compared, as changes of configs/cpu.yaml; the last one is what it was before there was a light network
 WAYS: dict[str, dict[str, Any]] = {
     "light, bridge": {},
+    "light, bridge, bf16": {"precision": "bf16-mixed"},
     "light, one step": {"objective": "predictive"},
     "NCSN++, bridge": {
         **{"backbone": "ncsnpp_v2", "ch_mult": [1, 2, 2, 2], "hop_length": 128, "num_frames": 96, "batch_size": 8},
@@ -81,7 +83,9 @@ def _steps(model: NoiseCondScoreModel, module: NoiseCondDataModule, train: Train
         keys = range(step * module.batch_size, (step + 1) * module.batch_size)
         batch = collate([module.train[key] for key in keys])
         optimiser.zero_grad()
-        model.loss(batch, None, torch.Generator().manual_seed(step))[0].mean().backward()
+        with autocast(model.device, train.precision):
+            loss = model.loss(batch, None, torch.Generator().manual_seed(step))[0].mean()
+        loss.backward()
         if train.grad_clip:
             clip_grad_norm_(model.parameters(), train.grad_clip)
         optimiser.step()

@@ -110,6 +110,10 @@ class RunProgress(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self.end_line(trainer)
+        elapsed = time.monotonic() - self.started
+        if trainer.is_global_zero and self.validating_s:
+            took = timedelta(seconds=round(elapsed))
+            print(f"trained for {took}, {self.validating_s / elapsed:.1%} of it in validations", file=sys.stderr)
 
     def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
         self.end_line(trainer)
