@@ -34,7 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "light, one step": {"objective": "predictive"},
     "NCSN++, bridge": {
         **{"backbone": "ncsnpp_v2", "ch_mult": [1, 2, 2, 2], "hop_length": 128, "num_frames": 96, "batch_size": 8},
-        **{"magnitude_weight": 0.0, "si_sdr_weight": 0.0, "l1_weight": 0.1, "end_share": 0.0},
+        **{"magnitude_weight": 0.0, "si_sdr_weight": 0.0, "pesq_weight": 0.0, "l1_weight": 0.1, "end_share": 0.0},
         **{"lr": 1e-3, "weight_decay": 0.0, "grad_clip": 1.0},
     },
 }

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from sgmse.common.errors import UserError
 from sgmse.diffusion.sde import OUVE, SBVE, per_item
 
 BEST_SI_SDR = 30.0  # in dB
@@ -90,11 +89,8 @@ def _mean_square(z: Tensor) -> Tensor:
 
 
 def pesq_loss(sample_rate: int) -> nn.Module:
-    """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B]. Raises `UserError` without it."""
-    try:
-        from torch_pesq import PesqLoss
-    except ImportError as error:
-        raise UserError(f"--pesq_weight needs torch-pesq ({error}); run `pip install torch-pesq`") from None
+    """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B]."""
+    from torch_pesq import PesqLoss
 
     module: nn.Module = PesqLoss(1.0, sample_rate=sample_rate).eval()
     return module.requires_grad_(False)

@@ -57,7 +57,7 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         self.auxiliary = None if train is None else make_auxiliary(config)
         self.average = None if train is None else AveragedWeights(self, train.ema_decay)
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
-        if train is not None and config.pesq_weight > 0:
+        if train is not None and config.pesq_weight > 0 and "pesq_weight" in self.objective.settings:
             self._pesq_loss = (losses.pesq_loss(config.sample_rate),)
         if train is not None and train.lr_decay == "cosine" and train.max_steps < 1:
             raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")
@@ -124,7 +124,8 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         prediction = self.predict(perturbed.x_t, y, perturbed.t, condition)
         loss = self.objective.loss(prediction, perturbed, self.settings)
         if self.objective.predicts == "clean":
-            loss = self._add_waveform_losses(loss, prediction, batch["clean"])
+            with torch.autocast(self.device.type, enabled=False):  # PESQ's filters know 32 bit only
+                loss = self._add_waveform_losses(loss, prediction, batch["clean"])
         return loss, perturbed.t
 
     def _perturb(self, clean: Tensor, y: Tensor, generator: torch.Generator) -> Perturbed:

@@ -103,7 +103,7 @@ class ModelConfig:
     si_sdr_weight: NotNegative = 0.0
     """weight of −SI-SDR in dB in data_prediction and predictive"""
     pesq_weight: NotNegative = 0.0
-    """weight of the PESQ loss in data_prediction and predictive; needs `pip install torch-pesq`"""
+    """weight of a differentiable PESQ in data_prediction and predictive; PESQ then tells more than there is to hear"""
 
     encoder: Annotated[str, OneOf(("none", *ENCODERS), ENCODERS)] = "cnn"
     """noise encoder; none: a model without reference, the baseline"""
