@@ -88,12 +88,25 @@ def _mean_square(z: Tensor) -> Tensor:
     return (z.real.square() + z.imag.square()).flatten(1).mean(dim=1)
 
 
-def pesq_loss(sample_rate: int) -> nn.Module:
-    """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B]."""
-    from torch_pesq import PesqLoss
+class PesqDistance(nn.Module):
+    """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B].
 
-    module: nn.Module = PesqLoss(1.0, sample_rate=sample_rate).eval()
-    return module.requires_grad_(False)
+    An item without a finite distance, or gradient of it, has neither: silent speech has no level to align with, and
+    roots of disturbances have no slope at zero.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        from torch_pesq import PesqLoss  # a second to load
+
+        self.distance = PesqLoss(1.0, sample_rate=sample_rate).eval().requires_grad_(False)
+
+    def forward(self, clean: Tensor, estimate: Tensor) -> Tensor:
+        if estimate.requires_grad:
+            estimate = estimate.clone()
+            estimate.register_hook(lambda slope: slope.where(slope.isfinite().all(dim=1, keepdim=True), 0))
+        distance: Tensor = self.distance(clean, estimate)
+        return distance.where(distance.isfinite(), 0)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         self.average = None if train is None else AveragedWeights(self, train.ema_decay)
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
         if train is not None and config.pesq_weight > 0 and "pesq_weight" in self.objective.settings:
-            self._pesq_loss = (losses.pesq_loss(config.sample_rate),)
+            self._pesq_loss = (losses.PesqDistance(config.sample_rate),)
         if train is not None and train.lr_decay == "cosine" and train.max_steps < 1:
             raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")
         self._training_references: list[Tensor] = []  # of the familiarity; the same at every validation
