@@ -35,6 +35,7 @@ Memory is the peak of a process, libraries (about 0.8 GB) included.
 examples:
   python scripts/benchmark.py
   python scripts/benchmark.py --parts forward train --nf 32 --threads 1 --published ../published/sgmse
+  python scripts/benchmark.py --parts train sample --nf 128 --device cuda --published ../published/sgmse
   python scripts/benchmark.py --parts attention --nf 128 --num_frames 256 --batch_size 1
   python scripts/benchmark.py --parts enhance --ckpt BRIDGE.ckpt --against OUVE.ckpt --test_dir SET --rounds 3
 """

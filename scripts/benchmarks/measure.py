@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgmse.diffusion.conditioning import Condition
@@ -185,6 +186,19 @@ def audio_rates(arrivals: list[float], batch_s: float, batches: int) -> list[flo
 def peak_mib(who: int = resource.RUSAGE_SELF) -> float:
     """Largest resident memory so far of this process (or of its finished children) in MiB."""
     return resource.getrusage(who).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def busy_rows(call: Call, device: str) -> list[Row]:
+    """On CUDA the share of a call's time in which the device computes; a low one says that it waits for the host."""
+    if device != "cuda":
+        return []
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        begin = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - begin
+    busy = sum(event.self_device_time_total for event in found.key_averages()) / 1e6
+    return [Row("share of time the device computes", [busy / seconds])]
 
 
 def memory_rows(call: Call, name: str, device: str) -> list[Row]:

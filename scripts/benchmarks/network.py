@@ -56,11 +56,8 @@ def speed(job: Job) -> list[Row]:
     seconds = measure.time_in_turns(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
     wall, cpu = time.perf_counter() - begin[0], time.process_time() - begin[1]
     rows = measure.speed_rows(seconds, flops, measure.operations(bare), job.batch_size, note)
-    return [
-        *rows,
-        Row("time of the clock / of the cores", [wall / cpu], "above 1 / threads: others were at work"),
-        *memory,
-    ]
+    rows += [Row("time of the clock / of the cores", [wall / cpu], "above 1 / threads: others were at work")]
+    return rows + measure.busy_rows(calls["ours"], job.device) + memory
 
 
 def preset(job: Job) -> list[Row]:
@@ -122,7 +119,8 @@ def sampling(job: Job) -> list[Row]:
     audio_s = job.batch_size * SAMPLED_S
     note = f"{job.batch_size} recordings of {SAMPLED_S:g} s, {name}"
     rows = [Row(f"{label}, real-time factor", [s / audio_s for s in found], note) for label, found in seconds.items()]
-    return rows + measure.memory_rows(calls["N = 5, w = 3"], "sampling", job.device)
+    guided = calls["N = 5, w = 3"]
+    return rows + measure.busy_rows(guided, job.device) + measure.memory_rows(guided, "sampling", job.device)
 
 
 def published_memory(job: Job) -> list[Row]:

@@ -38,7 +38,7 @@ from sgmse.training.saving import RunFiles, WholeCheckpoints
 from sgmse.training.validation import EnhancementValidation
 
 IGNORED = ".*(num_workers|pin_memory|LeafSpec|log_every_n_steps|in eval mode at the start|exists and is not empty"
-IGNORED += "|command is available on your system but is not used|sync_dist=True).*"
+IGNORED += "|generation for complex operators|command is available on your system but is not used|sync_dist=True).*"
 MAX_NULL_SHARE = 0.02  # beyond it the silent references shift the drop probability
 _FOLDER = "SGMSE_RUN_FOLDER"  # tells the processes of the other devices, which Lightning starts, where the run lives
 
