@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from commands import call, refusal, saved_run
@@ -140,4 +141,15 @@ def test_the_model_that_comes_along_enhances_where_nothing_was_trained(tmp_path,
             audio.read(folder / f"{name}.wav", 16000) for folder in (noisy / "clean", noisy / "noisy", tmp_path / "out")
         )
         assert si_sdr(clean, after) > si_sdr(clean, before) + 4
-    assert (released_models()["small"] / "model.safetensors").stat().st_size < 8e6
+
+
+@pytest.mark.parametrize("name", released_models())
+def test_models_that_come_along_are_small_load_and_have_a_card(name):
+    folder = released_models()[name]
+    assert (folder / "model.safetensors").stat().st_size < 8e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "**Licence:** MIT" in card
+    assert "**Cannot do:**" in card
+    model = Enhancer.from_pretrained(name, "cpu")
+    noisy = 0.1 * np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    assert np.isfinite(model.enhance(noisy, 16000, noise_ref=noisy[:6000])).all()
