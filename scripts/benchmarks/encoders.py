@@ -14,7 +14,7 @@ from sgmse.encoders import ENCODERS
 from sgmse.encoders.weights import RANDOM
 from sgmse.model.score_model import Batch, NoiseCondScoreModel
 from sgmse.settings import cli
-from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, ModelConfig
+from sgmse.settings.config import CONFIGS, TRAIN_GROUPS, ModelConfig, TrainConfig
 
 REFERENCE_S = 1.0
 
@@ -36,7 +36,7 @@ def measure_encoder(job: Job) -> list[Row]:
     torch.set_num_threads(job.threads)
     name, values = preset_values(job.device)
     config = cli.take(ModelConfig, values | variants()[job.encoder])
-    model = NoiseCondScoreModel(config, SamplerSettings()).to(job.device).train()
+    model = NoiseCondScoreModel(config, SamplerSettings(), TrainConfig()).to(job.device).train()
     samples, reference = (values["num_frames"] - 1) * config.hop_length, round(REFERENCE_S * config.sample_rate)
     batch = random_batch(job.batch_size, samples, reference, job.device)
     calls = {"forward": forward(model, batch), "encoder": encoder_step(model, batch), "step": step(model, batch)}

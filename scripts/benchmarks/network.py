@@ -20,7 +20,7 @@ from sgmse.model.score_model import Batch, NoiseCondScoreModel
 from sgmse.networks import published
 from sgmse.networks.attention import nominal_resolutions
 from sgmse.settings import cli
-from sgmse.settings.config import ModelConfig
+from sgmse.settings.config import ModelConfig, TrainConfig
 
 TRAINING_FACTOR = 3  # operations of a training step, in forward passes
 SAMPLED_S = 4.0
@@ -67,7 +67,7 @@ def preset(job: Job) -> list[Row]:
     rows = []
     for label, changes in {"without a reference": {"encoder": "none"}, "with one": {"encoder": "cnn"}}.items():
         config = cli.take(ModelConfig, values | changes)
-        model = NoiseCondScoreModel(config, SamplerSettings()).to(job.device).train()
+        model = NoiseCondScoreModel(config, SamplerSettings(), TrainConfig()).to(job.device).train()  # all its losses
         samples = (values["num_frames"] - 1) * config.hop_length
         batch = encoders.random_batch(values["batch_size"], samples, config.sample_rate, job.device)
         calls = {"forward": torch.no_grad()(_loss(model, batch)), "and backward": _backward(_loss(model, batch))}
