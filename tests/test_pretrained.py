@@ -10,9 +10,11 @@ from export_model import main
 from short_set import short_set
 from tiny import batch, enhanced, tiny
 
+from scripts import reference_use
 from sgmse.commands import enhance
 from sgmse.common.errors import UserError
 from sgmse.data import audio
+from sgmse.data.corpora import embedded_dir
 from sgmse.diffusion.adaptive import fit
 from sgmse.diffusion.samplers import gaussian
 from sgmse.evaluation.metrics import si_sdr
@@ -141,6 +143,13 @@ def test_the_model_that_comes_along_enhances_where_nothing_was_trained(tmp_path,
             audio.read(folder / f"{name}.wav", 16000) for folder in (noisy / "clean", noisy / "noisy", tmp_path / "out")
         )
         assert si_sdr(clean, after) > si_sdr(clean, before) + 4
+
+
+def test_a_model_that_comes_along_is_examined_by_its_name(tmp_path, capsys):
+    flags = ("--max_files", 1, "--jobs", 1, "--device", "cpu", "--out", tmp_path / "use")
+    printed = call(reference_use.main, capsys, "small", embedded_dir() / "test", *flags)
+    assert "matched" in printed
+    assert (tmp_path / "use" / "scores.csv").is_file()
 
 
 @pytest.mark.parametrize("name", released_models())

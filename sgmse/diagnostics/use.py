@@ -24,6 +24,7 @@ from sgmse.evaluation.results import NOISY, Results
 from sgmse.evaluation.scores import Score
 from sgmse.model import checkpoints
 from sgmse.model.enhancer import Enhancer
+from sgmse.model.pretrained import find_model, folder_facts
 from sgmse.settings.checks import check_sampler
 from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig
 from sgmse.settings.yaml_files import read_yaml
@@ -158,7 +159,8 @@ def _read_steps(ckpt: Path) -> int | None:
         rows = read_validations(ckpt.parent.parent / CURVES)
         if rows:
             return max(int(row["step"]) for row in rows)
-    step = checkpoints.read(ckpt).get("global_step")
+    folder = find_model(ckpt)
+    step = folder_facts(folder).get("steps") if folder.is_dir() else checkpoints.read(folder).get("global_step")
     return int(step) if isinstance(step, int) else None
 
 

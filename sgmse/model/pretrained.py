@@ -88,6 +88,12 @@ def read_folder(folder: Path) -> Checkpoint:
     )
 
 
+def folder_facts(folder: Path) -> dict[str, Any]:
+    """What config.json of a model folder says."""
+    facts: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return facts
+
+
 def write_folder(folder: Path, checkpoint: Checkpoint, card: str, facts: dict[str, Any]) -> None:
     """Write a model folder, whole or not at all; an older one there is replaced, anything else is a `UserError`.
 
