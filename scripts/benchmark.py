@@ -9,7 +9,7 @@ train    forward, backward, Adam and averaged weights of that network: three tim
          by convention, over the same bare convolution, forward and backward. STFT, loading and Lightning are left out.
 preset   seconds of the loss, and of it and its gradient, for a second of audio: of the preset that fits the device,
          without a reference and with one (CNN).
-sample   (not by default) real-time factor of that preset's network at N = 5 and 30, with and without guidance.
+sample   (not by default) seconds for a second of audio of that preset's network at N = 5 and 30, guided and not.
 attention  (not by default) cross-attention to a reference of 16 tokens at each nominal resolution in turn: seconds of a
          pass and of a training step over those of the same conditioned network without it, taking turns, and the memory
          that a training step takes more.
@@ -75,11 +75,13 @@ def measure_part(job: Job) -> None:
     """Measure and print what one job asks for."""
     from benchmarks import encoders, enhance, loader, network, quality, startup
 
-    label = f"{job.part} nf {job.width}" + (f" {job.precision}" if job.device == "cuda" else "")
+    label = job.part + (f" nf {job.width}" if job.width else "")
+    if job.device == "cuda" and job.part != "preset":  # that has an arithmetic of its own
+        label += f" {job.precision}" + (", compiled" if job.compile else "")
     if job.part == "loader":
         show("loader", measure_alone(loader.loader, job))
     elif job.part in ("preset", "sample"):
-        show(job.part, measure_alone(network.preset if job.part == "preset" else network.sampling, job))
+        show(label, measure_alone(network.preset if job.part == "preset" else network.sampling, job))
     elif job.part == "startup":
         startup.show_startup(job)
     elif job.part == "quality":
@@ -92,7 +94,6 @@ def measure_part(job: Job) -> None:
     elif job.part == "attention":
         network.show_attention(label, job)
     else:
-        label += ", compiled" if job.compile else ""
         show(label, measure_alone(network.speed, job))
         if job.published is not None:
             show(label, measure_alone(network.published_memory, job))
@@ -151,10 +152,11 @@ def plan_jobs(asked: Settings) -> Iterator[Job]:
         for width in [0] if part in ("enhance", "sample") else asked.nf:
             yield replace(job, part=part, width=width)
             if device == "cuda":  # the published network has no bf16: its complex output exists in 32 bit only
-                yield replace(job, part=part, width=width, precision="tf32")
                 half = replace(job, part=part, width=width, precision="bf16-mixed", published=None)
                 yield half
-                yield replace(half, compile=True)
+                if part in ("forward", "train", "sample"):
+                    yield replace(job, part=part, width=width, precision="tf32")
+                    yield replace(half, compile=True)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ IMPOSSIBLE = [
     ("--N -1", "use 1 or more"),
     ("--num_frames 1", "--num_frames 1 is out of range"),
     ("--num_frames 2", "--num_frames 2 is shorter than one STFT window; use 3 or more"),
+    ("--num_frames 22 --pesq_weight 1", "crops are too short for the PESQ loss; use 23 or more"),
     ("--mix_snr_db 5", "--mix_snr_db 5.0 is out of range; use two values, the lower one first"),
     ("--mix_snr_db 10 -5", "two values, the lower one first"),
     ("--reference_s 2 1", "two values, the lower one first, each more than 0"),

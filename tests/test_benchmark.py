@@ -104,7 +104,7 @@ def test_the_yardstick_of_training_has_three_times_the_operations_of_a_forward_p
 
 @pytest.mark.parametrize("part", [network.preset, network.sampling])
 def test_presets_are_measured_round_by_round(part, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"batch_size": 2, "num_frames": 16, "nf": 8}
+    small = {"batch_size": 2, "num_frames": 24, "nf": 8}
     values = encoders.preset_values("cpu")[1] | small
     monkeypatch.setattr(encoders, "preset_values", lambda device: ("small", values))
     monkeypatch.setattr(network, "MIN_SECONDS", 0.0)

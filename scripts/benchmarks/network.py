@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SamplerSettings, gaussian
-from sgmse.enhancement.signals import autocast
+from sgmse.enhancement.signals import Precision, autocast
 from sgmse.model.build import make_backbone
 from sgmse.model.score_model import Batch, NoiseCondScoreModel
 from sgmse.networks import published
@@ -32,16 +32,19 @@ def speed(job: Job) -> list[Row]:
     torch.set_num_threads(job.threads)
     measure.set_arithmetic(job.precision)
     step = measure.STEPS[job.part]
-    ours = make_backbone(ModelConfig(backbone="ncsnpp", nf=job.width, encoder="none")).to(job.device)
-    conditioned = measure.conditioned_network(job.width, ()).to(job.device)
+    config = ModelConfig(backbone="ncsnpp", nf=job.width, encoder="none")
+    ours = make_backbone(config).to(job.device)
     data = measure.network_inputs(job.batch_size, job.num_frames, job.device)
-    forward = measure.forward_pass(ours, data, job.precision)
-    flops = measure.operations(forward) * (TRAINING_FACTOR if job.part == "train" else 1)
     if job.compile:
         ours.compile()
-        conditioned.compile()
     calls = {"ours": step(ours, data, job.precision)}
     memory = measure.memory_rows(calls["ours"], "ours", job.device)  # first, before anything else takes memory
+    forward = measure.forward_pass(ours, data, job.precision)
+    uncompiled = measure.forward_pass(make_backbone(config).to(job.device), data, job.precision)
+    flops = measure.operations(uncompiled) * (TRAINING_FACTOR if job.part == "train" else 1)
+    conditioned = measure.conditioned_network(job.width, ()).to(job.device)
+    if job.compile:
+        conditioned.compile()
     inputs = measure.conditioned_inputs(job.batch_size, job.num_frames, job.device)
     bare = YARDSTICKS[job.part](*measure.bare_convolution(job.batch_size, job.num_frames, job.device), job.precision)
     calls, note = {"bare": bare} | calls | {"conditioned": step(conditioned, inputs, job.precision)}, ""
@@ -64,13 +67,18 @@ def preset(job: Job) -> list[Row]:
     """Seconds of the loss, and of it and its gradient, for a second of audio: of the preset that fits the device."""
     torch.set_num_threads(job.threads)
     name, values = encoders.preset_values(job.device)
+    precision = values.get("precision", "32")
+    measure.set_arithmetic(precision)
     rows = []
     for label, changes in {"without a reference": {"encoder": "none"}, "with one": {"encoder": "cnn"}}.items():
         config = cli.take(ModelConfig, values | changes)
         model = NoiseCondScoreModel(config, SamplerSettings(), TrainConfig()).to(job.device).train()  # all its losses
+        if values.get("compile"):
+            model.backbone.compile()
         samples = (values["num_frames"] - 1) * config.hop_length
         batch = encoders.random_batch(values["batch_size"], samples, config.sample_rate, job.device)
-        calls = {"forward": torch.no_grad()(_loss(model, batch)), "and backward": _backward(_loss(model, batch))}
+        loss = _loss(model, batch, precision)
+        calls = {"forward": torch.no_grad()(loss), "and backward": _backward(loss)}
         seconds = measure.time_in_turns(calls, job.rounds, measure.clock(job.device), MIN_SECONDS)
         audio_s = values["batch_size"] * samples / config.sample_rate
         note = f"for a second of audio, {name}"
@@ -78,12 +86,13 @@ def preset(job: Job) -> list[Row]:
     return rows
 
 
-def _loss(model: NoiseCondScoreModel, batch: Batch) -> Callable[[], Tensor]:
+def _loss(model: NoiseCondScoreModel, batch: Batch, precision: Precision) -> Callable[[], Tensor]:
     generator = torch.Generator(model.device).manual_seed(0)
 
     def call() -> Tensor:
-        condition = model.encode(batch["reference"], batch["reference_length"])
-        return model.loss(batch, condition, generator)[0].mean()
+        with autocast(model.device, precision):
+            condition = model.encode(batch["reference"], batch["reference_length"])
+            return model.loss(batch, condition, generator)[0].mean()
 
     return call
 
@@ -93,8 +102,9 @@ def _backward(loss: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def sampling(job: Job) -> list[Row]:
-    """Real-time factors of the preset that fits the device, with a reference, over a batch of recordings."""
+    """Seconds for a second of audio of the preset that fits the device, with a reference, over a batch of files."""
     torch.set_num_threads(job.threads)
+    measure.set_arithmetic(job.precision)
     name, values = encoders.preset_values(job.device)
     model = NoiseCondScoreModel(cli.take(ModelConfig, values | {"encoder": "cnn"}), SamplerSettings())
     model = model.eval().to(job.device)
@@ -117,8 +127,8 @@ def sampling(job: Job) -> list[Row]:
     calls = {f"N = {steps}, w = {scale:g}": enhance(steps, scale) for steps in (5, 30) for scale in (1.0, 3.0)}
     seconds = measure.time_in_turns(calls, job.rounds, measure.clock(job.device), 0.0)
     audio_s = job.batch_size * SAMPLED_S
-    note = f"{job.batch_size} recordings of {SAMPLED_S:g} s, {name}"
-    rows = [Row(f"{label}, real-time factor", [s / audio_s for s in found], note) for label, found in seconds.items()]
+    note = f"for a second of audio, {job.batch_size} recordings of {SAMPLED_S:g} s, {name}"
+    rows = [Row(f"{label}, s", [s / audio_s for s in found], note) for label, found in seconds.items()]
     guided = calls["N = 5, w = 3"]
     return rows + measure.busy_rows(guided, job.device) + measure.memory_rows(guided, "sampling", job.device)
 

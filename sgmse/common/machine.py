@@ -30,11 +30,12 @@ def device(wanted: str) -> str:
 
 
 def check_compiler(device: str) -> None:
-    """Raise `UserError` where torch.compile lacks the compiler that it needs: g++ on the CPU, gcc (Triton) on CUDA."""
-    variable, usual = ("CXX", "g++") if device == "cpu" else ("CC", "gcc")
-    if shutil.which(os.environ.get(variable, usual)) is None:
-        kind = "C++" if device == "cpu" else "C"
-        raise UserError(f"--compile needs a {kind} compiler, and {usual} is not found; install it or add --no_compile")
+    """Raise `UserError` where torch.compile lacks the compiler it needs: a C++ one on the CPU, a C one on CUDA."""
+    kind, variable, usual = ("C++", "CXX", ["g++"]) if device == "cpu" else ("C", "CC", ["gcc", "clang"])
+    named = [os.environ[variable]] if variable in os.environ else usual
+    if not any(map(shutil.which, named)):
+        names = " or ".join(named)
+        raise UserError(f"--compile needs a {kind} compiler, and {names} is not found; install it or add --no_compile")
 
 
 def is_first_process() -> bool:

@@ -73,7 +73,7 @@ def load_subjects(paths: Sequence[Path], encoder_checkpoint: str | None) -> list
     """
     found: list[Subject] = []
     for place, path in enumerate(paths):
-        model, config = Enhancer.from_checkpoint(path, "cpu", encoder_checkpoint), path.parent.parent / SETTINGS
+        model, config = Enhancer.from_checkpoint(path, "cpu", encoder_checkpoint), _run_folder(path) / SETTINGS
         run = read_yaml(config) if config.is_file() else {}
         seed = run.get("seed", place)
         if not isinstance(seed, int):
@@ -153,14 +153,20 @@ def describe_training(subject: Subject, baselines: Sequence[Subject], unlike: Se
     ]
 
 
+def _run_folder(ckpt: Path) -> Path:
+    """The folder of the run that left a checkpoint; a model folder is its own."""
+    found = find_model(ckpt)
+    return found if found.is_dir() else found.parent.parent
+
+
 def _read_steps(ckpt: Path) -> int | None:
     """How many steps the run behind a checkpoint was trained: a best checkpoint may be an early one."""
     with suppress(UserError):
-        rows = read_validations(ckpt.parent.parent / CURVES)
+        rows = read_validations(_run_folder(ckpt) / CURVES)
         if rows:
             return max(int(row["step"]) for row in rows)
-    folder = find_model(ckpt)
-    step = folder_facts(folder).get("steps") if folder.is_dir() else checkpoints.read(folder).get("global_step")
+    found = find_model(ckpt)
+    step = folder_facts(found).get("steps") if found.is_dir() else checkpoints.read(found).get("global_step")
     return int(step) if isinstance(step, int) else None
 
 

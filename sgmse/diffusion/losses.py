@@ -88,6 +88,9 @@ def _mean_square(z: Tensor) -> Tensor:
     return (z.real.square() + z.imag.square()).flatten(1).mean(dim=1)
 
 
+PESQ_S = 0.35  # the shortest crop that it compares
+
+
 class PesqDistance(nn.Module):
     """torch-pesq's differentiable PESQ distance: (clean, estimate [B, N]) → [B].
 

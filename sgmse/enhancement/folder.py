@@ -14,19 +14,20 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sgmse.common.ahead import ahead
 from sgmse.common.errors import UserError
 from sgmse.common.files import file_digest, write_json
 from sgmse.common.lock import locked_folder
 from sgmse.common.progress import progress
 from sgmse.data import audio, listing
 from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.enhancement.engine import Enhanced
 from sgmse.enhancement.lookup import find_unusable
 from sgmse.enhancement.recordings import Row, write_in_parts, write_whole
 from sgmse.enhancement.request import Request, describe_request, make_request
@@ -134,12 +135,27 @@ def _write_groups(request: Request, items: Sequence[Item]) -> Iterator[list[Row]
     headers = listing.read_headers(item.noisy for item in items)
     is_long = [size > 0 and header.seconds * engine.rate > size for header in headers]
     short = [item for item, long in zip(items, is_long, strict=True) if not long]
-    groups = engine.encode_groups(request.test_set, setting, short)
-    for found in ahead(engine.enhance_group(group, setting) for group in groups):
-        yield [_make_row(request, enhanced.item, write_whole(request, enhanced)) for enhanced in found]
+    with ThreadPoolExecutor(1, "writing") as thread:
+        at_work: Future[list[Row]] | None = None
+        try:
+            for group in engine.encode_groups(request.test_set, setting, short):
+                found = engine.enhance_group(group, setting)
+                if at_work is not None:
+                    yield at_work.result()
+                at_work = thread.submit(_write_group, request, found)
+        except (Exception, KeyboardInterrupt):
+            if at_work is not None:  # it is whole, whatever became of the next one
+                yield at_work.result()
+            raise
+        if at_work is not None:
+            yield at_work.result()
     for item, long in zip(items, is_long, strict=True):
         if long:
             yield [_make_row(request, item, write_in_parts(request, item))]
+
+
+def _write_group(request: Request, found: Sequence[Enhanced]) -> list[Row]:
+    return [_make_row(request, enhanced.item, write_whole(request, enhanced)) for enhanced in found]
 
 
 def _make_row(request: Request, item: Item, written: Row) -> Row:

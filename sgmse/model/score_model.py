@@ -25,6 +25,7 @@ from sgmse.diffusion.sde import per_item
 from sgmse.model.build import make_auxiliary
 from sgmse.model.enhancer import Enhancer
 from sgmse.model.optimisation import AveragedWeights, adam, adopt_rates
+from sgmse.settings.checks import has_pesq_loss
 from sgmse.settings.config import ModelConfig, TrainConfig
 
 Batch = dict[str, Tensor]
@@ -57,7 +58,7 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
         self.auxiliary = None if train is None else make_auxiliary(config)
         self.average = None if train is None else AveragedWeights(self, train.ema_decay)
         self._pesq_loss: tuple[nn.Module, ...] = ()  # in a tuple, so that it stays out of checkpoints
-        if train is not None and config.pesq_weight > 0 and "pesq_weight" in self.objective.settings:
+        if train is not None and has_pesq_loss(config):
             self._pesq_loss = (losses.PesqDistance(config.sample_rate),)
         if train is not None and train.lr_decay == "cosine" and train.max_steps < 1:
             raise UserError("--lr_decay cosine ends at max_steps; give --max_steps")

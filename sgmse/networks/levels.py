@@ -48,7 +48,7 @@ class DownLevel(nn.Module):
                 self.cross_attentions = nn.ModuleList(make_cross_attention(width) for _ in range(num_blocks))
         self.downsample = None if last else ResidualBlock(width, width, *embedding, resample="down")
         self.combine = None if pyramid_channels is None else conv(pyramid_channels, width, kernel_size=1)
-        self.pyramid_downsample = FIRDownsample()
+        self.pyramid_downsample = None if pyramid_channels is None else FIRDownsample()
 
     def forward(
         self, h: Tensor, pyramid: Tensor, embedding: Tensor, condition: Condition | None
@@ -64,7 +64,7 @@ class DownLevel(nn.Module):
             skips.append(h)
         if self.downsample is not None:
             h = self.downsample(h, embedding, condition)
-            if self.combine is not None:
+            if self.combine is not None and self.pyramid_downsample is not None:
                 pyramid = self.pyramid_downsample(pyramid)
                 h = h + self.combine(pyramid)
             skips.append(h)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
@@ -11,7 +12,7 @@ from sgmse.common.errors import UserError
 from sgmse.data.mixing import LARGEST_SNR_DB
 from sgmse.data.noise import augment
 from sgmse.diffusion.guidance import ADAPTIVE, GuidanceSettings
-from sgmse.diffusion.losses import OBJECTIVES
+from sgmse.diffusion.losses import OBJECTIVES, PESQ_S
 from sgmse.diffusion.samplers import SAMPLERS, SamplerSettings, sampler_name
 from sgmse.diffusion.sde import PROCESSES
 from sgmse.encoders import ENCODERS
@@ -128,6 +129,17 @@ def check_data(data: DataConfig, model: ModelConfig) -> None:
     shortest = model.n_fft // 2 // model.hop_length + 2
     if data.num_frames < shortest:
         raise UserError(f"--num_frames {data.num_frames} is shorter than one STFT window; use {shortest} or more")
+    for_pesq = math.ceil(PESQ_S * model.sample_rate / model.hop_length) + 1
+    if has_pesq_loss(model) and data.num_frames < for_pesq:
+        raise UserError(
+            f"--num_frames {data.num_frames}: crops are too short for the PESQ loss; use {for_pesq} or more, or "
+            "--pesq_weight 0"
+        )
+
+
+def has_pesq_loss(model: ModelConfig) -> bool:
+    """Whether a differentiable PESQ is part of the loss."""
+    return model.pesq_weight > 0 and "pesq_weight" in OBJECTIVES[model.resolved_objective()].settings
 
 
 def _check_variation(data: DataConfig) -> None:

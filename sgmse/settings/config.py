@@ -243,7 +243,7 @@ class TrainConfig:
     precision: Literal["32", "bf16-mixed"] = "32"
     """arithmetic of the network; spectrograms stay in 32 bit"""
     compile: bool = False
-    """compile the network with torch.compile (needs a C++ compiler on CPU)"""
+    """compile the network with torch.compile (needs g++ on a CPU, gcc on CUDA)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to train"""
     devices: Count = 1
@@ -329,7 +329,7 @@ class EnhanceConfig:
     precision: Literal["32", "bf16-mixed"] = "32"
     """arithmetic of the networks; spectrograms stay in 32 bit"""
     compile: bool = False
-    """compile the network with torch.compile, once per length of file at worst (needs a C++ compiler on CPU)"""
+    """compile the network with torch.compile, once per length of file at worst (needs g++ on a CPU, gcc on CUDA)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run"""
 

@@ -1,7 +1,7 @@
 """How a training of several processes is started, and how any training is stopped.
 
-A signal ends a training after the step at hand. SLURM sends SIGUSR1 where it is told to (`#SBATCH --signal=USR1@120`),
-and SIGTERM some time before SIGKILL.
+A signal ends a training after the step at hand, one of several processes at the latest after the next. SLURM sends
+SIGUSR1 where it is told to (`#SBATCH --signal=USR1@120`), and SIGTERM some time before SIGKILL.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Preemption(Checkpoint):
             raise Preempted
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        self.leave(trainer)
+        self.leave()
 
-    def leave(self, trainer: pl.Trainer) -> None:
+    def leave(self) -> None:
         """Stop here if a signal has come. Every process must call it equally often."""
         self._question = None
         if self._is_asked():

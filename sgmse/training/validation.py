@@ -49,6 +49,9 @@ class EnhancementValidation(pl.Callback):
         jobs = max(1, min(cores() // trainer.world_size, share))
         self._score = self._pool.enter_context(scorer(jobs))
 
+    def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
+        self._pool.close()  # Lightning calls no teardown then
+
     def teardown(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
         self._pool.close()
 
@@ -60,7 +63,7 @@ class EnhancementValidation(pl.Callback):
         clean: list[np.ndarray] = []
         estimates: dict[str, list[np.ndarray]] = {prefix: [] for prefix in ("noisy/", *scales)}
         for start in range(0, len(self.files), trainer.world_size):  # as many rounds on every device
-            self.preemption.leave(trainer)
+            self.preemption.leave()
             index = start + trainer.global_rank
             if index >= len(self.files):
                 continue
@@ -72,8 +75,11 @@ class EnhancementValidation(pl.Callback):
             if index < NUM_SHOWN:
                 self._show(trainer, model, {"clean": item["clean"], "reference": item["reference"], **waveforms}, index)
         noisy = estimates["noisy/"]
-        self._noisy = self._noisy or self._score(clean, noisy, noisy)
-        rows = {prefix: self._score(clean, estimates[prefix], noisy) for prefix in scales} | {"noisy/": self._noisy}
+        rows = {"noisy/": self._noisy or self._score(clean, noisy, noisy)}
+        self._noisy = rows["noisy/"]
+        for prefix in scales:
+            self.preemption.leave()
+            rows[prefix] = self._score(clean, estimates[prefix], noisy)
         for prefix, scores in rows.items():
             for name, mean in zip(metrics.MAIN, _means(trainer, scores), strict=True):
                 model.log(f"{prefix}{name}", mean, rank_zero_only=False)
