@@ -27,6 +27,7 @@ from sgmse.evaluation.results import Results
 from sgmse.evaluation.scores import scorer
 from sgmse.evaluation.statistics import Difference, hierarchical
 from sgmse.model.enhancer import Enhancer
+from sgmse.model.pretrained import find_model, run_folder
 from sgmse.settings import cli
 from sgmse.settings.checks import check_data
 from sgmse.settings.config import TRAIN_GROUPS, DataConfig, ModelConfig, TrainConfig
@@ -54,7 +55,7 @@ def find_training_settings(ckpt: Path, train: Sequence[Path]) -> tuple[Path, lis
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"--train {folder}: is no folder of noise, nor a .yaml file of settings; check the path")
-    config = files[0] if files else ckpt.parent.parent / SETTINGS
+    config = files[0] if files else run_folder(find_model(ckpt)) / SETTINGS
     if not config.is_file():
         raise UserError(
             f"{config}: no such file, so nothing says what {ckpt} was trained on; name the settings of its run with "

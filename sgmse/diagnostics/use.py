@@ -24,7 +24,7 @@ from sgmse.evaluation.results import NOISY, Results
 from sgmse.evaluation.scores import Score
 from sgmse.model import checkpoints
 from sgmse.model.enhancer import Enhancer
-from sgmse.model.pretrained import find_model, folder_facts
+from sgmse.model.pretrained import find_model, folder_facts, run_folder
 from sgmse.settings.checks import check_sampler
 from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig
 from sgmse.settings.yaml_files import read_yaml
@@ -73,12 +73,13 @@ def load_subjects(paths: Sequence[Path], encoder_checkpoint: str | None) -> list
     """
     found: list[Subject] = []
     for place, path in enumerate(paths):
-        model, config = Enhancer.from_checkpoint(path, "cpu", encoder_checkpoint), _run_folder(path) / SETTINGS
+        origin = find_model(path)
+        model, config = Enhancer.from_checkpoint(origin, "cpu", encoder_checkpoint), run_folder(origin) / SETTINGS
         run = read_yaml(config) if config.is_file() else {}
         seed = run.get("seed", place)
         if not isinstance(seed, int):
             raise UserError(f"{config}: seed {seed} is no whole number; restore it, or move it away")
-        one = Subject(path, model, seed, model.settings | run, bool(run), _read_steps(path))
+        one = Subject(path, model, seed, model.settings | run, bool(run), _read_steps(origin))
         differing = compare_settings(found[0], one, COMPARED) if found else []
         if differing:
             raise UserError(
@@ -153,20 +154,13 @@ def describe_training(subject: Subject, baselines: Sequence[Subject], unlike: Se
     ]
 
 
-def _run_folder(ckpt: Path) -> Path:
-    """The folder of the run that left a checkpoint; a model folder is its own."""
-    found = find_model(ckpt)
-    return found if found.is_dir() else found.parent.parent
-
-
 def _read_steps(ckpt: Path) -> int | None:
     """How many steps the run behind a checkpoint was trained: a best checkpoint may be an early one."""
     with suppress(UserError):
-        rows = read_validations(_run_folder(ckpt) / CURVES)
+        rows = read_validations(run_folder(ckpt) / CURVES)
         if rows:
             return max(int(row["step"]) for row in rows)
-    found = find_model(ckpt)
-    step = folder_facts(found).get("steps") if found.is_dir() else checkpoints.read(found).get("global_step")
+    step = folder_facts(ckpt).get("steps") if ckpt.is_dir() else checkpoints.read(ckpt).get("global_step")
     return int(step) if isinstance(step, int) else None
 
 

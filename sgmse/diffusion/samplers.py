@@ -88,8 +88,7 @@ def predictor_corrector(
     counted = Counted(score)
     times = step_times(sde.end_time, t_eps, N)
     x = x_mean = sde.prior(y, noise(y))
-    for i, t in enumerate(times):
-        now = torch.tensor(t)
+    for i, (t, now) in enumerate(zip(times, torch.tensor(times), strict=True)):
         for _ in range(corrector_steps if corrector != "none" else 0):
             x = _correct(counted(x, t), x, noise(x), sde.std(now), snr, corrector)
         step = t - times[i + 1] if i + 1 < N else t
@@ -191,8 +190,7 @@ def dpm_solver(
     order 2 extends it linearly in log κ from the last two evaluations. The last step, from `t_eps` to 0, returns D.
     """
     counted = Counted(score)
-    times = step_times(sde.end_time, t_eps, N, schedule)
-    instants = torch.tensor(times)
+    instants = torch.tensor(times := step_times(sde.end_time, t_eps, N, schedule))
     sigmas = sde.std(instants)
     kappas = torch.exp(-sde.theta * instants) / sigmas
     x = sde.prior(y, noise(y))
@@ -230,9 +228,8 @@ def bridge(
     linearly.
     """
     counted = Counted(denoise)
-    times = step_times(sde.end_time, end_time, N + 1, schedule)
+    instants = torch.tensor(times := step_times(sde.end_time, end_time, N + 1, schedule))
     x = last = y
-    instants = torch.tensor(times)
     for i, (t_prev, t) in enumerate(pairwise(instants)):
         estimate = counted(x, times[i + published_bridge])
         if method == "ode":

@@ -134,10 +134,8 @@ class Engine:
         """
         groups = self.group(test_set.items if items is None else items)
         for recordings in ahead([self._read(test_set, setting, item) for item in group] for group in groups):
-            if setting.protocol == "self":
-                yield self._encode(self._take_references(recordings, setting), setting)
-            else:
-                yield self._encode(recordings, setting)
+            by_itself = setting.protocol == "self"
+            yield self._encode(self._take_references(recordings, setting) if by_itself else recordings, setting)
 
     def group(self, items: Sequence[Item]) -> list[list[Item]]:
         """Which files share network calls: those of equally many frames, fewest first; one that has parts is alone."""

@@ -25,7 +25,7 @@ from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.model.checkpoints import newest_checkpoint
 from sgmse.model.chunking import Chunks
 from sgmse.model.enhancer import Enhancer
-from sgmse.model.pretrained import DEFAULT_MODEL, find_model
+from sgmse.model.pretrained import DEFAULT_MODEL, find_model, run_folder
 from sgmse.settings.checks import check_enhancement, check_sampler
 from sgmse.settings.config import DataConfig, EnhanceConfig
 
@@ -178,7 +178,7 @@ def choose_chunks(config: EnhanceConfig, ckpt: Path, model: Enhancer) -> Chunks:
     """The parts of long files. Raises `UserError` where they are shorter than what the model was trained on."""
     rate, hop = model.settings["sample_rate"], model.settings["hop_length"]
     try:
-        trained = yaml.safe_load((ckpt.parent.parent / "config.yaml").read_text(encoding="utf-8"))
+        trained = yaml.safe_load((run_folder(ckpt) / "config.yaml").read_text(encoding="utf-8"))
         num_frames = int(trained["num_frames"])
     except (FileNotFoundError, ValueError, TypeError, KeyError, yaml.YAMLError):
         num_frames = DataConfig().num_frames  # no file of ours: that of SGMSE+

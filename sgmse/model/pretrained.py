@@ -88,6 +88,11 @@ def read_folder(folder: Path) -> Checkpoint:
     )
 
 
+def run_folder(found: Path) -> Path:
+    """The folder of the run that left a checkpoint, as `find_model` found it; a model folder is its own."""
+    return found if found.is_dir() else found.parent.parent
+
+
 def folder_facts(folder: Path) -> dict[str, Any]:
     """What config.json of a model folder says."""
     facts: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
