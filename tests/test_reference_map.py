@@ -5,8 +5,9 @@ import pytest
 from commands import call, refusal
 
 from scripts import reference_map
+from sgmse.common.errors import UserError
 from sgmse.diagnostics import worth
-from sgmse.diagnostics.use import COLUMNS
+from sgmse.diagnostics.use import COLUMNS, read_scores
 
 FILES = [f"f{place}.flac" for place in range(8)]
 
@@ -167,3 +168,22 @@ def test_folders_that_cannot_be_compared_are_refused(words, culprit, folders, tm
     out = () if "--out" in words else ("--out", tmp_path / "map")
     assert culprit in refusal(reference_map.main, capsys, *paths, *out)
     assert not list(tmp_path.glob("map/*"))
+
+
+DAMAGES = {
+    "cut": lambda path: path.write_text("checkpoint,system,se"),
+    "other columns": lambda path: path.write_text("a,b\n1,2\n"),
+    "a row twice": lambda path: path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n"),
+    "a folder": lambda path: path.unlink() or path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_table_of_scores_is_refused(name, tmp_path):
+    path = tmp_path / "scores.csv"
+    row = dict.fromkeys(COLUMNS, "") | {"system": "matched", "nfe": 1, "passes": 1, "N": 1}
+    pd.DataFrame([row]).to_csv(path, index=False)
+    assert read_scores(path)["system"].tolist() == ["disjoint"]
+    DAMAGES[name](path)
+    with pytest.raises(UserError, match=r"scores\.csv: "):
+        read_scores(path)

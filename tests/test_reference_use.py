@@ -19,38 +19,14 @@ from sgmse.data.mixing import rms
 from sgmse.data.references import leak
 from sgmse.data.references.estimated import estimate_noise
 from sgmse.diagnostics import use
-from sgmse.diagnostics.use import COLUMNS, open_set, read_scores
+from sgmse.diagnostics.use import COLUMNS, open_set
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.engine import Engine
-from sgmse.enhancement.protocols import match_level, shuffle_segments
 from sgmse.enhancement.signals import noise_key
 from sgmse.evaluation import metrics
 from sgmse.model.enhancer import Enhancer
 
 RATE = 16000
-
-
-def test_shuffling_permutes_segments_and_keeps_length_and_level():
-    rng = np.random.default_rng(0)
-    steps = np.repeat(np.arange(1, 11, dtype=np.float32), RATE // 20)  # ten segments of 50 ms
-    reference = np.concatenate([steps, np.full(RATE // 50, 10, np.float32)])
-    mixed = shuffle_segments(reference, RATE, rng)
-    assert mixed.shape == reference.shape
-    centres = mixed[RATE // 50 + RATE // 200 :: RATE // 20][:10]  # behind the cross-fade of each segment
-    assert sorted(centres.round(3)) == list(range(1, 11))
-    assert list(centres.round(3)) != list(range(1, 11))
-    noise = rng.standard_normal(RATE).astype(np.float32)
-    again, other = (shuffle_segments(noise, RATE, np.random.default_rng(seed)) for seed in (1, 2))
-    assert rms(again) == pytest.approx(rms(noise), rel=0.05)
-    assert np.array_equal(again, shuffle_segments(noise, RATE, np.random.default_rng(1)))
-    assert not np.array_equal(again, other)
-    assert np.array_equal(shuffle_segments(noise[:1000], RATE, rng), noise[:1000]), "too short to hold two segments"
-
-
-def test_a_lent_reference_gets_the_level_of_the_own_one():
-    noise = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
-    assert rms(match_level(noise, 0.1 * noise[:900])) == pytest.approx(rms(0.1 * noise[:900]), rel=1e-5)
-    assert np.array_equal(match_level(noise, np.zeros(10, np.float32)), noise)
 
 
 @pytest.fixture(scope="module")
@@ -342,27 +318,6 @@ def test_bad_input_is_refused_before_any_work(words, culprit, test_set, logs, tm
     given = [known.get(word, word) for word in words.split()]
     assert culprit in refusal(reference_use.main, capsys, *given, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-DAMAGES = {
-    "cut": lambda path: path.write_text("checkpoint,system,se"),
-    "other columns": lambda path: path.write_text("a,b\n1,2\n"),
-    "a row twice": lambda path: path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n"),
-    "a folder": lambda path: path.unlink() or path.mkdir(),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_table_of_scores_is_refused(name, tmp_path):
-    path, row = (
-        tmp_path / "scores.csv",
-        dict.fromkeys(COLUMNS, "") | {"system": "matched", "nfe": 1, "passes": 1, "N": 1},
-    )
-    pd.DataFrame([row]).to_csv(path, index=False)
-    assert read_scores(path)["system"].tolist() == ["disjoint"]
-    DAMAGES[name](path)
-    with pytest.raises(UserError, match=r"scores\.csv: "):
-        read_scores(path)
 
 
 @pytest.mark.parametrize(("content", "culprit"), [("seed: many\n", "seed many"), ("seed: [1", "no valid YAML")])

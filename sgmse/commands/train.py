@@ -45,7 +45,8 @@ more examples:
   python train.py --init_ckpt logs/RUN/checkpoints/best_pesq.ckpt --encoder sequence
       a new run that starts from the weights of another one, as far as they fit
 
-SIGUSR1 or SIGTERM ends a training after the step at hand, with its last.ckpt and exit code 85. Several processes:
+SIGUSR1 or SIGTERM ends a training after the step at hand, or the next one where several processes train, with its
+last.ckpt and exit code 85. Several processes:
 --devices on one machine; on a cluster, `srun python train.py --run_dir DIR --devices D --num_nodes N ...` or torchrun.
 """
 

@@ -140,6 +140,8 @@ def _list_remarks(plan: Plan) -> Iterator[str]:
         wanted, there = experiment.train.get("cross_attention_resolutions"), values["cross_attention_resolutions"]
         if wanted and wanted != there:
             yield f"note: {name} attends at {there}, not {wanted}: the network has no more levels"
+        if experiment.train.get("film") and not values["film"]:
+            yield f"note: {name}: the {values['backbone']} network scales and shifts after the norm anyway"
 
 
 def _list_costs(plan: Plan, scale: Scale, out: Path) -> Iterator[str]:

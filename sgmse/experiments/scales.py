@@ -168,6 +168,8 @@ def _scale_settings(experiment: Experiment, typed: Mapping[str, Any], scale: Sca
             values[name] = value
         except UserError:
             continue
+    if values.get("film") and with_defaults(values)["backbone"] == "light":
+        del values["film"]  # it scales and shifts after the norm always
     wanted = values.get("cross_attention_resolutions")
     if wanted:
         levels = [FULL_RESOLUTION >> level for level in range(len(with_defaults(values)["ch_mult"]))]
