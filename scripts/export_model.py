@@ -86,7 +86,7 @@ def make_card(
         f"---\nlicense: {settings.license.lower()}\nlibrary_name: sgmse\ntags: [speech-enhancement, audio]\n---\n",
         f"# {settings.out.name}\n",
         f"Speech enhancement at {config.sample_rate / 1000:g} kHz: backbone {config.backbone}, {weights / 1e6:.1f} M "
-        f"weights, {reference}, {config.sde} process with {checkpoint.sampler.N} steps.\n",
+        f"weights, {reference}, {config.sde} process with N = {checkpoint.sampler.N}.\n",
         "```python\nfrom sgmse.model import Enhancer\n\n"
         f'model = Enhancer.from_pretrained("{settings.out.name}")\n```\n',
         f"**Trained on:** {settings.data}\n\n**Licence:** {settings.license}\n\n**Cannot do:** {settings.limits}\n",

@@ -107,6 +107,7 @@ def test_the_overview_names_trainings_costs_and_unequal_budgets(tmp_path):
     assert "(random weights: smoke)" in text
     assert "note: CLAP-01 gets 200 steps and its baseline BASE-00 800: unequal budgets decide no criterion" in text
     assert "note: XAttn-02 attends at [64, 32], not [64, 32, 16]" in text
+    assert "note: DENSE-07 changes nothing" in describe_plan(plan(ids=("DENSE-07",)), SCALES["mini"], tmp_path)
     assert "smallest PESQ difference" in text
     assert "unknown where nobody measured" in describe_plan(plan("paper", ("CFG-01",)), SCALES["paper"], tmp_path)
     assert list(tmp_path.iterdir()) == [], "planning writes nothing"

@@ -63,6 +63,13 @@ def test_a_plan_compares_with_what_it_has_and_always_with_the_baseline():
     assert wanted.opponents("COMB-02") == ["BASE-00"]  # COMB-01 is in the catalogue, not in this plan
 
 
+def test_film_is_an_experiment_of_its_own_where_the_network_has_a_choice():
+    """The light network scales and shifts after the norm always."""
+    for scale, opponents in (("paper", ["BASE-08", "DENSE-01"]), ("mini", ["BASE-08"])):
+        assert EVERYTHING[scale].opponents("DENSE-07") == opponents
+        assert EVERYTHING[scale].training("DENSE-07").values["film"] == (scale == "paper")
+
+
 def test_names_are_readable_and_unlike_for_other_data():
     folders = [{}, {"speech_dir": ["s"], "noise_dir": ["n"]}, {"speech_dir": ["s"], "noise_dir": ["m"]}]
     names = {plan(ids=("CFG-01",), **data).training_of["CFG-01"] for data in folders}
@@ -144,9 +151,9 @@ def test_the_training_command_takes_the_settings_of_every_training(tmp_path):
 def test_a_scale_leaves_what_an_experiment_varies(scale):
     for name, experiment in CATALOGUE.items():
         values = with_defaults(resolve_settings(experiment, SCALES[scale]))
-        values["film"] |= values["backbone"] == "light"  # it scales and shifts after the norm always
+        other = {"cross_attention_resolutions", *(["film"] if values["backbone"] == "light" else [])}
         for setting, value in experiment.train.items():
-            if setting != "cross_attention_resolutions":
+            if setting not in other:
                 assert values[setting] == value, name
 
 

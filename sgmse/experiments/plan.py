@@ -140,8 +140,9 @@ class Plan:
         return list(dict.fromkeys(experiment.choice_set for experiment in self.experiments.values()))
 
     def opponents(self, experiment_id: str) -> list[str]:
-        """The experiments of the plan that this one is compared with, its baseline first."""
-        return list(dict.fromkeys(name for name in self.experiments[experiment_id].needs if name in self.experiments))
+        """The experiments of the plan that this one is compared with, its baseline first; none that is the same here."""
+        own, needs = self.config_hash(experiment_id), dict.fromkeys(self.experiments[experiment_id].needs)
+        return [name for name in needs if name in self.experiments and self.config_hash(name) != own]
 
     def config_hash(self, experiment_id: str) -> str:
         """Of everything that decides the numbers of an experiment on a set, without the seed."""
