@@ -23,7 +23,7 @@ GAIN = Rule(claim="gains", experiments=["CFG-01"], against="baseline", sets=["es
 
 
 def make_plan(seeds: Sequence[int] = (0, 1)) -> Plan:
-    """BASE-00; CFG-01 against it; CFG-02, of the same training, against both."""
+    """BASE-00; CFG-01 against it; CFG-02, of the same training and guided, against both."""
     needs: dict[str, tuple[str | None, list[str]]] = {
         "BASE-00": (None, []),
         "CFG-01": ("BASE-00", []),
@@ -33,6 +33,7 @@ def make_plan(seeds: Sequence[int] = (0, 1)) -> Plan:
         name: Experiment(id=name, hypothesis="?", train={}, sets=["id", "esc50"], baseline=baseline, versus=versus)
         for name, (baseline, versus) in needs.items()
     }
+    experiments["CFG-02"] = replace(experiments["CFG-02"], guidance_scale=[3.0])
     training_of = {"BASE-00": "none", "CFG-01": "cnn", "CFG-02": "cnn"}
     trainings = {name: Training(name, {"cond_dim": len(name)}, []) for name in ("none", "cnn")}
     names = {"id": "id", "esc50": "ood"}

@@ -141,7 +141,7 @@ def _list_remarks(plan: Plan) -> Iterator[str]:
         if wanted and wanted != there:
             yield f"note: {name} attends at {there}, not {wanted}: the network has no more levels"
         if experiment.train.get("film") and not values["film"]:
-            yield f"note: {name} changes nothing: the {values['backbone']} network scales and shifts after the norm always"
+            yield f"note: {name} changes nothing: the light network scales and shifts after the norm always"
 
 
 def _list_costs(plan: Plan, scale: Scale, out: Path) -> Iterator[str]:

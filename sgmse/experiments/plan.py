@@ -140,7 +140,7 @@ class Plan:
         return list(dict.fromkeys(experiment.choice_set for experiment in self.experiments.values()))
 
     def opponents(self, experiment_id: str) -> list[str]:
-        """The experiments of the plan that this one is compared with, its baseline first; none that is the same here."""
+        """The experiments of the plan that this one is compared with, its baseline first; none that is the same."""
         own, needs = self.config_hash(experiment_id), dict.fromkeys(self.experiments[experiment_id].needs)
         return [name for name in needs if name in self.experiments and self.config_hash(name) != own]
 
