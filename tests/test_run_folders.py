@@ -50,6 +50,12 @@ def test_the_same_command_starts_a_run_and_then_finds_it_complete(start, tmp_pat
     assert steps == {"config.1.yaml": 1, "config.yaml": 2}, "settings of an earlier start are kept where they differ"
 
 
+def test_a_file_with_settings_of_another_choice_than_the_run_s_starts_it_and_goes_on(start, tmp_path):
+    (tmp_path / "preset.yaml").write_text("encoder_channels: 8\n")  # of the encoder that --encoder none replaces
+    assert "stopped at step 1" in start("--config", tmp_path / "preset.yaml")
+    assert "stopped at step 2" in start("--config", tmp_path / "preset.yaml", "--max_steps", 2)
+
+
 @pytest.mark.parametrize(
     ("limit", "said"), [(("--max_epochs", 1), "1 of 1 epochs"), (("--max_minutes", 0.001), "of 0.001 minutes")]
 )

@@ -79,6 +79,7 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         stopped = resumption.read_stopped_run(Path(ckpt))
     elif run_dir is not None:
         stopped = resumption.find_stopped_run(Path(run_dir))
+    files = layers[:-1]  # each must fit together by itself, whatever else the run was given
     if stopped is not None:
         layers = cli.parse(parser, argv, stopped.settings)
     elif len(layers) == 1:  # no --config
@@ -86,7 +87,7 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         preset = CONFIGS / ("bridge.yaml" if device == "cuda" else "cpu.yaml")
         _say(f"preset: {preset.name}, the one for {device} (choose with --config)")
         layers = cli.parse(parser, argv, preset)
-    for layer in layers:
+    for layer in (*files, layers[-1]):
         v = layer.values
         if layer.source and "ckpt" in layer.typed and v["ckpt"] is None:
             continue  # the config.yaml of a run, which names every setting, those without a meaning too
