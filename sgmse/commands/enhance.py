@@ -71,8 +71,8 @@ def main() -> None:
         enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)
     elif output is not None:
         enhance_file(config, guidance, sampler, output)
-        another = ["--guidance_scale", "1.5"] if config.noise_ref else ["--noise_ref", "NOISE.wav"]
-        print_next("enhancement_noise_cond.py", *sys.argv[1:], *another)
+        if not config.noise_ref:
+            print_next("enhancement_noise_cond.py", *sys.argv[1:], "--noise_ref", "NOISE.wav")
     else:
         request = enhance_folder(config, guidance, sampler)
         folder = request.test_set.folder

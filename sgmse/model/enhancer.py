@@ -290,7 +290,7 @@ class Enhancer(nn.Module):
         """Noisy speech [N] or [C, N] → enhanced speech of the same type, shape, rate, device and floating dtype.
 
         >>> model = NoiseCondScoreModel.from_checkpoint("logs/run/checkpoints/best_pesq.ckpt")
-        >>> enhanced = model.enhance(noisy, 48000, noise_ref="fan.wav", guidance_scale=1.5)
+        >>> enhanced = model.enhance(noisy, 48000, noise_ref="fan.wav")
 
         Each channel is enhanced on its own; above half the model's rate the result is empty.
 
