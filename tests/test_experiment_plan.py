@@ -26,7 +26,7 @@ from sgmse.experiments.scales import load_scale, resolve_settings, with_defaults
 from sgmse.experiments.training import write_speech
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
-from sgmse.settings.config import ModelConfig, TrainConfig
+from sgmse.settings.config import CONFIGS, ModelConfig, TrainConfig
 
 ITEMS = dict.fromkeys((*SETS, *CHOICE_SETS), 2)
 MINIMAL = f"items: {ITEMS}\n"
@@ -157,6 +157,18 @@ def test_a_scale_leaves_what_an_experiment_varies(scale):
                 assert values[setting] == value, name
 
 
+def test_mini_takes_sizes_and_losses_of_the_cpu_preset_and_neither_its_mixing_nor_its_process():
+    preset, mini = yaml.safe_load((CONFIGS / "cpu.yaml").read_text()), EVERYTHING["mini"]
+    own = {"ch_mult", "max_steps", "val_every_n_steps"}
+    varied = {"synthetic_share", "babble_share", "talker_share", "sde"}
+    values = mini.training("CFG-01").values
+    assert {name: values[name] for name in preset.keys() - own - varied} == {
+        name: value for name, value in preset.items() if name not in own | varied
+    }
+    assert {name: values[name] for name in varied - {"sde"}} == dict.fromkeys(varied - {"sde"}, 0)
+    assert mini.training("SGM-01").values["sde"] == "ouve"
+
+
 def test_mini_attends_where_its_network_has_levels():
     mini = EVERYTHING["mini"]
     for name in ("XAttn-02", "COMB-02", "ABL-INJ-02"):
@@ -177,6 +189,7 @@ def test_a_one_step_predictor_is_tried_with_one_step_and_each_set_of_a_small_sca
     [
         ("trian: {nf: 4}\n", "trian"),
         ("train: {nf: many}\n", "nf many"),
+        ("preset: cpus\n", "preset: cpus: no such preset; did you mean cpu?"),
         ("train: {cond_drop_prob: 0.5}\n", "cond_drop_prob is 0.1, but the scale odd makes it 0.5"),
         ("train: {ch_mult: [1, 2]}\n", "attends at [64, 32, 16], and the network of the scale odd has [256, 128]"),
         ("sets: {esc50: ood}\n", "items: esc50"),

@@ -25,7 +25,7 @@ from sgmse.experiments.catalogue import (
     train_parser,
 )
 from sgmse.settings import cli
-from sgmse.settings.checks import check_model, check_typed
+from sgmse.settings.checks import DYNAMIC_MIXING, check_model, check_typed
 from sgmse.settings.config import CONDITIONING, ModelConfig, TrainConfig
 
 FULL_RESOLUTION = 256  # nominal, at the first level of the network
@@ -63,6 +63,8 @@ class Scale:
     steps: dict[_Base, list[int]]
     """N of the sampler to choose among, by base"""
     name: str = ""
+    preset: str | None = None
+    """NAME of configs/NAME.yaml, over whose settings `train` is laid, but for the process and for what is mixed"""
     train: dict[str, Any] = field(default_factory=dict)
     """settings of train.py, laid over base and experiment"""
     bases: dict[_Base, dict[str, Any]] = field(default_factory=dict)
@@ -105,7 +107,12 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
     if min([*scale.items.values(), *(n for tried in scale.steps.values() for n in tried or [0])]) < 1:
         raise UserError(f"{path}: items and steps: whole numbers from 1 on are needed")
 
-    laid: dict[str, Any] = {"train": read_train_settings(scale.train, path)}
+    preset = {}
+    if scale.preset is not None:
+        require([scale.preset], (file.stem for file in CONFIGS.glob("*.yaml")), f"{path}: preset: ", "preset")
+        preset = _preset_settings(scale.preset)
+    sizes = {name: value for name, value in preset.items() if name not in {*DYNAMIC_MIXING, "sde"}}
+    laid: dict[str, Any] = {"train": sizes | read_train_settings(scale.train, path)}
     for part in ("bases", "encoders"):
         given = getattr(scale, part).items()
         laid[part] = {one: read_train_settings(settings, path, f"{part}: {one}") for one, settings in given}
@@ -126,7 +133,7 @@ def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _base_settings(name: str) -> dict[str, Any]:
+def _preset_settings(name: str) -> dict[str, Any]:
     path = CONFIGS / f"{name}.yaml"
     return read_train_settings(cli.read_yaml(path), path)
 
@@ -136,7 +143,7 @@ def resolve_settings(experiment: Experiment, scale: Scale | None = None) -> dict
 
     Raises `UserError`, naming the experiment, for settings that cannot work together or that the scale would change.
     """
-    typed = _base_settings(experiment.base) | dict(experiment.train)
+    typed = _preset_settings(experiment.base) | dict(experiment.train)
     if scale is not None:
         typed = _scale_settings(experiment, typed, scale)
     model, sampler, train = _take_parts(typed)
