@@ -125,6 +125,9 @@ def test_rows_of_another_set_or_batching_are_not_kept(test_set, own_set, logs):
         path = listing.find(own_set / kind)[1]
         audio.write(path, 0.5 * audio.read(path, RATE), RATE)
         found.append(facts())
+    rows = pd.read_csv(own_set / "manifest.csv", dtype=str)
+    rows.assign(source="one recording").to_csv(own_set / "manifest.csv", index=False)
+    found.append(facts())
     hashes = [str(one) for one in (before, *found)]
     assert len(set(hashes)) == len(hashes)
 
@@ -257,7 +260,7 @@ def test_a_baseline_of_another_rate_runs_and_its_scores_are_of_the_same_files(te
 def test_a_baseline_of_another_budget_network_data_or_sampling_is_told_apart(logs):
     ours, bare = (use.load_subjects([logs[run]], None)[0] for run in ("cnn0", "none0"))
     assert use.compare_training(ours, bare, None) == []
-    for name in ("batch_size", "lr", "max_steps", "speech_dir", "nf", "objective"):
+    for name in ("batch_size", "lr", "weight_decay", "init_ckpt", "max_steps", "speech_dir", "nf", "objective"):
         (found,) = use.compare_training(ours, replace(bare, settings=bare.settings | {name: "other"}), None)
         assert found.startswith(f"{name} other, not ")
     assert use.compare_training(ours, replace(bare, settings=bare.settings | {"encoder": "other"}), None) == []

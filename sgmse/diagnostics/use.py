@@ -26,7 +26,7 @@ from sgmse.model import checkpoints
 from sgmse.model.enhancer import Enhancer
 from sgmse.model.pretrained import find_model, folder_facts, run_folder
 from sgmse.settings.checks import check_sampler
-from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig
+from sgmse.settings.config import CONDITIONING, DataConfig, ModelConfig, TrainConfig
 from sgmse.settings.yaml_files import read_yaml
 from sgmse.training.resumption import CURVES, SETTINGS, read_validations
 
@@ -38,10 +38,10 @@ _TYPES |= {"seed": "Int64", "leak_shared": "boolean", "nfe": "int", "passes": "i
 # scores.csv has called two of the protocols so from the start; readers of older and of newer ones find the same words
 FILE_WORDS = {"disjoint": "matched", "none": "null"}
 STEP_TOLERANCE = 0.05  # trainings by the clock never end at the same step
-_BUDGET = {"batch_size", "accumulate_grad_batches", "devices", "max_steps", "max_epochs", "max_minutes"}
-_BUDGET |= {"lr", "warmup_steps", "lr_decay", "grad_clip", "ema_decay"}
-_WATCHING = {"num_workers", "num_eval_files", "num_valid_items", "encoder_checkpoint"}  # of no effect on the weights
-COMPARED = ({f.name for cls in (ModelConfig, DataConfig) for f in fields(cls)} - _WATCHING) | _BUDGET
+_WITHOUT_EFFECT = {"num_workers", "num_eval_files", "num_valid_items", "val_every_n_steps", "save_every_n_steps"}
+_WITHOUT_EFFECT |= {"device", "compile", "seed", "ckpt", "run_dir", "log_dir", "nolog", "logger"}  # on the weights
+_WITHOUT_EFFECT |= {"wandb_name", "wandb_group", "wandb_tags", "encoder_checkpoint", "encoder_lr_factor"}
+COMPARED = {f.name for cls in (ModelConfig, DataConfig, TrainConfig) for f in fields(cls)} - _WITHOUT_EFFECT
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def load_subjects(paths: Sequence[Path], encoder_checkpoint: str | None) -> list
         seed = run.get("seed", place)
         if not isinstance(seed, int):
             raise UserError(f"{config}: seed {seed} is no whole number; restore it, or move it away")
+        if run:  # each seed may have begun with weights of its own
+            run["init_ckpt"] = "none" if run.get("init_ckpt") is None else "given"
         one = Subject(path, model, seed, model.settings | run, bool(run), _read_steps(origin))
         differing = compare_settings(found[0], one, COMPARED) if found else []
         if differing:

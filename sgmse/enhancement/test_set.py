@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -165,11 +165,18 @@ class TestSet:
         return self.items[chosen]
 
     def fingerprint(self) -> str:
-        """A hash of the paths, sizes and times of all files of the set that are used."""
-        paths = {path for some in self.paths.values() for path in some.values() if path is not None}
-        paths |= {item.noisy for item in self.items} | {item.clean for item in self.items if item.clean is not None}
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(paths)]
-        return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+        """A hash of what is used of the set: paths, sizes and times of its files, its manifest, who has which reference."""
+
+        @cache
+        def stamp(path: Path | None) -> tuple[str, int, int] | None:
+            return None if path is None else (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+
+        used = [
+            (item.name, item.facts, stamp(item.noisy), stamp(item.clean))
+            + tuple((protocol, stamp(paths.get(item.name))) for protocol, paths in sorted(self.paths.items()))
+            for item in self.items
+        ]
+        return hashlib.sha256(repr(used).encode()).hexdigest()[:16]
 
     def leaks(self, protocol: Protocol, rate: int, seed: int, jobs: int | None) -> dict[str, Leak]:
         """The leak score of each item's reference by name; none where it holds the samples of the disjoint one."""
