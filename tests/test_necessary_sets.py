@@ -14,6 +14,7 @@ from small_corpora import save
 
 from sgmse.data import audio
 from sgmse.data.noise.talkers import talker
+from sgmse.data.references import leak
 from sgmse.data.testsets import items
 from sgmse.data.testsets.build import read_rows
 from sgmse.evaluation.scores import evaluate
@@ -64,11 +65,17 @@ def test_every_mixture_stands_twice_with_the_roles_exchanged(swap):
 def test_a_reference_is_another_utterance_of_the_one_to_remove_at_the_level_it_has_there(swap):
     for row in read_rows(swap):
         assert row["kind"] == talker(Path(row["noise_file"])) == talker(Path(row["ref_source"]))
-        assert row["ref_source"] != Path(row["noise_file"]).stem
+        assert Path(row["noise_file"]).stem not in row["ref_source"].split("+")
         assert talker(Path(row["speech_file"])) != row["kind"]
         assert 2 <= float(row["ref_seconds"]) <= 4
         levels = [items.sounding_rms(read(swap, kind, row), RATE) for kind in ("ref", "noise")]
         assert levels[0] == pytest.approx(levels[1], rel=0.05)
+
+
+def test_no_reference_but_the_oracle_holds_samples_of_its_mixture_of_however_many_utterances_it_is_joined(swap):
+    for row in read_rows(swap):
+        for kind in ("ref", "ref_same_class", "ref_mismatched"):
+            assert not leak.score(read(swap, kind, row), read(swap, "noise", row), RATE).shared, (row["id"], kind)
 
 
 def test_the_mismatched_reference_is_that_of_the_other_role_and_a_pair_is_one_source(swap):
@@ -158,3 +165,4 @@ def test_what_makes_no_such_set_is_refused(tmp_path, capsys):
     assert "--seconds" in refused("nonstationary", "--speech_dir", corpus, "--noise_dir", noises, "--seconds", 1)
     assert "without pauses" in refused("ood", "--speech_dir", corpus, "--noise_dir", noises, "--seconds", 2)
     assert "reference" in refused("swap", "--speech_dir", corpus, "--reference_s", 8, 9)
+    assert "2 or more" in refused("swap", "--speech_dir", corpus, "--num", 1)

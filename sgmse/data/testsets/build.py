@@ -127,7 +127,7 @@ def _write_item(folder: Path, plan: Plan, draw: Draw) -> None:
         audio.write(folder / name / f"{draw.id}.flac", waveform, rate, SUBTYPE)
     for number, part in enumerate(item.parts):
         audio.write(folder / _PARTS / f"{draw.id}_{number}.wav", part.cut.reference, rate)
-    parts = [(part.clip.kind, part.clip.source, part.reference_clip.source) for part in item.parts]
+    parts = [(part.clip.kind, part.clip.source, part.reference_source) for part in item.parts]
     write_json(folder / _ITEMS / f"{draw.id}.json", {"row": item.row, "gain": item.gain, "parts": parts})
 
 

@@ -28,11 +28,11 @@ Row = dict[str, Any]
 class Part(NamedTuple):
     """A cut of one clip, at unit level, whose starts count from the beginning of the files, in samples of the set.
 
-    Its reference comes from `reference_clip`, the same clip but for talkers.
+    Its reference comes from `reference_source`, that of the clip but for talkers; several are joined by "+".
     """
 
     clip: Clip
-    reference_clip: Clip
+    reference_source: str
     cut: Cut
 
 
@@ -152,18 +152,19 @@ def _mix_swap(plan: Plan, draw: Draw, attempt: int, rng: np.random.Generator) ->
     return Item(signals, [part], items.sounding_rms(noise, rate), row)
 
 
-def _join_utterances(plan: Plan, clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Clip]:
-    """Other utterances of a talker, joined up to a length in `reference_s`, and the first of them; empty: too short."""
+def _join_utterances(plan: Plan, clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """Other utterances of a talker, joined up to a length in `reference_s`, and their sources; empty: too short."""
     rate, (min_s, max_s) = plan.recipe.sample_rate, plan.recipe.reference_s
     others = [other for other in plan.clips[clip.kind] if other.path != clip.path]
     order = [others[i] for i in rng.permutation(len(others))]
-    longest, joined = round(rng.uniform(min_s, max_s) * rate), np.zeros(0, np.float32)
+    longest, joined, sources = round(rng.uniform(min_s, max_s) * rate), np.zeros(0, np.float32), []
     for other in order:
         joined = crossfade(joined, _trimmed(audio.read(other.path, rate, 0.0, max_s), rate), rate)
+        sources.append(other.source)
         if len(joined) >= longest:
             break
     joined = joined[:longest]
-    return (joined[:0] if len(joined) < min_s * rate or is_silent(joined) else joined), order[0]
+    return (joined[:0] if len(joined) < min_s * rate or is_silent(joined) else joined), "+".join(sources)
 
 
 def _trimmed(speech: np.ndarray, rate: int) -> np.ndarray:
@@ -188,7 +189,7 @@ def _describe_item(
         "change": "",
         "timeline": "",
         "source": "+".join(part.clip.source for part in parts),
-        "ref_source": "+".join(part.reference_clip.source for part in reference_parts),
+        "ref_source": "+".join(part.reference_source for part in reference_parts),
         "ref_start": "+".join(str(part.cut.reference_start) for part in reference_parts),
         "noise_start": "+".join(str(part.cut.noise_start) for part in parts),
         "looped": sum(part.cut.looped for part in parts),
@@ -242,7 +243,7 @@ def _make_noise(
         if cut is None:
             return None
         starts = offset + cut.reference_start, offset + cut.noise_start
-        parts.append(Part(clip, clip, Cut(cut.reference, cut.noise, cut.looped, *starts)))
+        parts.append(Part(clip, clip.source, Cut(cut.reference, cut.noise, cut.looped, *starts)))
     noises, kinds = [part.cut.noise for part in parts], [part.clip.kind for part in parts]
     if change == "concat":
         return items.concat(noises, kinds, rate), parts
@@ -268,7 +269,7 @@ def _cut_talker(plan: Plan, clips: tuple[Clip, ...], length: int, rng: np.random
     if min(levels) == 0 or not (has_energy(noise, rms(speech)) and has_energy(reference, rms(other))):
         return None
     units = reference / np.float32(levels[1]), noise / np.float32(levels[0])
-    return Part(clips[0], clips[1], Cut(*units, len(utterance) < length, other_offset + begin, offset + start))
+    return Part(clips[0], clips[1].source, Cut(*units, len(utterance) < length, other_offset + begin, offset + start))
 
 
 def _read_stretch(clip: Clip, length: int, rate: int, max_s: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
