@@ -86,7 +86,7 @@ def test_references_are_the_noise_of_another_test_file_of_the_same_type(source: 
     assert rows.keys() == {path.stem for path in (test / "noisy").iterdir()}
     for name, row in rows.items():
         other = rows[row["ref_source"]]
-        assert other["kind"] == row["kind"]
+        assert other["kind"] == row["kind"] == row["source"], "DEMAND has one recording of each kind"
         assert other["id"].split("_")[1] != name.split("_")[1]
         clean, noisy = (audio.read(test / part / f"{other['id']}.flac", RATE) for part in ("clean", "noisy"))
         reference = audio.read(test / "ref" / f"{name}.flac", RATE)

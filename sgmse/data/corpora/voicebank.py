@@ -242,7 +242,8 @@ def _write_references(
 ) -> None:
     """Write ref/NAME, the noise of one of `pairs`, for each of `items` (default: all pairs), and manifest.csv.
 
-    The columns are id, kind, source (of the noise), snr_db, ref_source and lengths in seconds.
+    The columns are id, kind, source (of the noise: DEMAND has one recording of each kind), snr_db, ref_source (the
+    pair whose noise it is) and lengths in seconds.
     """
     references, by_name = choose_references(pairs, conditions), {pair.name: pair for pair in pairs}
     rows = []
@@ -254,6 +255,6 @@ def _write_references(
             audio.write(path, _read_noise(other), other.noisy.sample_rate)
         kind, snr_db = conditions[name]
         seconds = (f"{pair.noisy.seconds:.3f}", f"{other.noisy.seconds:.3f}")
-        values = (name, kind, name, f"{snr_db:g}", other.name, *seconds)
+        values = (name, kind, kind, f"{snr_db:g}", other.name, *seconds)
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     write_rows(folder / manifest.MANIFEST, _COLUMNS, rows)
