@@ -77,8 +77,8 @@ def summarise(
     first, second: the systems of these. ending: of the name of the difference.
     """
     if others is not None and set(rows["seed"]) != set(others["seed"]):
-        # trained with other seeds: each file against the mean of the others
-        others = others.groupby("file", as_index=False)[names_in(rows.columns)].mean().assign(seed=None)
+        # nothing tells how much each side's seeds differ from those not trained: these trainings alone
+        rows, others = _mean_over_seeds(rows), _mean_over_seeds(others)
     name = pair_title(first, second) + ending
     lines = []
     for metric in names_in(rows.columns):
@@ -95,6 +95,12 @@ def summarise(
         line |= {"mean": found.mean, "low": found.low, "high": found.high}
         lines.append(line | {"files": found.n_files, "sources": found.n_sources, "seeds": found.n_seeds})
     return lines
+
+
+def _mean_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    scores = names_in(rows.columns)
+    ways = {name: "mean" if name in scores else "first" for name in rows.columns if name not in ("file", "seed")}
+    return rows.groupby("file", as_index=False).agg(ways).assign(seed=None)
 
 
 def split_by_noise(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:

@@ -165,17 +165,16 @@ class TestSet:
         return self.items[chosen]
 
     def fingerprint(self) -> str:
-        """A hash of what is used of the set: paths, sizes and times of its files, its manifest, who has which reference."""
+        """A hash of what is used: paths, sizes and times of the files, the manifest, and who has which reference."""
 
         @cache
         def stamp(path: Path | None) -> tuple[str, int, int] | None:
             return None if path is None else (str(path), path.stat().st_size, path.stat().st_mtime_ns)
 
-        used = [
-            (item.name, item.facts, stamp(item.noisy), stamp(item.clean))
-            + tuple((protocol, stamp(paths.get(item.name))) for protocol, paths in sorted(self.paths.items()))
-            for item in self.items
-        ]
+        used = []
+        for item in self.items:
+            references = [(protocol, stamp(paths.get(item.name))) for protocol, paths in sorted(self.paths.items())]
+            used.append((item.name, item.facts, stamp(item.noisy), stamp(item.clean), references))
         return hashlib.sha256(repr(used).encode()).hexdigest()[:16]
 
     def leaks(self, protocol: Protocol, rate: int, seed: int, jobs: int | None) -> dict[str, Leak]:
