@@ -221,6 +221,13 @@ def test_composed_and_decomposed_accents_are_one_name(tmp_path: Path) -> None:
         listing.by_name(tmp_path / "clean", "clean")
 
 
+def test_a_name_that_stands_in_two_folders_is_matched_by_its_path_alone(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    audio.write(tmp_path / "b" / "1.wav", NOISE, RATE)
+    assert listing.find_partners(["a/1", "b/1"], tmp_path, "noise") == {"b/1": tmp_path / "b" / "1.wav"}
+    assert listing.find_partners(["a/1"], tmp_path, "noise") == {"a/1": tmp_path / "b" / "1.wav"}
+
+
 def test_headers_of_many_files_are_kept_and_read_again_where_a_file_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

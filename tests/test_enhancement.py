@@ -137,7 +137,8 @@ def test_an_input_that_is_replaced_while_it_is_enhanced_is_done_again(enhance, t
     work = Engine.enhance_group
 
     def replaced(self, group, setting):
-        save(testset / "noisy" / "0.wav", samples=np.full(4800, 0.1))
+        save(tmp_path / "new.wav", samples=np.full(4800, 0.1))
+        (tmp_path / "new.wav").replace(testset / "noisy" / "0.wav")  # others may be reading the old one
         return work(self, group, setting)
 
     with monkeypatch.context() as patch:

@@ -157,6 +157,12 @@ def test_sources_come_from_the_manifest_beside_the_folder(folders: Path, column:
     assert list(evaluation.find_sources(folders / "clean", pd.Series(["other"]))) == ["other"]
 
 
+def test_rows_of_a_manifest_are_found_by_path_and_whole_name(tmp_path: Path) -> None:
+    sources = {"a/1": "rain", "b/1": "rain", "n_2": "dog", "n_2.5": "fan"}
+    (tmp_path / "manifest.csv").write_text("id,source\n" + "".join(f"{one},{two}\n" for one, two in sources.items()))
+    assert list(evaluation.find_sources(tmp_path, pd.Series([*sources, "x/n_2"]))) == [*sources.values(), "dog"]
+
+
 def test_the_printed_table_counts_what_could_not_be_scored(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(scores_table(evaluation.summary(table()), "means", "Means"))
     printed = capsys.readouterr().out

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -131,10 +132,12 @@ def find_partners(keys: Iterable[str], folder: Path, what: str) -> dict[str, Pat
 
 
 def match_names(keys: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """The entry for each of `keys`, paths without suffix: the one of that path, else the one of that stem.
+    """The entry for each of `keys`, paths without suffix: the one of that path, else of its stem, if no other has it.
 
     Keys without an entry are left out. Raises `UserError` where two entries would do.
     """
+    keys = list(keys)
+    stems = Counter(Path(composed(key)).name for key in keys)
     by_name: dict[str, list[Entry]] = {}
     for name, entry in entries.items():
         path = Path(composed(name)).with_suffix("")
@@ -142,8 +145,8 @@ def match_names(keys: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, 
             by_name.setdefault(known, []).append(entry)
     found = {}
     for key in keys:
-        name = composed(key)
-        alike = by_name.get(name) or by_name.get(f"*/{Path(name).name}", [])
+        name, stem = composed(key), Path(composed(key)).name
+        alike = by_name.get(name) or (by_name.get(f"*/{stem}", []) if stems[stem] == 1 else [])
         if len(alike) > 1:
             raise UserError(f"{key}: both {alike[0]} and {alike[1]} could be its partner; remove or rename one")
         if alike:

@@ -18,7 +18,7 @@ from sgmse.common.errors import UserError
 from sgmse.data import audio, listing, references
 from sgmse.data.levels import Fault, find_faults, measure_level
 from sgmse.data.references import BorrowProtocol
-from sgmse.data.testsets.build import MANIFEST, read_rows
+from sgmse.data.testsets.build import MANIFEST, find_rows
 from sgmse.enhancement.protocols import CHANGED, Protocol
 from sgmse.enhancement.test_set import HEAD_S, Item, TestSet
 from sgmse.evaluation import scores as evaluation
@@ -192,12 +192,8 @@ def _spread(items: list[Item], max_files: int | None) -> list[Item]:
 def _with_rows(items: Sequence[Item], noisy_dir: Path) -> list[Item]:
     """`items`, each with its row of the manifest beside the folder, where there is one."""
     is_set = noisy_dir.name == "noisy" and (noisy_dir.parent / MANIFEST).is_file()
-    rows = {listing.composed(row["id"]): row for row in read_rows(noisy_dir.parent)} if is_set else {}
-    keys = [listing.composed(item.key) for item in items]
-    return [
-        replace(item, row=rows.get(key) or rows.get(Path(key).name) or {})
-        for item, key in zip(items, keys, strict=True)
-    ]
+    rows = find_rows(noisy_dir.parent if is_set else None, [item.key for item in items])
+    return [replace(item, row=row) for item, row in zip(items, rows, strict=True)]
 
 
 def _find_references(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -121,14 +120,14 @@ def match(clean_dir: Path, folder: Path, what: str) -> dict[str, Path]:
     clean = listing.by_name(clean_dir, "clean speech")
     files = {path.relative_to(folder).as_posix(): path for path in listing.find(folder, what)}
     found = listing.match_names(clean, files)
-    uses = Counter(found.values())
-    missing = [key for key in clean if key not in found or uses[found[key]] > 1]
+    missing = [key for key in clean if key not in found]
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} of the {len(clean)} files in {clean_dir} have no counterpart here, the first is"
             f" {missing[0]}; name folders of one set"
         )
-    extra = [path for path in files.values() if path not in uses]
+    used = set(found.values())
+    extra = [path for path in files.values() if path not in used]
     if extra:
         raise UserError(
             f"{folder}: {len(extra)} files have no counterpart in {clean_dir}, the first is {extra[0].name};"
@@ -155,8 +154,7 @@ def find_facts(folder: Path, names: pd.Series) -> dict[str, dict[str, Any]]:
 def _read_manifest(folder: Path, names: pd.Series) -> dict[str, dict[str, str]]:
     """The row of each of `names` in the manifest in or above `folder`; an empty one where there is none."""
     beside = next((one for one in (folder, folder.parent) if (one / build.MANIFEST).is_file()), None)
-    rows = {listing.composed(row["id"]): row for row in ([] if beside is None else build.read_rows(beside))}
-    return {name: rows.get(Path(name).stem) or rows.get(Path(name).name) or {} for name in names.unique()}
+    return dict(zip(names.unique(), build.find_rows(beside, names.unique()), strict=True))
 
 
 def planned_pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:

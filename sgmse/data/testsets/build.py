@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure, file_digest, write_json, write_rows
 from sgmse.common.workers import in_processes
 from sgmse.data import audio, references
+from sgmse.data.listing import composed
 from sgmse.data.testsets.items import join
 from sgmse.data.testsets.make import Row, make_item
 from sgmse.data.testsets.plan import Draw, Plan
@@ -85,6 +87,12 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         if count > 1:
             raise UserError(f"{folder / MANIFEST}: {count} rows have the id {id}; leave one of them")
     return rows
+
+
+def find_rows(folder: Path | None, keys: Iterable[str]) -> list[dict[str, str]]:
+    """The row of each of `keys`, paths without suffix, in the manifest of `folder`: by path, else by name, else {}."""
+    rows = {composed(row["id"]): row for row in ([] if folder is None else read_rows(folder))}
+    return [rows.get(composed(key)) or rows.get(Path(composed(key)).name) or {} for key in keys]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
