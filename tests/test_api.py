@@ -54,6 +54,8 @@ def test_type_and_shape_are_kept(model, shape, dtype, rate):
     tensor = model.enhance(torch.from_numpy(waveform), rate, noise_ref=torch.from_numpy(noise(4000)))
     assert isinstance(tensor, torch.Tensor)
     assert np.array_equal(tensor.numpy(), result)
+    half = model.enhance(torch.from_numpy(waveform).bfloat16(), rate, noise_ref=torch.from_numpy(noise(4000)))
+    assert (half.dtype, half.shape) == (torch.bfloat16, shape)
 
 
 def test_the_command_and_the_interface_agree(model, ckpt, tmp_path, capsys):

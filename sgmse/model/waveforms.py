@@ -53,7 +53,9 @@ def to_waveforms(
 
 def to_array(waveform: np.ndarray | Tensor, name: str, sr: int) -> np.ndarray:
     """float32 on the CPU. Raises `UserError` for another shape than [N] or [C, N], integers, NaN, or a rate below 1."""
-    array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    if isinstance(waveform, Tensor):  # numpy knows no bfloat16
+        waveform = (waveform.float() if waveform.is_floating_point() else waveform).detach().cpu().numpy()
+    array = np.asarray(waveform)
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"{name} holds values of type {array.dtype}; convert them to floating point")
     if array.ndim not in (1, 2) or not array.size:
