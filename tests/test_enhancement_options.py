@@ -161,7 +161,7 @@ def test_several_samples_give_their_mean_and_how_far_they_disagree(enhance, test
     assert all(value > 0 for value in content["disagreement"].values())
     assert (content["num_samples"], content["nfe"], content["passes"]) == (3, 6, 6)
     assert "the samples of 1.wav disagree by" in said
-    assert (tmp_path / "out" / "disagreement" / "0.png").stat().st_size > 0
+    assert (tmp_path / "out" / "disagreement" / "0.wav.png").stat().st_size > 0
     frame = pd.DataFrame({"system": ["noisy", "out", "out"], "file": ["1", "1", "none"]})
     found = evaluation.with_settings(frame, {"out": tmp_path / "out"})["disagreement"]
     assert found[1] == content["disagreement"]["1.wav"]

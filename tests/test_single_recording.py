@@ -41,6 +41,12 @@ def test_a_recording_becomes_the_file_that_is_named_with_its_record(type_command
     assert (samples(files / "results" / "out.wav") == samples(files / "out" / "noisy.wav")).all()
 
 
+def test_the_picture_of_several_samples_lies_beside_the_result(type_command, files):
+    type_command("noisy.wav --noise_ref fan.wav --sampler bridge_sde --N 2 --num_samples 2 -o results/out.wav")
+    found = sorted(os.listdir(files / "results"))
+    assert found == ["out.wav", "out.wav.disagreement.png", "out.wav.json"]
+
+
 def test_a_file_of_this_command_is_made_again_and_any_other_one_is_kept(type_command, files, capsys, ckpt):
     for scale in ("1", "0"):
         type_command(f"noisy.wav -o out.wav --guidance_scale {scale}")

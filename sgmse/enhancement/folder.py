@@ -183,11 +183,11 @@ def _report(request: Request, rows: Sequence[Row], done: Sequence[Row]) -> None:
         if (row["disagreement"] or 0) > HIGH_DISAGREEMENT:
             share = f"{row['disagreement']:.2f} of their level"
             print(f"warning: the samples of {name} disagree by {share}; the model invents here")
-    silent = [row["reference"] or row["file"] for row in rows if row["is_null"] and protocol != "none"]
+    silent = [row["file"] for row in rows if row["is_null"] and protocol != "none"]
     if silent:
-        print(f"warning: {len(silent)} references are silent and became the null condition, first {silent[0]}")
+        print(f"warning: {len(silent)} references are silent and became the null condition, first that of {silent[0]}")
     if protocol == "estimated":
-        ways = Counter(row["reference"] for row in done)
+        ways = Counter(row["reference"] for row in done if not row["is_null"])
         print(f"estimated from stretches without speech: {ways['gaps']} files, from minima: {ways['minimum']}")
     if rows and guidance.is_adaptive and model.familiarity is not None:
         from sgmse.evaluation.figures import draw_adaptive_scale  # matplotlib takes a second to load
@@ -318,7 +318,7 @@ def describe_run(results: Results) -> dict[str, Any]:
         found = {row["file"]: row[name] for row in rows if row.get(name) is not None}
         content |= {name: found} if found else {}
     if results.facts.get("reference") == "estimated":
-        content["estimated_from"] = dict(Counter(row["reference"] for row in rows))
+        content["estimated_from"] = dict(Counter(row["reference"] for row in rows if not row["is_null"]))
     if rows:
         last = max(rows, key=lambda row: float(row["time"]))
         content |= {"nfe": last["nfe"], "passes": last["passes"]}

@@ -64,7 +64,7 @@ def write_whole(request: Request, enhanced: Enhanced) -> Row:
         from sgmse.evaluation.figures import draw_disagreement  # matplotlib takes a second to load
 
         deviation, sums = compare_samples(engine.model.transform, enhanced.samples.to(engine.model.device))
-        picture = (request.out_dir / "disagreement" / item.name).with_suffix(".png")
+        picture = request.out_dir / "disagreement" / f"{item.name}.png"
         draw_disagreement(deviation.cpu().numpy(), seconds, rate, picture)
         spread = disagreement(sums)
     row = {"audio_s": seconds, "peak": peak, "disagreement": spread, "distance": enhanced.distance}

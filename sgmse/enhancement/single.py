@@ -48,6 +48,9 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
                 blocks = audio.read_blocks(result, None)
                 audio.write_blocks(converted, blocks, header.sample_rate, header.channels, header.subtype)
                 result = converted
+            for picture in sorted(Path(folder).rglob("*.png")):  # beside the result, as OUTPUT.disagreement.png
+                about = picture.stem if picture.parent == Path(folder) else picture.parent.name
+                os.replace(picture, output.with_name(f"{output.name}.{about}.png"))
             os.replace(Path(folder, RUN), record)
             os.replace(result, output)
     print(f"enhanced: {output} (its settings: {record.name})")

@@ -97,6 +97,8 @@ def _mix_item(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng
         clean, unit_noise = clean[begin : begin + length], unit_noise[begin : begin + length]
         if not has_energy(unit_noise, 1.0):
             return None
+        _, timeline = items.steady(unit_noise, parts[0].clip.kind, rate)
+        parts = [part._replace(cut=part.cut._replace(noise_start=part.cut.noise_start + begin)) for part in parts]
     reference_parts = parts[:1] if draw.change == "events" else parts  # nobody records an event before it happens
     unit_reference = items.join([part.cut.reference for part in reference_parts], rate)
     clean, noise, gain = items.mix(clean, unit_noise, draw.snr_db, rate, unit_reference)
