@@ -114,6 +114,20 @@ def test_a_metric_that_is_asked_for_later_is_scored_without_another_training_or_
     assert list(frame.columns) == [*COLUMNS, "right_talker"]
     assert set(frame["right_talker"]) <= {0, 0.5, 1}
     assert len(frame) == len(pd.read_csv(whole[0] / "results.csv"))
+    assert outcomes(run(tmp_path / "run", whole[1], again)) == {"there"}, "nobody asked this time"
+    assert "right_talker" in pd.read_csv(tmp_path / "run" / "results.csv")
+
+
+def test_a_metric_asked_of_some_experiments_takes_the_others_out_of_no_table(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path / "run")
+    asked = replace(work(tmp_path / "run", whole[1], StandIn()), asked=("right_talker",))
+    cells = [cell for cell in list_cells(whole[1], list_shares(whole[1])) if "BASE" in cell.key or cell.kind != "score"]
+    Runner(asked, patient=True).run(cells)
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert len(frame) == len(pd.read_csv(whole[0] / "results.csv"))
+    assert frame.groupby("experiment")["right_talker"].count().gt(0).to_dict() == {
+        name: name in ("BASE", "noisy") for name in frame["experiment"].unique()
+    }
 
 
 def test_a_failed_cell_stops_only_what_rests_on_it_and_is_tried_again(tmp_path, capsys):

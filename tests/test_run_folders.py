@@ -56,6 +56,13 @@ def test_a_file_with_settings_of_another_choice_than_the_run_s_starts_it_and_goe
     assert "stopped at step 2" in start("--config", tmp_path / "preset.yaml", "--max_steps", 2)
 
 
+def test_a_run_goes_on_without_the_weights_it_began_with(start, tmp_path):
+    first = saved_run(tmp_path / "first", encoder="none")
+    assert "stopped at step 1" in start("--init_ckpt", first)
+    first.unlink()
+    assert "stopped at step 2" in start("--init_ckpt", first, "--max_steps", 2)
+
+
 @pytest.mark.parametrize(
     ("limit", "said"), [(("--max_epochs", 1), "1 of 1 epochs"), (("--max_minutes", 0.001), "of 0.001 minutes")]
 )

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from small_corpora import RATE, SETTINGS, save
 
-from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.data.corpora import split_files
 from sgmse.data.mixing import rms
 from sgmse.data.mixtures import DynamicMixing, Variation
 from sgmse.data.noise import Cut, CutLengths
 from sgmse.data.noise.talkers import Talkers, talker
-from sgmse.settings.config import CONFIGS
 
 LENGTHS = CutLengths(2 * RATE, 0.25, 1.0)
 
@@ -158,25 +156,3 @@ def test_speech_too_short_for_a_reference_is_told_in_a_sentence(tmp_path: Path) 
         speech.babble("p0", LENGTHS, np.random.default_rng(0))
     with pytest.raises(UserError, match=r"--talker_share: .* no file of 0\.25 s"):
         speech.competing("p0", LENGTHS, np.random.default_rng(0))
-
-
-def test_a_preset_asks_for_no_more_talkers_than_there_are(tmp_path, capsys):
-    for name in ("speech/train/p1_1", "speech/valid/p2_1", "noise/train/a", "noise/valid/b"):
-        save(tmp_path / f"{name}.wav", rate=RATE, seconds=1.0)
-    folders = ["--speech_dir", str(tmp_path / "speech"), "--noise_dir", str(tmp_path / "noise"), "--device", "cpu"]
-    values = train.read_settings(folders)
-    assert (values["babble_share"], values["talker_share"]) == (0, 0)
-    assert values["synthetic_share"] > 0
-    assert "talkers" in capsys.readouterr().out
-    assert train.read_settings([*folders, "--talker_share", "0.2"])["talker_share"] == 0.2
-    embedded = train.read_settings(["--device", "cpu"])
-    assert embedded["babble_share"] > 0
-    assert embedded["talker_share"] > 0
-
-
-@pytest.mark.parametrize("words", [(), ("--config", str(CONFIGS / "cpu.yaml"))])
-def test_how_a_preset_mixes_does_not_hold_for_pairs(words: tuple[str, ...]) -> None:
-    values = train.read_settings(["--base_dir", "pairs", "--device", "cpu", *words])
-    assert [values[name] for name in ("synthetic_share", "babble_share", "talker_share")] == [0, 0, 0]
-    asked = train.read_settings(["--base_dir", "pairs", "--device", "cpu", *words, "--babble_share", "0.5"])
-    assert asked["babble_share"] == 0.5, "which check_data refuses"

@@ -70,8 +70,11 @@ def main() -> None:
     if config.test_dir == PIPE:
         enhance_pipe(config, guidance, sampler, sys.stdin.buffer, sys.stdout.buffer)
     elif output is not None:
-        enhance_file(config, guidance, sampler, output)
-        if not config.noise_ref:
+        request = enhance_file(config, guidance, sampler, output)
+        takes_reference = request.engine.model.encoder is not None
+        if takes_reference and not (
+            config.reference or config.noise_ref or config.noise_ref_dir or config.oracle_noise
+        ):
             print_next("enhancement_noise_cond.py", *sys.argv[1:], "--noise_ref", "NOISE.wav")
     else:
         request = enhance_folder(config, guidance, sampler)

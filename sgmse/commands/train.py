@@ -58,7 +58,7 @@ def main() -> None:
     check_model(model, sampler)
     check_data(data, model)
     _check_folders(data)
-    if train.init_ckpt is not None:
+    if train.init_ckpt is not None and train.ckpt is None:  # a run that goes on has weights of its own
         find_model(train.init_ckpt)
     # Lightning takes seconds to load, which --help and refusals need not wait
     from sgmse.training.run import train_model
@@ -82,11 +82,11 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
     files = layers[:-1]  # each must fit together by itself, whatever else the run was given
     if stopped is not None:
         layers = cli.parse(parser, argv, stopped.settings)
-    elif len(layers) == 1:  # no --config
+    elif not files:
         device = find_device(layers[0].values["device"])
         preset = CONFIGS / ("bridge.yaml" if device == "cuda" else "cpu.yaml")
         _say(f"preset: {preset.name}, the one for {device} (choose with --config)")
-        layers = cli.parse(parser, argv, preset)
+        layers = cli.parse(parser, ["--config", str(preset), *argv])
     for layer in (*files, layers[-1]):
         v = layer.values
         if layer.source and "ckpt" in layer.typed and v["ckpt"] is None:
@@ -95,9 +95,8 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
             check_typed(layer.typed, cli.take(ModelConfig, v), cli.take(SamplerSettings, v), cli.take(TrainConfig, v))
         except UserError as error:
             raise UserError(f"{layer.source}: {error}" if layer.source else str(error)) from None
-    values = layers[-1].values | _other_corpus_left_out(layers)
-    if stopped is None:
-        values |= _talkers_left_out(layers, values)
+    values = layers[-1].values | _other_corpus_left_out(layers) | _steps_left_out(layers)
+    values |= _talkers_left_out(layers, values)
     if stopped is not None:
         _check_resumption(stopped, cli.take(ModelConfig, values), cli.take(TrainConfig, values))
         values["ckpt"] = str(stopped.ckpt)
@@ -135,9 +134,20 @@ def _say(sentence: str) -> None:
 
 def _own_settings(layers: list[cli.Layer]) -> set[str]:
     """The names of the settings that the user gave, on the command line or in files that are no presets."""
-    return {
-        name for layer in layers if Path(layer.source).resolve().parent != CONFIGS.resolve() for name in layer.typed
-    }
+    return {name for layer in layers if not _is_preset(layer) for name in layer.typed}
+
+
+def _is_preset(layer: cli.Layer) -> bool:
+    """Whether it is a file of configs/, in a checkout of the code or in the installed package."""
+    file = CONFIGS / Path(layer.source).name
+    return bool(layer.source) and file.is_file() and file.read_bytes() == Path(layer.source).read_bytes()
+
+
+def _steps_left_out(layers: list[cli.Layer]) -> dict[str, int]:
+    """The steps of the sampler in a preset are for its process: another one takes as many as are usual."""
+    own, presets = _own_settings(layers), [layer.values["sde"] for layer in layers if _is_preset(layer)]
+    is_other = bool(presets) and layers[-1].values["sde"] != presets[-1]
+    return {"N": SamplerSettings().N} if is_other and "N" not in own else {}
 
 
 def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from sgmse.common.files import explain_failure
 from sgmse.data import audio
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.folder import RUN, enhance_folder
+from sgmse.enhancement.request import Request
 from sgmse.settings.config import EnhanceConfig
 
 
-def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], output: Path) -> None:
+def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], output: Path) -> Request:
     """Enhance the one recording of `config.noisy` into the file `output`, in the format of its suffix.
 
     Its record is OUTPUT.json, with the content of a folder's run.json. A file that is there is replaced if it has one.
@@ -41,7 +42,8 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
     with explain_failure(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem[:40]}.") as folder:
-            enhance_folder(dataclasses.replace(config, enhanced_dir=folder), guidance, sampler, is_temporary=True)
+            config = dataclasses.replace(config, enhanced_dir=folder)
+            request = enhance_folder(config, guidance, sampler, is_temporary=True)
             result = Path(folder, noisy.name)
             if result.suffix.lower() != output.suffix.lower():
                 header, converted = audio.info(result), Path(folder, "converted").with_suffix(output.suffix)
@@ -54,6 +56,7 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
             os.replace(Path(folder, RUN), record)
             os.replace(result, output)
     print(f"enhanced: {output} (its settings: {record.name})")
+    return request
 
 
 def enhance_pipe(

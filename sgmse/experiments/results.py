@@ -44,7 +44,7 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
     not stand in one table. Array tasks may call it at the same time, and plan.json may have grown since they began.
     """
     with hold(work.lock("results")):
-        work = replace(work, plan=read_plan(work.folder) or work.plan, products={})
+        work = replace(work, plan=read_plan(work.folder) or work.plan, products={}, asked=())  # whatever was asked for
         done = [cell for cell in list_cells(work.plan, list_shares(work.plan)) if work.is_done(cell)]
         tables = [read_table(work.place(cell), COLUMNS) for cell in done if cell.kind in ("noisy", "score")]
         frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def rank_candidates(rows: pd.DataFrame) -> pd.DataFrame:
 
 def score(work: Work, cell: Cell) -> Product:
     """Enhance a test set once, with what was chosen, and write the table of its scores."""
+    work = _with_metrics_before(work, cell)
     choose, built = cell.needs
     choice, folder = work.products[choose.key], work.place(built)
     enhanced = work.folder.joinpath("enhanced", *cell.parts)
@@ -133,10 +135,17 @@ def score(work: Work, cell: Cell) -> Product:
 
 def score_noisy(work: Work, cell: Cell) -> Product:
     """Score the unprocessed files of a set."""
+    work = _with_metrics_before(work, cell)
     (built,) = cell.needs
     folder = work.place(built)
     frame = evaluation.evaluate(folder / "clean", {}, folder / "noisy", work.jobs, work.asked)
     return _write_scores(work, cell, built, frame, {"experiment": evaluation.NOISY, "smoke": False})
+
+
+def _with_metrics_before(work: Work, cell: Cell) -> Work:
+    """Asks also for the metrics that the cell's table had before, which would be lost."""
+    before = work.asked_of(cell) if work.place(cell).is_file() else []
+    return replace(work, asked=tuple(dict.fromkeys((*before, *work.asked))))
 
 
 def _noisy_needed(work: Work, folder: Path) -> Path | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sgmse.common.errors import UserError
 from sgmse.common.files import write_json
 from sgmse.data.testsets import build
+from sgmse.evaluation.metrics import MAIN, METRICS
 from sgmse.experiments.plan import Plan, Training
 
 Kind = Literal["set", "noisy", "train", "choose", "score"]
@@ -162,9 +163,17 @@ class Work:
         record = read_record(self.folder, cell.key)
         if record is None or record["status"] != "done" or record["hash"] != self.digest(cell):
             return False
-        if self.place(cell).exists():
+        if self.place(cell).exists() and set(self.asked) <= set(self.asked_of(cell)):
             self.products[cell.key] = record["product"]
         return cell.key in self.products
+
+    def asked_of(self, cell: Cell) -> list[str]:
+        """The metrics beside the main ones that the table of a cell has, if it has scores; all asked for, if not."""
+        if cell.kind not in ("noisy", "score"):
+            return list(self.asked)
+        with self.place(cell).open(encoding="utf-8") as table:
+            columns = table.readline().strip().split(",")
+        return [name for name in columns if name in METRICS and name not in MAIN]
 
     def digest(self, cell: Cell) -> str:
         """Of what the result of a cell depends on: the plan, and the products of the cells it needs (all done)."""
@@ -173,8 +182,6 @@ class Work:
             own = [self.plan.items[cell.name], vars(self.plan.data)]
         elif cell.kind in ("choose", "score"):
             own = [self.plan.config_hash(cell.name)]
-        if self.asked and cell.kind in ("noisy", "score"):
-            own.append(self.asked)
         needed = [self.products[need.key] for need in cell.needs]
         decisive = [{k: v for k, v in product.items() if k not in _DECIDES_NOTHING} for product in needed]
         text = json.dumps([cell.key, own, decisive], sort_keys=True)
