@@ -22,11 +22,13 @@ from sgmse.common.errors import UserError, run
 from sgmse.common.typed import print_next
 from sgmse.model.checkpoints import Checkpoint, is_ours, read, read_checkpoint, run_checkpoint
 from sgmse.model.pretrained import write_folder
+from sgmse.settings.checks import DYNAMIC_MIXING
 from sgmse.settings.cli import positional, read_command_line
+from sgmse.settings.config import CONDITIONING
 
 UNSAID = "not said"
 _SHOWN = """mix_snr_db reference_s noise_augment synthetic_share babble_share talker_share voice_speed mismatched_share
-batch_size lr max_steps seed""".split()
+batch_size accumulate_grad_batches devices num_nodes lr max_steps seed""".split()
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +83,11 @@ def make_card(
 
     config, weights = checkpoint.config, sum(tensor.numel() for tensor in checkpoint.weights.values())
     reference = "takes no reference" if config.encoder == "none" else f"noise encoder {config.encoder}"
-    rows = [["setting", "value"], *([name, str(training[name])] for name in _SHOWN if name in training)]
+    unused = set(DYNAMIC_MIXING) if training.get("base_dir") else set()
+    unused |= CONDITIONING if config.encoder == "none" else set()
+    shown = [name for name in _SHOWN if name in training and name not in unused]
+    rows = [["setting", "value"], *([name, str(training[name])] for name in shown)]
+    begun = " from the weights of another training" if training.get("init_ckpt") else ""
     parts = [
         f"---\nlicense: {settings.license.lower()}\nlibrary_name: sgmse\ntags: [speech-enhancement, audio]\n---\n",
         f"# {settings.out.name}\n",
@@ -90,7 +96,7 @@ def make_card(
         "```python\nfrom sgmse.model import Enhancer\n\n"
         f'model = Enhancer.from_pretrained("{settings.out.name}")\n```\n',
         f"**Trained on:** {settings.data}\n\n**Licence:** {settings.license}\n\n**Cannot do:** {settings.limits}\n",
-        f"## Training\n\n{steps} steps of the code at commit {commit}.\n\n{markdown_rows(rows)}",
+        f"## Training\n\n{steps} steps{begun}, of the code at commit {commit}.\n\n{markdown_rows(rows)}",
     ]
     for path in settings.scores:
         table = scores_table(summary(_read_scores(path)), path.stem, path.stem)

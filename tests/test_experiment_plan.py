@@ -205,6 +205,7 @@ def test_a_one_step_predictor_is_tried_with_one_step_and_each_set_of_a_small_sca
         ("figures: {seconds_per_step: {bridge: 3}}\n", "seconds_per_step"),
         ("figures: {spread: {seed: 1}}\n", "spread"),
         ("figures: [1]\n", "figures"),
+        ("data_dir: data\n", "nothing ends the training of BASE-00"),
     ],
 )
 def test_a_scale_that_cannot_be_meant_is_refused(tmp_path, text, culprit):

@@ -177,5 +177,6 @@ def test_voicebank_is_chosen_on_pairs_of_its_held_out_speakers(tmp_path, monkeyp
     pair = tmp_path / "data" / "voicebank" / "valid"
     clean, noisy = (audio.read(pair / kind / f"{row['ref_source']}.flac", None) for kind in ("clean", "noisy"))
     np.testing.assert_allclose(audio.read(out / "ref" / f"{row['id']}.flac", None), noisy - clean, atol=2**-15)
-    with pytest.raises(UserError, match=r"esc50: no such folder"):
-        sets.sources("esc50", Data(data_dir=str(tmp_path / "data")))
+    for name in ("esc50", "ood"):
+        with pytest.raises(UserError, match=r"esc50: no such folder"):
+            sets.sources(name, Data(data_dir=str(tmp_path / "data")))

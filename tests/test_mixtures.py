@@ -272,6 +272,7 @@ def test_options_that_need_more_than_the_corpus_holds_are_refused(tmp_path: Path
         ({"mix_snr_db": [-5.0, 90.0]}, "--mix_snr_db -5 90: one of the two would be inaudible; stay within ±60 dB"),
         ({"noise_augment": ["echo=1"]}, "--noise_augment echo=1: there is no kind 'echo'"),
         ({"base_dir": "pairs", "noise_augment": ["mix=0.5"]}, "--noise_augment is for dynamic mixing, but --base_dir"),
+        ({"base_dir": "pairs", "mix_snr_db": [20.0, 30.0]}, "--mix_snr_db is for dynamic mixing, but --base_dir"),
         ({"base_dir": "pairs", "mismatched_share": 0.5}, "--mismatched_share is for dynamic mixing, but --base_dir"),
     ],
 )

@@ -7,6 +7,7 @@ from commands import TINY, call
 from small_corpora import save
 
 from sgmse.commands import train
+from sgmse.common.errors import UserError
 from sgmse.settings.config import CONFIGS
 
 RATE = 16000
@@ -53,3 +54,11 @@ def test_the_steps_of_a_preset_are_those_of_its_process(words):
         30,
         7,
     )
+
+
+@pytest.mark.parametrize(("chosen", "flag"), [("encoder: none", "--infonce_weight"), ("nolog: true", "--logger")])
+def test_a_flag_without_meaning_beside_what_a_file_chose_is_refused(chosen, flag, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"{chosen}\n")
+    value = {"--infonce_weight": "1", "--logger": "tensorboard"}[flag]
+    with pytest.raises(UserError, match=flag.removeprefix("--")):
+        train.read_settings(["--device", "cpu", "--config", str(tmp_path / "own.yaml"), flag, value])

@@ -53,6 +53,16 @@ def test_an_exported_model_enhances_as_its_checkpoint_does(run_dir, tmp_path, ca
     assert config["license"] == "MIT"
 
 
+def test_the_card_says_what_the_model_began_with_and_not_how_pairs_were_mixed(run_dir, tmp_path, capsys):
+    with (run_dir / "config.yaml").open("a") as file:
+        file.write("base_dir: pairs\ninit_ckpt: before.ckpt\naccumulate_grad_batches: 2\n")
+    call(main, capsys, run_dir, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "from the weights of another training" in card
+    assert "accumulate_grad_batches" in card
+    assert "synthetic_share" not in card
+
+
 def test_the_scores_of_its_sets_stand_on_the_card(run_dir, tmp_path, capsys):
     rows = ["system,file,pesq,estoi,si_sdr", *(f"ours,{i},{1 + i / 10},0.7,{i}" for i in range(5))]
     (tmp_path / "ood.csv").write_text("\n".join(rows))

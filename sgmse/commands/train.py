@@ -91,8 +91,10 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         v = layer.values
         if layer.source and "ckpt" in layer.typed and v["ckpt"] is None:
             continue  # the config.yaml of a run, which names every setting, those without a meaning too
+        # a flag must also fit what a file chose
+        typed = layer.typed if layer.source else layer.typed | {"encoder", "nolog"}
         try:
-            check_typed(layer.typed, cli.take(ModelConfig, v), cli.take(SamplerSettings, v), cli.take(TrainConfig, v))
+            check_typed(typed, cli.take(ModelConfig, v), cli.take(SamplerSettings, v), cli.take(TrainConfig, v))
         except UserError as error:
             raise UserError(f"{layer.source}: {error}" if layer.source else str(error)) from None
     values = layers[-1].values | _other_corpus_left_out(layers) | _steps_left_out(layers)

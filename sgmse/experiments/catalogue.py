@@ -23,7 +23,7 @@ VALID, VALID_SWAP = CHOICE_SETS = ("valid", "valid_swap")  # on which guidance, 
 VOICEBANK = "voicebank"  # clean speech, and its pairs with noise where nothing else is trained on
 CORPORA = (VOICEBANK, "demand", "wham", "audioset", "urbansound8k")
 NOISE_OF_SET = {"esc50": "esc50", "urbansound8k": "urbansound8k", "stationary": "demand", "nonstationary": "demand"}
-NOISE_OF_SET |= {"dense": "esc50", "dense_long": "esc50"}
+NOISE_OF_SET |= dict.fromkeys(("ood", "dense", "dense_long"), "esc50")  # ood: what a small scale tests in their place
 """The corpus that each set takes its noise from, where corpora are prepared; `id` is VoiceBank-DEMAND's own test."""
 _SET_BY_RUNNER = ("seed", "base_dir", "speech_dir", "noise_dir", "ckpt", "run_dir", "log_dir")
 _Reference = typing.get_type_hints(EnhanceConfig)["reference"]

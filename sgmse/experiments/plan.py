@@ -185,6 +185,9 @@ def make_plan(
     )
     for missing in sorted({*plan.sets, *plan.choice_sets} - scale.items.keys()):
         raise UserError(f"scale {scale.name}: items: {missing} is missing; add `{missing}: NUMBER`")
+    for id in experiments:
+        if plan.training(id).values["max_steps"] < 1:
+            raise UserError(f"scale {scale.name}: nothing ends the training of {id}; give max_steps below `train`")
     return plan
 
 

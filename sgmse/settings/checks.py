@@ -147,7 +147,7 @@ def _check_variation(data: DataConfig) -> None:
     augment.parse(data.noise_augment)
     if data.base_dir is not None:
         for name in DYNAMIC_MIXING:
-            if getattr(data, name):
+            if getattr(data, name) != getattr(DataConfig(), name):
                 raise UserError(f"--{name} is for dynamic mixing, but --base_dir is a corpus of pairs; leave one out")
     shares = data.synthetic_share + data.babble_share + data.talker_share
     if shares > 1 + 1e-9:
@@ -158,7 +158,7 @@ def _check_variation(data: DataConfig) -> None:
         raise UserError("reverberant speech needs both --rir_dir and a --rir_share above 0; add the missing one")
 
 
-DYNAMIC_MIXING = ["noise_augment", "synthetic_share", "babble_share", "talker_share", "voice_speed"]
+DYNAMIC_MIXING = ["mix_snr_db", "noise_augment", "synthetic_share", "babble_share", "talker_share", "voice_speed"]
 DYNAMIC_MIXING += ["mismatched_share", "reference_gain_db", "rir_dir", "rir_share"]
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
 _NEEDS_ENCODER |= {"film", "reference_statistics", "reference_prepend"}

@@ -139,8 +139,8 @@ def _list_latencies(run: Run) -> Table:
     for (experiment, seed), own in run.enhanced.groupby(["experiment", "seed"], sort=False):
         real_time_factor = (own["rtf"] * own["seconds"]).sum() / own["seconds"].sum()
         chosen = [own[name].iloc[0] for name in ("guidance_scale", "N")]
-        values = [seed, *chosen, own["nfe"].mean(), own["passes"].mean(), real_time_factor]
-        rows.append((str(experiment), *(f"{value:.3g}" for value in values)))
+        values = [*chosen, own["nfe"].mean(), own["passes"].mean(), real_time_factor]
+        rows.append((str(experiment), str(seed), *(f"{value:.3g}" for value in values)))
     header = ("experiment", "seed", "w", "N", "NFE", "network passes", "real-time factor")
     note = "Real-time factor: seconds of computing per second of audio; compares on one machine only"
     return Table("latency", "Latency", header, rows, [note])

@@ -141,6 +141,7 @@ def _list_cards(judged: pd.DataFrame) -> list[dict[str, Any]]:
 def draw_forests(differences: pd.DataFrame, judged: pd.DataFrame, out: Path) -> list[tuple[str, str]]:
     """A forest plot of the ranking metric for each set that has differences."""
     known = (differences["metric"] == FIRST) & (differences["by"] == comparisons.WHOLE) & differences["mean"].notna()
+    judged = judged[judged["metric"] == FIRST]
     asked = zip(judged["experiment"], judged["against"], judged["set"], strict=True)
     thresholds = dict(zip(asked, judged["threshold"], strict=True))
     drawn = []
