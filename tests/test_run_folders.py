@@ -72,6 +72,13 @@ def test_other_limits_complete_a_run_too(start, limit, said):
     assert said in start(*flags)
 
 
+@pytest.mark.parametrize("first", [("--max_epochs", 1), ("--max_steps", 1), ("--max_steps", 2)])
+def test_a_larger_number_of_epochs_goes_on_with_the_next_one(start, first):
+    flags = ("--lr_decay", "none", "--batch_size", 58, "--val_every_n_steps", 9)  # two steps an epoch
+    start(*flags, *(() if "--max_steps" in first else ("--max_steps", -1)), *first)
+    assert "stopped at step 6" in start(*flags, "--max_steps", -1, "--max_epochs", 3)
+
+
 @pytest.mark.parametrize("left", [("config.yaml", "checkpoints/", "curves_0/"), ("slurm-7.out", "x.lock", ".hidden")])
 def test_a_run_starts_where_one_was_killed_before_its_first_checkpoint_or_a_job_left_its_logs(start, tmp_path, left):
     for name in left:

@@ -99,8 +99,26 @@ def fit(
         if last.exists():
             print(f"go on from the last validation with --ckpt {last}")
         raise KeyboardInterrupt from None
+    _settle_epoch(trainer)
     trainer.save_checkpoint(last)
     say(f"stopped at step {trainer.global_step}; checkpoints in {last.parent}")
+
+
+def _settle_epoch(trainer: pl.Trainer) -> None:
+    """Make the progress true that last.ckpt keeps, so that going on neither loses nor repeats a part of an epoch.
+
+    Where a limit ends a training, Lightning counts the epoch as done, whole or not, and would go on after its end with
+    none of its batches left: with the next one only once that is counted again.
+    """
+    batches, epochs = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress
+    if epochs.current.ready > epochs.current.completed:
+        return
+    if batches.is_last_batch:
+        batches.reset_on_run()
+        return
+    for count in (epochs.current, epochs.total):
+        count.processed -= 1  # type: ignore[attr-defined]
+        count.completed -= 1
 
 
 @rank_zero_only
