@@ -113,7 +113,7 @@ def main() -> None:
     scores = use.collect_scores(plan, results)
     use.write_scores(scores, out / "scores.csv")
     unlike = use.compare_training(models[0], baselines[0], settings.N) if baselines else []
-    remarks = refused + use.describe_training(models[0], baselines, unlike)
+    remarks = refused + use.describe_training(models, baselines, unlike)
     text, written = verdict.write_report(scores, title, unlike, remarks, out)
     print(f"\n{text}\n{out}: {', '.join(['scores.csv', *written])}")
     print_next("scripts/condition_probes.py", settings.ckpt, settings.test_set)

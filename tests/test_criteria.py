@@ -137,6 +137,17 @@ def test_a_criterion_on_a_metric_that_must_be_asked_for_says_how_and_is_judged_w
     assert set(compared["metric"]) == {"pesq", "estoi", "si_sdr", "right_talker"}
 
 
+def test_a_metric_that_some_trainings_were_not_asked_for_is_missing_there() -> None:
+    plan, rule = make_plan(), replace(GAIN, metric="right_talker", threshold=0.0)
+    results = make_results(plan, {"BASE-00": 0, "CFG-01": 0.5}).assign(right_talker=1.0)
+    results.loc[results["experiment"] == "CFG-01", "right_talker"] = math.nan
+    assert "--metrics right_talker" in judged(results, plan, rule=rule).reason
+    results.loc[(results["experiment"] == "CFG-01") & (results["seed"] == 0), "right_talker"] = 1.0
+    row = judged(results, plan, rule=rule)
+    assert "CFG-01 (seed 1)" in row["reason"]
+    assert "one seed" in row["reason"]
+
+
 def test_random_weights_enter_no_criterion() -> None:
     plan = make_plan()
     results = make_results(plan, {"BASE-00": 0.2, "CFG-01": 0.9})

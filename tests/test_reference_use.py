@@ -268,6 +268,10 @@ def test_a_baseline_of_another_budget_network_data_or_sampling_is_told_apart(log
     bare.model.sampler = replace(bare.model.sampler, N=3)
     assert use.compare_training(ours, bare, None) == ["3 sampling steps, not 1 (equal ones with --N)"]
     assert use.compare_training(ours, bare, 5) == []
+    bare.model.sampler = replace(bare.model.sampler, schedule="quadratic")
+    assert use.compare_training(ours, bare, 5) == ["schedule quadratic, not uniform"]
+    given = [replace(one, settings=one.settings | {"init_ckpt": "given"}) for one in (ours, bare)]
+    assert "the weights with which each began, which may differ" in use.compare_training(*given, 5)
 
 
 ENCODERS = {

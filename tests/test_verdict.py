@@ -32,7 +32,7 @@ def rows(system, values, seed=0, **more):
     return pd.DataFrame(table | more)
 
 
-def test_differences_are_paired_by_file_and_seed_and_with_other_seeds_speak_of_these_trainings_alone():
+def test_differences_are_paired_by_file_and_seed_and_other_seeds_by_their_rank():
     matched, baseline = ([2.0, 3.0], [2.5, 3.5]), ([1.0, 2.0], [2.5, 3.5])  # of seeds 0 and 1
     frame = pd.concat(
         rows(system, values[seed], seed)
@@ -48,7 +48,10 @@ def test_differences_are_paired_by_file_and_seed_and_with_other_seeds_speak_of_t
     )
     frame.loc[(frame["system"] == "baseline") & (frame["seed"] == 1), "seed"] = 7
     one = differences.paired_differences(frame).set_index("metric").loc["pesq"]
-    assert (one["mean"], one["files"], one["seeds"]) == (pytest.approx(2.75 - 2.25), 2, 1)
+    assert (one["mean"], one["files"], one["seeds"]) == (pytest.approx(2.75 - 2.25), 2, 2)
+    once = frame[(frame["system"] == "disjoint") | (frame["seed"] == 0)]
+    one = differences.paired_differences(once).set_index("metric").loc["pesq"]
+    assert (one["mean"], one["files"], one["seeds"]) == (pytest.approx(2.75 - 1.5), 2, 1), "these trainings alone"
     assert differences.paired_differences(frame[frame["system"] == "baseline"]).empty
 
 

@@ -76,9 +76,8 @@ def summarise(
 
     first, second: the systems of these. ending: of the name of the difference.
     """
-    if others is not None and set(rows["seed"]) != set(others["seed"]):
-        # nothing tells how much each side's seeds differ from those not trained: these trainings alone
-        rows, others = _mean_over_seeds(rows), _mean_over_seeds(others)
+    if others is not None and {*rows["seed"].dropna()} != {*others["seed"].dropna()} and others["seed"].notna().any():
+        rows, others = _with_like_seeds(rows, others)
     name = pair_title(first, second) + ending
     lines = []
     for metric in names_in(rows.columns):
@@ -97,10 +96,21 @@ def summarise(
     return lines
 
 
-def _mean_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    scores = names_in(rows.columns)
-    ways = {name: "mean" if name in scores else "first" for name in rows.columns if name not in ("file", "seed")}
-    return rows.groupby("file", as_index=False).agg(ways).assign(seed=None)
+def _with_like_seeds(*sides: pd.DataFrame) -> list[pd.DataFrame]:
+    """Trainings of both sides in pairs by the rank of their seeds (which meets which is arbitrary); surplus ones go.
+
+    Where one side was trained once, the mean of each, which tells nothing of other seeds.
+    """
+    count = min(side["seed"].nunique() for side in sides)
+    if count > 1:
+        ranked = [side.assign(seed=side["seed"].rank(method="dense")) for side in sides]
+        return [side[side["seed"] <= count] for side in ranked]
+    found = []
+    for side in sides:
+        ways = {name: "mean" if name in names_in(side.columns) else "first" for name in side.columns}
+        del ways["file"], ways["seed"]
+        found.append(side.groupby("file", as_index=False).agg(ways).assign(seed=None))
+    return found
 
 
 def split_by_noise(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:

@@ -14,6 +14,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import write_csv
 from sgmse.diagnostics.differences import BASELINE
 from sgmse.diffusion.guidance import GuidanceSettings
+from sgmse.diffusion.samplers import SAMPLERS, sampler_name
 from sgmse.enhancement.engine import Engine, enhance_and_score, score_noisy
 from sgmse.enhancement.lookup import check_inputs, open_all_protocols
 from sgmse.enhancement.protocols import PROTOCOLS
@@ -40,7 +41,7 @@ FILE_WORDS = {"disjoint": "matched", "none": "null"}
 STEP_TOLERANCE = 0.05  # trainings by the clock never end at the same step
 _WITHOUT_EFFECT = {"num_workers", "num_eval_files", "num_valid_items", "val_every_n_steps", "save_every_n_steps"}
 _WITHOUT_EFFECT |= {"device", "compile", "seed", "ckpt", "run_dir", "log_dir", "nolog", "logger"}  # on the weights
-_WITHOUT_EFFECT |= {"wandb_name", "wandb_group", "wandb_tags", "encoder_checkpoint", "encoder_lr_factor"}
+_WITHOUT_EFFECT |= {"wandb_name", "wandb_group", "wandb_tags", "encoder_checkpoint"}
 COMPARED = {f.name for cls in (ModelConfig, DataConfig, TrainConfig) for f in fields(cls)} - _WITHOUT_EFFECT
 
 
@@ -135,21 +136,29 @@ def compare_training(subject: Subject, baseline: Subject, num_steps: int | None)
         longer = max(subject.steps, baseline.steps)
         if abs(subject.steps - baseline.steps) > STEP_TOLERANCE * longer:
             found.append(f"{baseline.steps} steps of training, not {subject.steps}")
-    own, other = subject.model.sampler.N, baseline.model.sampler.N
-    if num_steps is None and own != other:
-        found.append(f"{other} sampling steps, not {own} (equal ones with --N)")
-    return found
+    if {subject.settings.get("init_ckpt"), baseline.settings.get("init_ckpt")} == {"given"}:
+        found.append("the weights with which each began, which may differ")
+    own, other = subject.model.sampler, baseline.model.sampler
+    if num_steps is None and own.N != other.N:
+        found.append(f"{other.N} sampling steps, not {own.N} (equal ones with --N)")
+    name, its = (sampler_name(one.model.sampler, one.model.sde) for one in (subject, baseline))
+    if its != name:
+        return [*found, f"sampler {its}, not {name}"]
+    both = [(field, getattr(other, field), getattr(own, field)) for field in sorted(SAMPLERS[name].settings - {"N"})]
+    return found + [f"{field} {theirs}, not {ours}" for field, theirs, ours in both if theirs != ours]
 
 
-def describe_training(subject: Subject, baselines: Sequence[Subject], unlike: Sequence[str]) -> list[str]:
+def describe_training(models: Sequence[Subject], baselines: Sequence[Subject], unlike: Sequence[str]) -> list[str]:
     """Sentences on how model and baseline were trained; `unlike`: in what they differ beside the reference."""
     if not baselines:
         return []
-    pair = {"baseline": baselines[0], "this model": subject}
+    pair = {"baseline": baselines[0], "this model": models[0]}
     steps = [f"{name} {one.steps} steps" for name, one in pair.items() if one.steps is not None]
     lines = [f"training: {', '.join(steps)}"] if steps else []
     if unlike:
         lines.append(f"the baseline differs in more than the reference: {'; '.join(unlike)}")
+    if min(len(models), len(baselines)) == 1:
+        lines.append("one of the two was trained once: intervals speak of these trainings alone, not of other seeds")
     unknown = [one.path for one in pair.values() if not one.has_run]
     return lines + [
         f"{path}: no config.yaml of its run, so whether both were trained alike is not known" for path in unknown

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sgmse.common.errors import UserError
 from sgmse.evaluation import statistics
-from sgmse.evaluation.metrics import FIRST, METRICS, names_in
+from sgmse.evaluation.metrics import FIRST, MAIN, METRICS, names_in
 from sgmse.experiments.plan import Plan
 
 COLUMNS = ["experiment", "against", "set", "metric", "by", "group", "mean", "low", "high", "p", "p_holm"]
@@ -96,6 +96,14 @@ def group_scores(results: pd.DataFrame) -> ScoresOf:
     return {(str(name), str(test_set)): rows for (name, test_set), rows in results.groupby(["experiment", "set"])}
 
 
+def _with_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`rows` without the trainings that nobody scored by `metric`; without its column where no training is left."""
+    if metric in MAIN or metric not in rows or rows.empty:
+        return rows
+    kept = rows[rows.groupby("seed")[metric].transform("count") > 0]
+    return kept if len(kept) else rows.drop(columns=metric)
+
+
 def compare(
     scores: ScoresOf, trainings: pd.DataFrame, plan: Plan, names: tuple[str, str], test_set: str, metric: str
 ) -> Comparison:
@@ -105,17 +113,18 @@ def compare(
     trainings counts once.
     """
     nothing = pd.DataFrame({"seed": [], "file": [], metric: [], "smoke": []})
-    sides = [scores.get((name, test_set), nothing) for name in names]
+    sides = [_with_metric(scores.get((name, test_set), nothing), metric) for name in names]
     if any(metric not in rows for rows in sides):
         missing = f"no {METRICS[metric].title} on {test_set}: repeat it with --metrics {METRICS[metric].asked_as}"
         return Comparison(statistics.paired(nothing, nothing, metric), False, missing, "", missing)
+    what = "scores" if metric in MAIN else METRICS[metric].title
     absent = [
         f"{name} (seed {seed})"
         for name, rows in zip(names, sides, strict=True)
         for seed in plan.seeds
         if not (rows["seed"] == seed).any()
     ]
-    missing = f"no scores on {test_set} of {', '.join(absent)}" if absent else ""
+    missing = f"no {what} on {test_set} of {', '.join(absent)}" if absent else ""
     smoke = any(rows["smoke"].isin([True, "True"]).any() for rows in sides)
     table = statistics.paired(sides[0], sides[1], metric)
     shared = sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))

@@ -93,14 +93,18 @@ class Runner:
         print(title + (": what it rests on has changed, so it is done anew" if stale else ""), flush=True)
         spent, start = 0.0 if before is None or stale else before["seconds"], time.monotonic()
         record: Record = {"hash": digest, "status": "running", "seconds": spent, "product": {}}
-        write_record(folder, cell.key, record)
+        # scores that only lack a metric which is asked for now count until they have it
+        is_kept = before is not None and before["status"] == "done" and not stale and cell.kind in ("noisy", "score")
+        if not is_kept:
+            write_record(folder, cell.key, record)
         try:
             product = WORK[cell.kind](self.work, cell)
             ended: Record = {"status": "done", "product": product}
         except Exception as error:  # one cell must not take the others down
             ended = {"status": "failed", "error": self._report_failure(cell, error)}
         seconds = round(spent + time.monotonic() - start, 1)
-        write_record(folder, cell.key, record | ended | {"seconds": seconds})
+        if not is_kept or ended["status"] == "done":
+            write_record(folder, cell.key, record | ended | {"seconds": seconds})
         if ended["status"] == "failed":
             return "failed"
         self.work.products[cell.key] = product
