@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from commands import TINY, call, refusal, saved_run
+from pytorch_lightning.loops.progress import _BatchProgress, _Progress
 from training_runs import load
 
 from sgmse.commands import train
@@ -18,7 +19,7 @@ from sgmse.settings.config import ModelConfig, TrainConfig
 from sgmse.training import interruption
 from sgmse.training.loggers import RunProgress, make_loggers
 from sgmse.training.resumption import is_missed, read_validations
-from sgmse.training.run import run_folder
+from sgmse.training.run import _settle_epoch, run_folder
 from sgmse.training.saving import RunFiles
 
 QUICK = [*TINY, "--num_eval_files", "0", "--encoder", "none"]
@@ -56,6 +57,13 @@ def test_a_file_with_settings_of_another_choice_than_the_run_s_starts_it_and_goe
     assert "stopped at step 2" in start("--config", tmp_path / "preset.yaml", "--max_steps", 2)
 
 
+def test_a_file_that_fits_the_run_alone_serves_where_it_goes_on(start, tmp_path):
+    start("--sde", "sbve")
+    (tmp_path / "more.yaml").write_text("sampler: bridge_sde\nmax_steps: 2\n")
+    values = train.read_settings(["--run_dir", str(tmp_path / "run"), "--config", str(tmp_path / "more.yaml")])
+    assert (values["sde"], values["sampler"]) == ("sbve", "bridge_sde")
+
+
 def test_a_run_goes_on_without_the_weights_it_began_with(start, tmp_path):
     first = saved_run(tmp_path / "first", encoder="none")
     assert "stopped at step 1" in start("--init_ckpt", first)
@@ -77,6 +85,18 @@ def test_a_larger_number_of_epochs_goes_on_with_the_next_one(start, first):
     flags = ("--lr_decay", "none", "--batch_size", 58, "--val_every_n_steps", 9)  # two steps an epoch
     start(*flags, *(() if "--max_steps" in first else ("--max_steps", -1)), *first)
     assert "stopped at step 6" in start(*flags, "--max_steps", -1, "--max_epochs", 3)
+
+
+def test_a_limit_within_a_step_takes_its_batches_back():
+    batches, epochs = _BatchProgress(), _Progress()
+    for progress, count in ((batches, 3), (epochs, 1)):
+        for _ in range(count):
+            for name in ("ready", "started", "processed", "completed"):
+                getattr(progress, f"increment_{name}")()
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=batches), epoch_progress=epochs)
+    _settle_epoch(SimpleNamespace(accumulate_grad_batches=2, fit_loop=loop))
+    for counts, number in ((batches.current, 2), (batches.total, 2), (epochs.current, 0), (epochs.total, 0)):
+        assert (counts.processed, counts.completed) == (number, number)
 
 
 @pytest.mark.parametrize("left", [("config.yaml", "checkpoints/", "curves_0/"), ("slurm-7.out", "x.lock", ".hidden")])

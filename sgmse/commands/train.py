@@ -79,7 +79,7 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         stopped = resumption.read_stopped_run(Path(ckpt))
     elif run_dir is not None:
         stopped = resumption.find_stopped_run(Path(run_dir))
-    files = layers[:-1]  # each must fit together by itself, whatever else the run was given
+    files = layers[:-1]  # each must fit together by itself, or with the settings of the run that goes on
     if stopped is not None:
         layers = cli.parse(parser, argv, stopped.settings)
     elif not files:
@@ -87,16 +87,10 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         preset = CONFIGS / ("bridge.yaml" if device == "cuda" else "cpu.yaml")
         _say(f"preset: {preset.name}, the one for {device} (choose with --config)")
         layers = cli.parse(parser, ["--config", str(preset), *argv])
-    for layer in (*files, layers[-1]):
-        v = layer.values
-        if layer.source and "ckpt" in layer.typed and v["ckpt"] is None:
-            continue  # the config.yaml of a run, which names every setting, those without a meaning too
-        # a flag must also fit what a file chose
-        typed = layer.typed if layer.source else layer.typed | {"encoder", "nolog"}
-        try:
-            check_typed(typed, cli.take(ModelConfig, v), cli.take(SamplerSettings, v), cli.take(TrainConfig, v))
-        except UserError as error:
-            raise UserError(f"{layer.source}: {error}" if layer.source else str(error)) from None
+    for alone, laid in zip((*files, layers[-1]), layers[-len(files) - 1 :], strict=True):
+        error = _find_contradiction(alone)
+        if error is not None and _find_contradiction(laid) is not None:
+            raise UserError(f"{laid.source}: {error}" if laid.source else str(error))
     values = layers[-1].values | _other_corpus_left_out(layers) | _steps_left_out(layers)
     values |= _talkers_left_out(layers, values)
     if stopped is not None:
@@ -106,6 +100,20 @@ def read_settings(argv: list[str]) -> dict[str, Any]:
         for sentence in resumption.describe_changes(before, values, stopped.steps):
             _say(sentence)
     return values
+
+
+def _find_contradiction(layer: cli.Layer) -> UserError | None:
+    """Why the settings of a layer do not fit together, or what is below them; None: they do."""
+    v = layer.values
+    if layer.source and "ckpt" in layer.typed and v["ckpt"] is None:
+        return None  # the config.yaml of a run, which names every setting, those without a meaning too
+    # a flag must also fit what a file chose
+    typed = layer.typed if layer.source else layer.typed | {"encoder", "nolog"}
+    try:
+        check_typed(typed, cli.take(ModelConfig, v), cli.take(SamplerSettings, v), cli.take(TrainConfig, v))
+    except UserError as error:
+        return error
+    return None
 
 
 def _check_resumption(stopped: StoppedRun, model: ModelConfig, train: TrainConfig) -> None:
@@ -157,13 +165,13 @@ def _other_corpus_left_out(layers: list[cli.Layer]) -> dict[str, Any]:
 
     How the preset mixes these does not hold for pairs.
     """
+    mixing = {name: getattr(DataConfig(), name) for name in set(DYNAMIC_MIXING) - _own_settings(layers)}
     for layer in reversed(layers):
         if "base_dir" in layer.typed and layer.values["base_dir"] is not None:
-            mixing = {name: getattr(DataConfig(), name) for name in set(DYNAMIC_MIXING) - _own_settings(layers)}
             return {"speech_dir": [], "noise_dir": [], **mixing}
         if any(name in layer.typed and layer.values[name] for name in ("speech_dir", "noise_dir")):
             return {"base_dir": None}
-    return {}
+    return {} if layers[-1].values["base_dir"] is None else mixing
 
 
 def _talkers_left_out(layers: list[cli.Layer], values: dict[str, Any]) -> dict[str, float]:

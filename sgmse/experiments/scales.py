@@ -64,7 +64,7 @@ class Scale:
     """N of the sampler to choose among, by base"""
     name: str = ""
     preset: str | None = None
-    """NAME of configs/NAME.yaml, over whose settings `train` is laid, but for the process and for what is mixed"""
+    """NAME of configs/NAME.yaml, over whose settings `train` is laid, but for the process, its steps and the mixing"""
     train: dict[str, Any] = field(default_factory=dict)
     """settings of train.py, laid over base and experiment"""
     bases: dict[_Base, dict[str, Any]] = field(default_factory=dict)
@@ -111,7 +111,7 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
     if scale.preset is not None:
         require([scale.preset], (file.stem for file in CONFIGS.glob("*.yaml")), f"{path}: preset: ", "preset")
         preset = _preset_settings(scale.preset)
-    sizes = {name: value for name, value in preset.items() if name not in {*DYNAMIC_MIXING, "sde"}}
+    sizes = {name: value for name, value in preset.items() if name not in {*DYNAMIC_MIXING, "sde", "N"}}
     laid: dict[str, Any] = {"train": sizes | read_train_settings(scale.train, path)}
     for part in ("bases", "encoders"):
         given = getattr(scale, part).items()

@@ -111,14 +111,21 @@ def _settle_epoch(trainer: pl.Trainer) -> None:
     none of its batches left: with the next one only once that is counted again.
     """
     batches, epochs = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress
-    if epochs.current.ready > epochs.current.completed:
+    if not batches.current.ready:
         return
+    is_counted = epochs.current.ready == epochs.current.completed
     if batches.is_last_batch:
-        batches.reset_on_run()
+        if is_counted:
+            batches.reset_on_run()
         return
-    for count in (epochs.current, epochs.total):
-        count.processed -= 1  # type: ignore[attr-defined]
-        count.completed -= 1
+    begun = batches.current.completed % trainer.accumulate_grad_batches  # batches of a step that was not made
+    for progress, names, count in (
+        (batches, ("ready", "started", "processed", "completed"), begun),
+        (epochs, ("processed", "completed"), int(is_counted)),
+    ):
+        for counts in (progress.current, progress.total):
+            for name in names:
+                setattr(counts, name, getattr(counts, name) - count)
 
 
 @rank_zero_only
