@@ -55,7 +55,9 @@ def main() -> None:
     with locked_folder(settings.out, "filled"):
         is_foreign = not read_facts(settings.out) and any((settings.out / name).exists() for name in names.values())
         if is_foreign or differing_facts(settings.out, facts):
-            raise UserError(f"{settings.out}: holds results that {settings.name} did not make; name another folder")
+            raise UserError(
+                f"{settings.out}: nothing says that {settings.name} made what it holds; name another folder"
+            )
         enhance, results = load_baseline(settings.name), Results(settings.out, facts)
         print(f"{settings.name}: {BASELINES[settings.name].origin}")
         made = {row["file"]: (row["input"], row["output"]) for row in results.rows()}

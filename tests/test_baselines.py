@@ -62,9 +62,9 @@ def test_the_command_keeps_names_rates_and_channels_and_goes_on(tmp_path, capsys
 def test_results_of_another_enhancer_are_not_taken_for_its_own(tmp_path, capsys, pair):
     soundfile.write(tmp_path / "x.wav", pair[0], 16000)
     call(main, capsys, "dtln", tmp_path, tmp_path / "out")
-    assert "did not make" in refusal(main, capsys, "dfn3", tmp_path, tmp_path / "out")
+    assert "nothing says that" in refusal(main, capsys, "dfn3", tmp_path, tmp_path / "out")
     (tmp_path / "out/results.sqlite").unlink()
-    assert "did not make" in refusal(main, capsys, "dtln", tmp_path, tmp_path / "out")
+    assert "nothing says that" in refusal(main, capsys, "dtln", tmp_path, tmp_path / "out")
 
 
 def test_what_it_cannot_do_is_refused(tmp_path, capsys, pair, monkeypatch):

@@ -160,7 +160,9 @@ def test_sources_come_from_the_manifest_beside_the_folder(folders: Path, column:
 def test_rows_of_a_manifest_are_found_by_path_and_whole_name(tmp_path: Path) -> None:
     sources = {"a/1": "rain", "b/1": "rain", "n_2": "dog", "n_2.5": "fan"}
     (tmp_path / "manifest.csv").write_text("id,source\n" + "".join(f"{one},{two}\n" for one, two in sources.items()))
-    assert list(evaluation.find_sources(tmp_path, pd.Series([*sources, "x/n_2"]))) == [*sources.values(), "dog"]
+    assert list(evaluation.find_sources(tmp_path, pd.Series([*sources]))) == [*sources.values()]
+    assert list(evaluation.find_sources(tmp_path, pd.Series(["x/n_2", "n_2.5"]))) == ["dog", "fan"]
+    assert list(evaluation.find_sources(tmp_path, pd.Series(["x/n_2", "y/n_2"]))) == ["x/n_2", "y/n_2"]
 
 
 def test_the_printed_table_counts_what_could_not_be_scored(capsys: pytest.CaptureFixture[str]) -> None:

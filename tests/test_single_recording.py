@@ -45,6 +45,8 @@ def test_the_picture_of_several_samples_lies_beside_the_result(type_command, fil
     type_command("noisy.wav --noise_ref fan.wav --sampler bridge_sde --N 2 --num_samples 2 -o results/out.wav")
     found = sorted(os.listdir(files / "results"))
     assert found == ["out.wav", "out.wav.disagreement.png", "out.wav.json"]
+    type_command("noisy.wav --noise_ref fan.wav -o results/out.wav")
+    assert not (files / "results" / "out.wav.disagreement.png").exists()
 
 
 def test_a_file_of_this_command_is_made_again_and_any_other_one_is_kept(type_command, files, capsys, ckpt):

@@ -15,7 +15,7 @@ from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure
 from sgmse.data import audio
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.enhancement.folder import RUN, enhance_folder
+from sgmse.enhancement.folder import PICTURE, RUN, enhance_folder
 from sgmse.enhancement.request import Request
 from sgmse.settings.config import EnhanceConfig
 
@@ -50,6 +50,8 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
                 blocks = audio.read_blocks(result, None)
                 audio.write_blocks(converted, blocks, header.sample_rate, header.channels, header.subtype)
                 result = converted
+            for about in ("disagreement", Path(PICTURE).stem):  # those of an earlier result
+                output.with_name(f"{output.name}.{about}.png").unlink(missing_ok=True)
             for picture in sorted(Path(folder).rglob("*.png")):  # beside the result, as OUTPUT.disagreement.png
                 about = picture.stem if picture.parent == Path(folder) else picture.parent.name
                 os.replace(picture, output.with_name(f"{output.name}.{about}.png"))

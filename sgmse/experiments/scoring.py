@@ -156,8 +156,8 @@ def _noisy_needed(work: Work, folder: Path) -> Path | None:
 
 def _write_scores(work: Work, cell: Cell, built: Cell, frame: pd.DataFrame, facts: Mapping[str, Any]) -> Product:
     """Write the rows of `frame`, each with `facts` and the class and SNR of its noise, and return the means."""
-    rows = {row["id"]: row for row in build.read_rows(work.place(built))}
-    noises = {name: [rows[Path(file).name].get(name, "") for file in frame["file"]] for name in ("kind", "snr_db")}
+    rows = build.find_rows(work.place(built), frame["file"])
+    noises = {name: [row.get(name, "") for row in rows] for name in ("kind", "snr_db")}
     of_set = {"set": built.name, "scale": work.plan.scale, "set_sha256": work.products[built.key]["sha256"]}
     write_csv(frame.assign(**noises, **facts, **of_set).reindex(columns=[*COLUMNS, *work.asked]), work.place(cell))
     return {name: round(float(frame[name].mean()), 4) for name in (*MAIN, *work.asked)}

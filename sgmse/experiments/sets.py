@@ -190,10 +190,10 @@ def _check_ready(folder: Path) -> None:
     for part in (build.MANIFEST, "noisy", "clean"):
         if not (folder / part).exists():
             raise UserError(f"{folder}: is no test set, {part} is missing; name a folder of test sets")
-    rows = {row["id"] for row in build.read_rows(folder)}
-    for path in listing.find(folder / "noisy"):
-        if path.stem not in rows:
-            raise UserError(f"{folder / build.MANIFEST}: has no row whose id is {path.stem}; mend it, or build it anew")
+    names = list(listing.by_name(folder / "noisy", "noisy files"))
+    for name, row in zip(names, build.find_rows(folder, names), strict=True):
+        if not row:
+            raise UserError(f"{folder / build.MANIFEST}: has no row whose id is {name}; mend it, or build it anew")
 
 
 def _link(found: Path, out: Path) -> None:

@@ -302,11 +302,11 @@ class EnhanceConfig:
     noise_ref: FileName | None = None
     """one noise recording for all files"""
     noise_ref_dir: str | None = None
-    """a noise recording per file: same relative path or stem"""
+    """a noise recording per file: same relative path, or a stem that no other file has"""
     oracle_noise: bool = False
     """use all of the file's own noise (noisy − clean) as reference: an upper bound that leaks; needs --clean_dir"""
     clean_dir: str | None = None
-    """clean files for --oracle_noise: same relative path or stem, same rate and length"""
+    """clean files for --oracle_noise, found as those of --noise_ref_dir; same rate and length"""
     t_eps: Annotated[float | None, Bounds(0, 1, excluded=(0, 1))] = None
     """smallest diffusion time of sampling with ouve. Default: as trained"""
     batch_size: Count = 1

@@ -90,9 +90,15 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 
 def find_rows(folder: Path | None, keys: Iterable[str]) -> list[dict[str, str]]:
-    """The row of each of `keys`, paths without suffix, in the manifest of `folder`: by path, else by name, else {}."""
+    """The row of each of `keys`, paths without suffix, in the manifest of `folder`: by path, else by name, else {}.
+
+    By name only where no other of the keys has it.
+    """
     rows = {composed(row["id"]): row for row in ([] if folder is None else read_rows(folder))}
-    return [rows.get(composed(key)) or rows.get(Path(composed(key)).name) or {} for key in keys]
+    names = [composed(key) for key in keys]
+    alike = Counter(Path(name).name for name in names)
+    bare = [Path(name).name if alike[Path(name).name] == 1 else name for name in names]
+    return [rows.get(name) or rows.get(other) or {} for name, other in zip(names, bare, strict=True)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

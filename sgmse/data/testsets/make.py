@@ -98,7 +98,8 @@ def _mix_item(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng
         if not has_energy(unit_noise, 1.0):
             return None
         _, timeline = items.steady(unit_noise, parts[0].clip.kind, rate)
-        parts = [part._replace(cut=part.cut._replace(noise_start=part.cut.noise_start + begin)) for part in parts]
+        starts = [part.cut.noise_start + (0 if part.cut.looped else begin) for part in parts]
+        parts = [p._replace(cut=p.cut._replace(noise_start=start)) for p, start in zip(parts, starts, strict=True)]
     reference_parts = parts[:1] if draw.change == "events" else parts  # nobody records an event before it happens
     unit_reference = items.join([part.cut.reference for part in reference_parts], rate)
     clean, noise, gain = items.mix(clean, unit_noise, draw.snr_db, rate, unit_reference)
@@ -125,7 +126,8 @@ def _mix_swap(plan: Plan, draw: Draw, attempt: int, rng: np.random.Generator) ->
     if attempt > 0:
         own = [plan.clips[clip.kind] for clip in clips]
         clips = [others[rng.integers(len(others))] for others in own]
-    speeches = [_trimmed(audio.read(clip.path, rate, 0.0, MAX_SPEECH_S), rate) for clip in clips]
+    files = [audio.read(clip.path, rate, 0.0, MAX_SPEECH_S) for clip in clips]
+    speeches = [_trimmed(file, rate) for file in files]
     length = min(map(len, speeches))
     if length < MIN_SPEECH_S * rate:
         return None
@@ -145,7 +147,8 @@ def _mix_swap(plan: Plan, draw: Draw, attempt: int, rng: np.random.Generator) ->
     clean, noise, reference = scale * talks[role], scale * talks[other], scale * beside[other]
     oracle = references.oracle(noise, rate, rng, *plan.recipe.reference_s)
     signals = {"clean": clean, "noise": noise, "noisy": clean + noise, "ref": reference, "ref_oracle": oracle}
-    cut = Cut(units[other], noise, False, 0, begins[other])
+    before = len(files[other]) - len(np.trim_zeros(np.abs(files[other]) > SILENCE_RMS, "f"))
+    cut = Cut(units[other], noise, False, 0, before + begins[other])
     part = Part(clips[other], joined[other][1], cut)
     row = _describe_item(plan, draw, signals, [part], [part], clips[role].path)
     # what is independent in such a set is the pair of talkers
