@@ -27,7 +27,6 @@ from sgmse.common.progress import track
 from sgmse.common.typed import print_next
 from sgmse.data import audio, listing
 from sgmse.evaluation.baselines import BASELINES, load_baseline
-from sgmse.evaluation.results import Results, differing_facts, read_facts
 from sgmse.settings.cli import positional, read_command_line
 
 
@@ -45,6 +44,9 @@ class BaselineSettings:
 
 def main() -> None:
     settings = read_command_line(BaselineSettings, __doc__)
+    # this loads pandas, which --help need not wait for
+    from sgmse.evaluation.results import Results, differing_facts, read_facts
+
     folder = settings.test_set / "noisy"
     folder = folder if folder.is_dir() else settings.test_set
     headers = listing.read_headers(listing.find(folder, "noisy files"))  # all that cannot be read are named at once

@@ -47,9 +47,9 @@ def score(clean, estimates, noisy):
 def test_files_of_equally_many_frames_share_a_call_and_no_other_files_do():
     multiple = MODEL.backbone.frame_multiple * MODEL.transform.hop_length
     lengths = [10 * multiple, 3 * multiple, 10 * multiple + 5, 10 * multiple]
-    assert group_by_frames(MODEL, lengths, None, 8) == [[0, 2, 3], [1]]
-    assert group_by_frames(MODEL, lengths, None, 2) == [[0, 2], [3], [1]]
-    assert group_by_frames(MODEL, lengths, [1, 5, 1, 1], 3) == [[0, 2, 3], [1]], "many rows: a group of its own"
+    assert group_by_frames(MODEL, lengths, None, 8) == [[1], [0, 2, 3]]
+    assert group_by_frames(MODEL, lengths, None, 2) == [[1], [0, 2], [3]]
+    assert group_by_frames(MODEL, lengths, [1, 5, 1, 1], 3) == [[1], [0, 2, 3]], "many rows: a group of its own"
 
 
 @pytest.mark.parametrize(

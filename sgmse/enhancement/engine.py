@@ -120,7 +120,7 @@ class Engine:
         return rate
 
     def enhance(self, test_set: TestSet, setting: Setting, items: Sequence[Item] | None = None) -> Iterator[Enhanced]:
-        """Enhance the files of a set (`items`: these of them), group by group, most frames first."""
+        """Enhance the files of a set (`items`: these of them), group by group, fewest frames first."""
         for group in self.encode_groups(test_set, setting, items):
             yield from self.enhance_group(group, setting)
 
@@ -138,7 +138,7 @@ class Engine:
             yield self._encode(self._take_references(recordings, setting) if by_itself else recordings, setting)
 
     def group(self, items: Sequence[Item]) -> list[list[Item]]:
-        """Which files share network calls: those of equally many frames, most first; one that has parts is alone."""
+        """Which files share network calls: those of equally many frames, fewest first; one that has parts is alone."""
         infos = listing.read_headers(item.noisy for item in items)
         lengths = [round(info.num_frames * self.rate / info.sample_rate) for info in infos]
         rows = [self.num_samples * (1 if self.mix else info.channels) for info in infos]

@@ -86,7 +86,7 @@ def group_by_frames(
         if groups[-1] and sum(rows[i] for i in groups[-1]) + rows[place] > batch_size:
             groups.append([])
         groups[-1].append(place)
-    return [group for frames in sorted(alike, reverse=True) for group in alike[frames]]
+    return [group for frames in sorted(alike) for group in alike[frames]]
 
 
 def encode_batch(
