@@ -46,7 +46,7 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
     with hold(work.lock("results")):
         work = replace(work, plan=read_plan(work.folder) or work.plan, products={}, asked=())  # whatever was asked for
         done = [cell for cell in list_cells(work.plan, list_shares(work.plan)) if work.is_done(cell)]
-        tables = [read_table(work.place(cell), COLUMNS) for cell in done if cell.kind in ("noisy", "score")]
+        tables = [read_table(work.place(cell), COLUMNS) for cell in done if cell.has_scores]
         frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
         check_results(frame, work.plan)
         keep_text(work.folder / RESULTS, frame.to_csv(index=False))

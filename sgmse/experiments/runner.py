@@ -94,7 +94,7 @@ class Runner:
         spent, start = 0.0 if before is None or stale else before["seconds"], time.monotonic()
         record: Record = {"hash": digest, "status": "running", "seconds": spent, "product": {}}
         # scores that only lack a metric which is asked for now count until they have it
-        is_kept = before is not None and before["status"] == "done" and not stale and cell.kind in ("noisy", "score")
+        is_kept = before is not None and before["status"] == "done" and not stale and cell.has_scores
         if not is_kept:
             write_record(folder, cell.key, record)
         try:

@@ -144,8 +144,7 @@ def score_noisy(work: Work, cell: Cell) -> Product:
 
 def _with_metrics_before(work: Work, cell: Cell) -> Work:
     """Asks also for the metrics that the cell's table had before, which would be lost."""
-    before = work.asked_of(cell) if work.place(cell).is_file() else []
-    return replace(work, asked=tuple(dict.fromkeys((*before, *work.asked))))
+    return replace(work, asked=tuple(dict.fromkeys((*work.asked_before(cell), *work.asked))))
 
 
 def _noisy_needed(work: Work, folder: Path) -> Path | None:

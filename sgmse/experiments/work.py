@@ -55,6 +55,11 @@ class Cell:
     needs: tuple[Cell, ...] = ()
 
     @property
+    def has_scores(self) -> bool:
+        """Whether it makes a table of scores."""
+        return self.kind in ("noisy", "score")
+
+    @property
     def parts(self) -> list[str]:
         """What tells the cell from others of its kind: `["CFG-01", "seed0", "esc50"]`."""
         return [part for part in (self.name, "" if self.seed is None else f"seed{self.seed}", self.test_set) if part]
@@ -163,14 +168,14 @@ class Work:
         record = read_record(self.folder, cell.key)
         if record is None or record["status"] != "done" or record["hash"] != self.digest(cell):
             return False
-        if self.place(cell).exists() and set(self.asked) <= set(self.asked_of(cell)):
+        if self.place(cell).exists() and not (cell.has_scores and {*self.asked} - {*self.asked_before(cell)}):
             self.products[cell.key] = record["product"]
         return cell.key in self.products
 
-    def asked_of(self, cell: Cell) -> list[str]:
-        """The metrics beside the main ones that the table of a cell has, if it has scores; all asked for, if not."""
-        if cell.kind not in ("noisy", "score"):
-            return list(self.asked)
+    def asked_before(self, cell: Cell) -> list[str]:
+        """The metrics beside the main ones in the table of scores that a cell has made; none without one."""
+        if not self.place(cell).is_file():
+            return []
         with self.place(cell).open(encoding="utf-8") as table:
             columns = table.readline().strip().split(",")
         return [name for name in columns if name in METRICS and name not in MAIN]
