@@ -8,7 +8,7 @@ correlation between the distance and the gain of each file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -133,7 +133,7 @@ def nearest(vectors: Tensor, others: Tensor, count: int) -> Tensor:
 
 
 def read_gains(path: Path, pair: Sequence[str], sets: Sequence[str]) -> tuple[pd.Series, str]:
-    """Gains in PESQ by (set, stem of the file) out of a CSV table: file, pesq and a column that names systems.
+    """Gains in PESQ by (set, file without its suffix) out of a CSV table: file, pesq and a column that names systems.
 
     Args:
         pair: the two systems whose difference is the gain; empty: matched − baseline, else matched − null.
@@ -174,7 +174,7 @@ def measure_gains(
     batch_size: int,
     jobs: int,
 ) -> pd.Series:
-    """PESQ of the model with the references of test sets minus that of the baseline, by (set, stem).
+    """PESQ of the model with the references of test sets minus that of the baseline, by (set, file without its suffix).
 
     Both take one draw of their own sampler. Scores are kept below `out`; what is there is not done again.
     """
@@ -196,20 +196,20 @@ def measure_gains(
 
 
 def _subtract(table: pd.DataFrame, column: str, first: str, second: str) -> pd.Series:
-    """By (set, stem of the file) the PESQ of one system minus that of another, each a mean over seeds."""
-    keys = [table["set"], _stems(table["file"])]
+    """By (set, file without its suffix) the PESQ of one system minus that of another, each a mean over seeds."""
+    keys = [table["set"], _without_suffix(table["file"])]
     pesq = table.groupby([table[column], *keys])["pesq"].mean()
     return (pesq[first] - pesq[second]).dropna()
 
 
 def match_gains(gains: pd.Series, table: pd.DataFrame) -> pd.Series:
     """The gain of each row of a table with `set` and `file`; NaN where there is none."""
-    keys = pd.MultiIndex.from_arrays([table["set"], _stems(table["file"])])
+    keys = pd.MultiIndex.from_arrays([table["set"], _without_suffix(table["file"])])
     return pd.Series(gains.reindex(keys).to_numpy(float), index=table.index)
 
 
-def _stems(names: pd.Series) -> pd.Series:
-    return names.map(lambda name: Path(name).stem)
+def _without_suffix(names: pd.Series) -> pd.Series:
+    return names.map(lambda name: PurePath(name).with_suffix("").as_posix())
 
 
 def correlate(distance: np.ndarray, gain: np.ndarray, sources: Sequence[str]) -> Difference:
