@@ -1,5 +1,6 @@
 """The doctor on test sets, settings and checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_encoder_weights_are_looked_for_and_hashed(tmp_path, monkeypatch):
     assert any(file_digest(path)[:16] in fact for fact in page.facts)
     config.write_text("encoder: clap\nencoder_checkpoint: random\n")
     only(problems(config=[config]), "has random weights")
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_weights_are_held_against_the_published_hash_of_either_kind(tmp_path, monkeypatch, algorithm):
+    path = save_bytes(tmp_path / "voice.pt", b"weights")
+    digest = f"{algorithm}:{file_digest(path, algorithm)}"
+    monkeypatch.setitem(models.weights.PUBLISHED, "voice", replace(models.weights.VOICE, digest=digest))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"encoder: voice\nencoder_checkpoint: {path}\n")
+    assert problems(config=[config]) == {}
+    path.write_bytes(b"others")
+    only(problems(config=[config]), "is not the published file")
 
 
 def test_other_encoder_weights_than_those_of_the_checkpoint_are_found(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import file_digest
 from sgmse.doctor import Report
 from sgmse.encoders import weights
 from sgmse.model import checkpoints
@@ -93,10 +92,9 @@ def _check_encoder_weights(report: Report, model: ModelConfig) -> str | None:
         return None
     identity = weights.identity(path)
     report.facts.append(f"weights of {model.encoder}: {path}, sha256 {identity}…")
-    _, _, expected = (published.digest or "").partition(":")
-    if expected and file_digest(path, "md5") != expected:
+    if published.digest not in (None, published.digest_of(path)):
         report.add_problem(
-            f"{path}: is not the published file of --encoder {model.encoder} (its md5 is another one)",
+            f"{path}: is not the published file of --encoder {model.encoder} (its hash is another one)",
             weights.suggest_remedy(path, published),
             falsifies=True,
         )

