@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from sgmse.common.bounds import File, InputDir
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import read_table
 from sgmse.common.typed import print_next
 from sgmse.model.checkpoints import Checkpoint, is_ours, read, read_checkpoint, run_checkpoint
 from sgmse.model.pretrained import write_folder
@@ -29,9 +29,6 @@ from sgmse.settings.config import CONDITIONING
 UNSAID = "not said"
 _SHOWN = """mix_snr_db reference_s noise_augment synthetic_share babble_share talker_share voice_speed mismatched_share
 batch_size accumulate_grad_batches devices num_nodes lr max_steps seed""".split()
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,8 @@ def make_card(
         f"## Training\n\n{steps} steps{begun}, of the code at commit {commit}.\n\n{markdown_rows(rows)}",
     ]
     for path in settings.scores:
-        table = scores_table(summary(_read_scores(path)), path.stem, path.stem)
+        frame = read_table(path, ["system", "file"], f"make it with `python scripts/evaluate.py ... --csv {path}`")
+        table = scores_table(summary(frame), path.stem, path.stem)
         rows = [table.header, *table.rows]
         parts.append(f"## Scores on {path.stem}\n\nMeans with 95 % intervals over sources.\n\n{markdown_rows(rows)}")
     return "\n".join(parts)
@@ -109,20 +107,6 @@ def _commit(record: Path) -> str:
     """The commit that config.yaml names in its first line."""
     first = record.read_text(encoding="utf-8").partition("\n")[0] if record.is_file() else ""
     return first.removeprefix("# code:").strip() if first.startswith("# code:") else UNSAID
-
-
-def _read_scores(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"{path}: no such table; make it with `python scripts/evaluate.py ... --csv {path}`")
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path)
-    except ValueError:
-        table = pd.DataFrame()
-    if not {"system", "file"} <= set(table.columns):
-        raise UserError(f"{path}: is not a table of scripts/evaluate.py; make it again")
-    return table
 
 
 if __name__ == "__main__":

@@ -149,6 +149,23 @@ def read_rows(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str,
     return rows
 
 
+def read_table(path: Path, columns: Iterable[str], remedy: str, **how: Any) -> pd.DataFrame:
+    """A CSV table with these columns at least. how: further arguments of `pandas.read_csv`.
+
+    Raises `UserError`, which ends in `remedy`, for any other file.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, **how)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({failure_of(error)}); {remedy}") from None
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]}; {remedy}")
+    return table
+
+
 def cache_folder() -> Path:
     """$SGMSE_CACHE, else sgmse/ in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("SGMSE_CACHE"):

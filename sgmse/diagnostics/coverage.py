@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgmse.common.errors import UserError
+from sgmse.common.files import read_table
 from sgmse.common.progress import track
 from sgmse.data import audio, corpora
 from sgmse.diagnostics.items import open_references
@@ -142,17 +143,12 @@ def read_gains(path: Path, pair: Sequence[str], sets: Sequence[str]) -> tuple[pd
     Returns:
         The gains, means over seeds, and what they are.
     """
-    try:
-        # else a system that is called null would be none, and the file 007 would be 7
-        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(("set", "file", *_SYSTEM), str))
-    except (FileNotFoundError, ValueError):
-        raise UserError(f"{path}: cannot be read as a CSV table; check --scores") from None
-    column = next((name for name in _SYSTEM if name in table), "system")
-    missing = [name for name in ("file", "pesq", column) if name not in table]
-    if missing:
-        raise UserError(
-            f"{path}: has no column {missing[0]}; name a table of scores, as scripts/reference_use.py writes"
-        )
+    remedy, names = "name a table of scores, as scripts/reference_use.py writes", ("set", "file", *_SYSTEM)
+    # else a system that is called null would be none, and the file 007 would be 7
+    table = read_table(path, ["file", "pesq"], remedy, keep_default_na=False, dtype=dict.fromkeys(names, str))
+    column = next((name for name in _SYSTEM if name in table), None)
+    if column is None:
+        raise UserError(f"{path}: has no column {_SYSTEM[-1]}; {remedy}")
     if "set" not in table:
         if len(sets) > 1:
             raise UserError(f"{path}: has no column set that tells {', '.join(sets)} apart; give one --test_dir")

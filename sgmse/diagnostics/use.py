@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import write_csv
+from sgmse.common.files import read_table, write_csv
 from sgmse.diagnostics.differences import BASELINE
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.diffusion.samplers import SAMPLERS, sampler_name
@@ -268,11 +268,8 @@ def write_scores(frame: pd.DataFrame, path: Path) -> None:
 def read_scores(path: Path) -> pd.DataFrame:
     """The table that `write_scores` wrote. Raises `UserError` for any other one."""
     types = dict.fromkeys(COLUMNS, "str") | _TYPES
-    remedy = "let scripts/reference_use.py write it anew"
-    try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={name: [""] for name in _TYPES})
-    except (FileNotFoundError, IsADirectoryError, ValueError):
-        raise UserError(f"{path}: cannot be read as a CSV table; {remedy}") from None
+    remedy, empty = "let scripts/reference_use.py write it anew", {name: [""] for name in _TYPES}
+    frame = read_table(path, [], remedy, dtype=types, keep_default_na=False, na_values=empty)
     asked = list(frame.columns[len(COLUMNS) :])
     if list(frame.columns[: len(COLUMNS)]) != COLUMNS or asked != metrics.names_in(asked):
         raise UserError(f"{path}: has other columns than scripts/reference_use.py writes; {remedy}")

@@ -9,7 +9,6 @@ from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from tabulate import tabulate
 from tqdm import tqdm
@@ -28,6 +27,7 @@ from sgmse.experiments import sets
 from sgmse.experiments.catalogue import NOISE_OF_SET, VOICEBANK, Experiment
 from sgmse.experiments.comparisons import group_scores
 from sgmse.experiments.plan import Plan, Training, merge_plans
+from sgmse.experiments.results import RESULTS, read_results
 from sgmse.experiments.scales import PRETRAINED, Scale, encoder_kind
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
@@ -177,8 +177,9 @@ def _list_differences(plan: Plan, scale: Scale, out: Path) -> Iterator[str]:
 
 def _find_spread(plan: Plan, out: Path) -> tuple[Spread | None, str]:
     """The typical spread of PESQ differences to a baseline in the results that exist, and where it comes from."""
-    path, found = out / "results.csv", []
-    scores = group_scores(pd.read_csv(path)) if path.is_file() else {}
+    path, found = out / RESULTS, []
+    needed = ("experiment", "set", "seed", "source", "file", "pesq")
+    scores = group_scores(read_results(path, needed, may_be_absent=True))
     for (name, test_set), rows in scores.items():
         baseline = plan.experiments[name].baseline if name in plan.experiments else None
         if baseline is not None and (baseline, test_set) in scores:

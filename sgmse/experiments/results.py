@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import keep_text
+from sgmse.common.files import keep_text, read_table
 from sgmse.common.lock import hold
 from sgmse.evaluation.metrics import MAIN
 from sgmse.evaluation.scores import NOISY
@@ -46,7 +46,7 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
     with hold(work.lock("results")):
         work = replace(work, plan=read_plan(work.folder) or work.plan, products={}, asked=())  # whatever was asked for
         done = [cell for cell in list_cells(work.plan, list_shares(work.plan)) if work.is_done(cell)]
-        tables = [read_table(work.place(cell), COLUMNS) for cell in done if cell.has_scores]
+        tables = [read_results(work.place(cell)) for cell in done if cell.has_scores]
         frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
         check_results(frame, work.plan)
         keep_text(work.folder / RESULTS, frame.to_csv(index=False))
@@ -56,18 +56,11 @@ def collect(work: Work) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, trainings
 
 
-def read_table(path: Path, columns: Sequence[str], may_be_absent: bool = False) -> pd.DataFrame:
-    """A table with at least these columns. Raises `UserError` for a file that is none."""
+def read_results(path: Path, columns: Sequence[str] = COLUMNS, may_be_absent: bool = False) -> pd.DataFrame:
+    """A table of a RUN_DIR. Raises `UserError` for a file that is none."""
     if may_be_absent and not path.is_file():
         return pd.DataFrame(columns=list(columns))
-    try:
-        frame = pd.read_csv(path, dtype=TYPES)
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read as a table ({error}); remove it and run again") from None
-    absent = [column for column in columns if column not in frame]
-    if absent:
-        raise UserError(f"{path}: has no column {absent[0]}; remove it and run again")
-    return frame
+    return read_table(path, columns, "remove it and run again", dtype=TYPES)
 
 
 def _describe_training(work: Work, cell: Cell) -> dict[str, object]:
@@ -110,7 +103,7 @@ def read_run(folder: Path) -> Run:
     plan = read_plan(folder)
     if plan is None:
         raise UserError(f"{folder}: holds no {PLAN}; name a folder that scripts/run_experiments.py wrote")
-    results = read_table(folder / RESULTS, COLUMNS, may_be_absent=True)
+    results = read_results(folder / RESULTS, may_be_absent=True)
     check_results(results, plan)
     results["smoke"] = results["smoke"].map(lambda value: str(value).lower() == "true").astype(bool)
     order = {name: place for place, name in enumerate(plan.experiments)}
@@ -123,7 +116,7 @@ def read_run(folder: Path) -> Run:
 
     records = {(name, seed): read_record(folder, f"choose_{name}_seed{seed}") for name in order for seed in plan.seeds}
     sweeps = [
-        read_table(path, [*CANDIDATE, "pesq", "passes"]).assign(experiment=name)
+        read_results(path, [*CANDIDATE, "pesq", "passes"]).assign(experiment=name)
         for (name, _), path in find("choices", order, "sweep.csv").items()
     ]
     keys = ["experiment", "checkpoint", "guidance_scale", "N"]
@@ -133,12 +126,12 @@ def read_run(folder: Path) -> Run:
         folder,
         plan,
         results,
-        trainings=read_table(folder / TRAININGS, OF_TRAININGS, may_be_absent=True),
+        trainings=read_results(folder / TRAININGS, OF_TRAININGS, may_be_absent=True),
         noisy=results[results["system"] == NOISY],
         enhanced=enhanced,
         smoke=list(enhanced.loc[enhanced["smoke"], "experiment"].drop_duplicates()),
         choices={place: r["product"] for place, r in records.items() if r is not None and r["status"] == "done"},
-        validations={place: read_table(path, ["step", "seconds"]) for place, path in curves.items()},
+        validations={place: read_results(path, ["step", "seconds"]) for place, path in curves.items()},
         sweeps=candidates.groupby(keys, sort=False, as_index=False)[["pesq", "passes"]].mean(),
     )
 
