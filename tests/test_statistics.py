@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -60,15 +61,21 @@ def test_sources_are_shared_by_seeds_so_more_seeds_do_not_average_them_out() -> 
     assert half_width(copies) == pytest.approx(half_width(one), rel=0.05)
 
 
-def coverage(seeds: int, sources: int, seed_spread: float, interaction: float, repetitions: int = 1000) -> float:
-    """How many of the 95 % intervals hold the truth. interaction: how much trainings differ from file to file."""
-    rng, inside = np.random.default_rng(5), 0
+def coverage(
+    seeds: int, files: Sequence[int], seed_spread: float, interaction: float, repetitions: int = 1000
+) -> float:
+    """How many of the 95 % intervals hold the truth.
+
+    files: of each source. interaction: how much trainings differ from source to source.
+    """
+    rng, inside, sources = np.random.default_rng(5), 0, len(files)
     deviation = seed_spread * (seeds > 1)  # one seed speaks of its training alone
+    sizes = np.tile(np.array(files, dtype=float), (seeds, 1))
     for _ in range(repetitions):
         values = rng.normal(0, deviation, (seeds, 1)) + rng.normal(0, 0.1, sources)
-        values += rng.normal(0, 0.1, sources) + rng.normal(0, interaction, (seeds, sources))
-        levels = statistics._variances(values, np.ones_like(values))
-        inside += abs(values.mean()) <= statistics._half_width(0.05, levels)
+        values = values + rng.normal(0, 0.1, sources) / np.sqrt(files) + rng.normal(0, interaction, (seeds, sources))
+        levels = statistics._variances(values * sizes, sizes)
+        inside += abs(np.average(values, weights=sizes)) <= statistics._half_width(0.05, levels)
     return inside / repetitions
 
 
@@ -79,8 +86,14 @@ def coverage(seeds: int, sources: int, seed_spread: float, interaction: float, r
 def test_nineteen_of_twenty_intervals_hold_the_truth(
     seeds: int, sources: int, seed_spread: float, interaction: float
 ) -> None:
-    found = coverage(seeds, sources, seed_spread, interaction)
+    found = coverage(seeds, [1] * sources, seed_spread, interaction)
     assert 0.92 - 0.01 <= found <= 0.98 + 0.01  # 0.01: of 1000 repetitions
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("files", [[90, *[10] * 9], [40, *[4] * 20], [100 // k for k in range(1, 11)]])
+def test_sources_of_unequal_size_do_not_narrow_the_interval(seeds: int, files: list[int]) -> None:
+    assert coverage(seeds, files, 0.03, 0.0) >= 0.92 - 0.01
 
 
 @pytest.mark.slow
@@ -90,7 +103,7 @@ def test_the_table_of_coverage() -> None:
     for seeds in (1, 2, 3):
         for sources in (10, 20, 50):
             settings = itertools.product((0.0, 0.03, 0.1, 0.3) if seeds > 1 else (0.0,), (0.0, 0.1, 0.3))
-            found = [coverage(seeds, sources, *setting, repetitions=4000) for setting in settings]
+            found = [coverage(seeds, [1] * sources, *setting, repetitions=4000) for setting in settings]
             print(f"{seeds:5}  {sources:7}  {min(found):.3f}   {max(found):.3f}")
             assert min(found) > 0.915
             assert max(found) < 0.99
@@ -189,10 +202,12 @@ def test_many_files_show_the_difference_of_the_textbook() -> None:
     assert smallest_difference(Spread(0, 0.2, 0), 5000, 5000, 1) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_smallest_difference_is_shown_four_times_in_five() -> None:
+@pytest.mark.parametrize(("seeds", "sources"), [(3, 24), (1, 3), (2, 8)])
+def test_the_smallest_difference_is_shown_four_times_in_five(seeds: int, sources: int) -> None:
     deviations, rng, repetitions = Spread(0.02, 0.1, 0.15), np.random.default_rng(12), 250
-    wanted = smallest_difference(deviations, 48, 24, 3)
-    shown = sum(hierarchical(simulated(rng, 3, 24, 2, deviations, mean=wanted)).low > 0 for _ in range(repetitions))
+    wanted = smallest_difference(deviations, 2 * sources, sources, seeds)
+    tables = (simulated(rng, seeds, sources, 2, deviations, mean=wanted) for _ in range(repetitions))
+    shown = sum(hierarchical(table).low > 0 for table in tables)
     assert shown / repetitions == pytest.approx(0.8, abs=0.07)
 
 
