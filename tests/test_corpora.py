@@ -47,6 +47,13 @@ def test_folders_without_data_for_a_split_are_named(
         split_files([tmp_path / name for name in folders], split, "noise")
 
 
+def test_a_file_in_folders_named_twice_is_one(tmp_path: Path) -> None:
+    for name in ("a", "b/c"):
+        save(tmp_path / f"noise/{name}.wav")
+    found = split_files([tmp_path / "noise", tmp_path / "noise/b", f"{tmp_path}/noise/../noise"], "train", "noise")
+    assert [info.path.stem for info in found] == ["a", "c"]
+
+
 def test_very_short_files_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "speech/a.wav")
     save(tmp_path / "speech/b.wav", 0.05)

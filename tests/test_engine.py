@@ -74,6 +74,18 @@ def test_a_file_in_a_batch_is_enhanced_as_alone(folder, protocol, guidance, nfe,
         assert (enhanced.nfe, enhanced.passes) == (nfe, passes)
 
 
+@pytest.mark.parametrize("sampler", [{"N": 2, "corrector": "langevin"}, {"sampler": "rk45"}])
+def test_samplers_that_choose_their_steps_choose_them_for_each_file(folder, sampler):
+    model = tiny(sde="ouve", t_eps=0.3).eval()
+    test_set, setting = open_test_set(folder, "disjoint"), Setting(SamplerSettings(**sampler))
+    together, alone = (
+        {e.item.name: e for e in Engine(model, batch_size=size).enhance(test_set, setting)} for size in (4, 1)
+    )
+    for name, enhanced in together.items():
+        np.testing.assert_allclose(enhanced.waveform, alone[name].waveform, atol=1e-4)
+        assert enhanced.nfe == alone[name].nfe
+
+
 def test_waveforms_in_memory_are_enhanced_as_files_are(folder):
     test_set = open_test_set(folder)
     signals = [

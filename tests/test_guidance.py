@@ -107,6 +107,16 @@ def test_outside_its_interval_guidance_is_the_conditional_prediction_in_one_pass
     torch.testing.assert_close(outputs[0.6], u + 3 * (c - u))
 
 
+def test_outside_its_interval_a_scale_below_one_keeps_what_it_takes_from_the_reference():
+    s = Setting()
+    guide = s.guide(torch.tensor([0.0, 0.5, 3.0]), guidance_interval=[0.3, 0.6])
+    output = guide(s.x_t, 0.8)
+    c, u = (s.alone(condition, 0.8) for condition in (s.condition, s.null))
+    torch.testing.assert_close(output, torch.stack([u[0], 0.5 * (c[1] + u[1]), c[2]]))
+    assert s.network.batches[0] == 6
+    assert torch.equal(s.guide(0.0, guidance_interval=[0.3, 0.6])(s.x_t, 0.8), u)
+
+
 # ---- closed forms on Gaussians ----
 
 SPREAD = 0.3

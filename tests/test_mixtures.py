@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.signal import fftconvolve
 from small_corpora import CROP, RATE, SETTINGS, save, small_mixing
 from torch.utils.data import DataLoader
 
@@ -178,6 +179,32 @@ def test_a_mismatched_reference_is_another_noise_at_the_level_of_the_right_one(c
         item = varied.item(key)
         assert not tones(item.reference) & tones(noise_of(item))
         assert rms(item.reference) == pytest.approx(rms(plain.item(key).reference), rel=1e-3)
+
+
+def shares_samples(reference: np.ndarray, noise: np.ndarray) -> bool:
+    """Whether 0.1 s of a reference of white noise stand anywhere in a noise."""
+    for start in range(0, len(reference) - RATE // 10 + 1, RATE // 10):
+        found = fftconvolve(noise, reference[start : start + RATE // 10][::-1], "valid")
+        if np.abs(found).max() > 9 * rms(found):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("mismatched_share", [0.0, 1.0])
+@pytest.mark.parametrize("files", [2, 5])
+def test_a_noise_of_several_files_and_its_reference_share_no_sample(
+    tmp_path: Path, files: int, mismatched_share: float
+) -> None:
+    speech = split_files([save(tmp_path / "speech/s.wav", 3.0).parent], "train", "speech")
+    for number in range(files):
+        save(tmp_path / f"noise/n{number}.wav", 5.0)
+    noise = split_files([tmp_path / "noise"], "train", "noise")
+    variation = Variation(Augmentation(mix=1.0, concatenate=1.0), mismatched_share=mismatched_share)
+    mixing = DynamicMixing(speech, noise, SETTINGS, variation=variation)
+    items = [mixing.item(key) for key in range(40)]
+    assert sum(len(item.reference) > 0 for item in items) > 30
+    assert not any(shares_samples(item.reference, noise_of(item)) for item in items)
+    assert shares_samples(noise_of(items[0])[2000:4000], noise_of(items[0]))
 
 
 def test_the_reference_gain_is_even_between_its_bounds_and_touches_the_reference_only(corpus: dict[str, Path]) -> None:

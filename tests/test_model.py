@@ -10,7 +10,7 @@ from sgmse.common.errors import UserError
 from sgmse.diffusion import losses
 from sgmse.diffusion.losses import Perturbed
 from sgmse.diffusion.samplers import SamplerSettings, gaussian, sample
-from sgmse.model.optimisation import adam
+from sgmse.model.optimisation import adam, adopt_rates
 from sgmse.model.score_model import TIME_BINS
 from sgmse.settings.config import TrainConfig
 
@@ -295,6 +295,20 @@ def test_without_weight_decay_the_optimiser_is_adam():
     assert not torch.equal(ours, decayed)
 
 
+def test_a_resumed_run_takes_the_rates_and_the_weight_decay_that_are_set_now():
+    layer = torch.nn.Linear(3, 2)
+    before = adam(TrainConfig(lr=0.01, warmup_steps=0), layer.parameters(), [])
+    content = {
+        "optimizer_states": [before["optimizer"].state_dict()],
+        "lr_schedulers": [before["lr_scheduler"]["scheduler"].state_dict()],
+    }
+    now = TrainConfig(lr=0.002, weight_decay=0.1, warmup_steps=0)
+    adopt_rates(content, now)
+    resumed = adam(now, layer.parameters(), [])["optimizer"]
+    resumed.load_state_dict(content["optimizer_states"][0])
+    assert [(group["lr"], group["weight_decay"]) for group in resumed.param_groups] == [(0.002, 0.1)]
+
+
 def test_a_training_starts_from_the_weights_of_another_model_as_far_as_they_fit(tmp_path):
     plain = tiny(encoder="none")
     content = {"model_settings": plain.settings, "state_dict": plain.state_dict(), "global_step": 1}
@@ -331,6 +345,18 @@ def test_a_prefix_is_the_reference_and_a_gap_before_both_inputs_and_leaves_no_tr
         assert torch.equal(given[..., :front], condition.prefix)
     assert condition.prefix[..., 1:40].abs().sum() > 0
     assert condition.prefix[..., -10:].abs().sum() == 0
+
+
+def test_a_prefix_and_the_mixture_are_scaled_alike_at_every_time():
+    model, data, inputs = tiny(reference_prepend=True, c_in="edm", **OUVE), batch(), []
+    model.backbone.register_forward_hook(lambda _, given, __: inputs.append(given))
+    condition, y = model.encode(data["reference"], data["reference_length"]), model.transform(data["noisy"])
+    for time in (0.1, 1.0):
+        model.predict(y, y, torch.full((2,), time), condition)
+        front, given = condition.prefix.shape[-1], inputs[-1][1]
+        factor = (given[..., front:].norm() / y.norm()).item()
+        assert factor != pytest.approx(1)
+        torch.testing.assert_close(given[..., :front], factor * condition.prefix)
 
 
 def test_a_prefix_depends_on_no_other_item_and_is_silent_without_a_reference():

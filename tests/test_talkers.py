@@ -141,6 +141,18 @@ def test_a_changed_voice_is_another_talker_in_noise_and_reference_alike(tmp_path
     assert abs(np.corrcoef(targets, others)[0, 1]) < 0.5, "each talker has a speed of its own"
 
 
+def test_a_changed_voice_fills_the_mixture_at_any_rate(tmp_path: Path) -> None:
+    for who in range(3):
+        for k in range(2):
+            save(tmp_path / f"p{who}_{k}.wav", 3.0)
+    speech, length = split_files([tmp_path], "train", "speech"), 32640
+    talkers = Talkers(speech, 22050)
+    for percent in range(80, 121):
+        rng = np.random.default_rng(percent)
+        cut = talkers.competing("p0", CutLengths(length, 0.3, 0.5), rng, percent / 100)
+        assert len(cut.noise) == length
+
+
 def test_too_few_talkers_are_told_in_a_sentence(tmp_path: Path) -> None:
     speech = source(save_tones(tmp_path, talkers=3, utterances=1))
     with pytest.raises(UserError, match=r"--babble_share needs 4 talkers or more, but .* 3 talkers, 0 of them"):

@@ -60,3 +60,4 @@ def test_the_si_sdr_of_the_loss_is_that_of_the_metric():
     assert losses.negative_si_sdr(estimate, clean).tolist() == pytest.approx([-value for value in expected], abs=0.01)
     assert losses.negative_si_sdr(clean, clean).tolist() == [-losses.BEST_SI_SDR] * 3
     assert losses.negative_si_sdr(torch.zeros(1, 16), torch.zeros(1, 16)).item() == 0
+    assert losses.negative_si_sdr(0.1 * noise, torch.zeros_like(noise)).tolist() == [0, 0, 0]

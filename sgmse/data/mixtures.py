@@ -113,8 +113,9 @@ class DynamicMixing(KeyedDataset):
         cut = self._source(key, transform, plain if source == lengths else None, source, target, rng)
         if transform.alpha is not None and len(cut.reference):
             seconds = len(cut.reference) / self.sample_rate
-            other = self._files.cut_other(self._noise_index(key), CutLengths(source.length, seconds, seconds), rng)
-            if len(other.reference) == len(cut.reference):
+            taken = [self._noise_index(key), *cut.files]
+            other = self._files.cut_other(taken, CutLengths(source.length, seconds, seconds), rng)
+            if other is not None and len(other.reference) == len(cut.reference):
                 cut = augment.blend(cut, other, transform.alpha)
         return transform(cut, lengths.length, self.sample_rate)
 
@@ -145,9 +146,9 @@ class DynamicMixing(KeyedDataset):
         gain_db, mismatched = rng.uniform(-1, 1) * v.reference_gain_db, rng.random() < v.mismatched_share
         reference = cut.reference
         if mismatched and len(reference):
-            other = self._files.cut_other(self._noise_index(key), lengths, rng).reference
-            reference = match_level(other, reference)
-        return Cut(reference * np.float32(10 ** (gain_db / 20)), cut.noise, cut.looped)
+            other = self._files.cut_other([self._noise_index(key), *cut.files], lengths, rng)
+            reference = reference if other is None else match_level(other.reference, reference)
+        return cut._replace(reference=reference * np.float32(10 ** (gain_db / 20)))
 
     def _in_a_room(self, key: int, speech: np.ndarray) -> np.ndarray:
         """`speech` [N], reverberant for a share of the items: then the target is too, for the task is the noise."""

@@ -114,7 +114,7 @@ class Guide:
         y: noisy spectrogram [B, C, F, T].
         reference: where c and u come from.
         scale: w, a number or [B].
-        settings: interval (guide only while low <= t <= high, Kynkäänniemi et al. 2024), rescaling, projection.
+        settings: interval (w > 1 only while low <= t <= high, Kynkäänniemi et al. 2024), rescaling, projection.
         sde: tells how a prediction and the clean spectrogram belong together.
     """
 
@@ -138,7 +138,9 @@ class Guide:
 
     def __call__(self, x_t: Tensor, time: float) -> Tensor:
         low, high = self.settings.guidance_interval or (-math.inf, math.inf)
-        scales = self._scales if low <= time <= high else {1}  # known here, so that nobody waits for a device
+        scales, scale = self._scales, self.scale  # known here, so that nobody waits for a device
+        if not low <= time <= high:
+            scales, scale = {min(w, 1) for w in scales}, scale.clamp_max(1)
         t = torch.full((len(x_t),), time, device=x_t.device)
         if not self.can_guide or scales == {1}:
             self.passes += 1
@@ -148,7 +150,7 @@ class Guide:
             return self.worse_network(x_t, self.y, t, self.negative)
         self.passes += 2
         c, u = self._predict_both(x_t, t)
-        w = per_item(self.scale, c)
+        w = per_item(scale, c)
         guided = u + w * (c - u)
         if max(scales) <= 1 or not (self.settings.guidance_apg or self.settings.guidance_rescale):
             return guided

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from sgmse.diffusion.sde import OUVE, SBVE, per_item
 
 BEST_SI_SDR = 30.0  # in dB
+SILENCE_POWER = 1e-10  # of clean speech, below which nothing is said
 LossWeighting = Literal["1", "sigma^2", "edm"]
 
 
@@ -75,13 +77,14 @@ def waveform_l1(estimate: Tensor, clean: Tensor) -> Tensor:
 def negative_si_sdr(estimate: Tensor, clean: Tensor) -> Tensor:
     """−SI-SDR in dB of waveforms [B, N] → [B], Le Roux et al. 2019, Eq. (5); at least −`BEST_SI_SDR`.
 
-    Without the bound items that are nearly clean would drive the training; silence gives 0.
+    Without the bound items that are nearly clean would drive the training. Silent clean speech gives 0: what is left of
+    the noise then has no ratio, and `spectrogram_error` sees it.
     """
     target = (estimate * clean).sum(dim=-1, keepdim=True) / clean.square().sum(dim=-1, keepdim=True).clamp_min(1e-8)
     target = target * clean
     energy, error = target.square().sum(dim=-1), (target - estimate).square().sum(dim=-1)
     ratio = 10 * ((energy + 1e-8) / (error + 1e-8)).log10()
-    return -ratio.clamp_max(BEST_SI_SDR)
+    return torch.where(clean.square().mean(dim=-1) > SILENCE_POWER, -ratio.clamp_max(BEST_SI_SDR), 0.0)
 
 
 def _mean_square(z: Tensor) -> Tensor:

@@ -208,9 +208,10 @@ class Engine:
                 for place, channel in enumerate(noisy)
             ]
         weak = self.weak if setting.guidance.guidance == "auto" else None
+        size = 1 if setting.runs_alone else self.batch_size
         batches = [
-            encode_batch(self.model, signals[begin : begin + self.batch_size], self.precision, weak)
-            for begin in range(0, len(signals), self.batch_size)
+            encode_batch(self.model, signals[begin : begin + size], self.precision, weak)
+            for begin in range(0, len(signals), size)
         ]
         return Group(list(recordings), batches)
 
@@ -272,7 +273,7 @@ def enhance_and_score(
     groups: list[Group] = []
     encoded_for: object = None
     for setting in track(left, len(left), "enhancing", "setting"):
-        needs: list[object] = [setting.protocol, setting.seed, setting.guidance.guidance]
+        needs: list[object] = [setting.protocol, setting.seed, setting.guidance.guidance, setting.runs_alone]
         needs += [setting.sampler, setting.t_eps] if setting.protocol == "self" else []
         if needs != encoded_for:
             groups, encoded_for = list(engine.encode_groups(test_set, setting)), needs

@@ -169,8 +169,6 @@ def choose_sampler(config: EnhanceConfig, typed: dict[str, Any], model: Enhancer
             f"--num_samples {config.num_samples}: the sampler {name} with N = {settings.N} draws no noise, so all "
             "samples are the same; use --sampler bridge_sde with --N 2 or more"
         )
-    if config.batch_size > 1 and name == "pc" and settings.corrector == "langevin":
-        raise UserError("--corrector langevin takes one step size for a batch; use --batch_size 1")
     return settings
 
 

@@ -48,6 +48,11 @@ class Setting:
         """Whether guidance leads away from the reference of another file."""
         return self.guidance.guidance == "icg" and self.guidance.scale != 1 and self.protocol != "none"
 
+    @property
+    def runs_alone(self) -> bool:
+        """Whether the sampler chooses steps for a whole batch, so that what shares it would change the result."""
+        return self.sampler.sampler == "rk45" or self.sampler.corrector == "langevin"
+
     def to_dict(self) -> dict[str, Any]:
         """The columns of a table that tell the settings of a sweep apart, in the words of its command line."""
         schedule = "" if self.sampler.schedule == "uniform" else f":{self.sampler.schedule}"

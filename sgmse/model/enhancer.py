@@ -172,18 +172,13 @@ class Enhancer(nn.Module):
 
     def predict(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
         """Score (OUVE) or clean spectrogram (bridge) [B, 1, F, T] from x_t, y [B, 1, F, T], t [B]."""
-        output = self.preconditioner(lambda x, y, t: self._run_backbone(x, y, t, condition), x_t, y, t)
+        front = None if condition is None else condition.prefix
+        before, noisy = (x_t, y) if front is None else (torch.cat([front, z], dim=-1) for z in (x_t, y))
+        output = self.preconditioner(lambda *inputs: self.backbone(*inputs, condition), before, noisy, t)
+        output = output[..., output.shape[-1] - y.shape[-1] :]  # what comes out for the reference is cut off
         if self.objective.predicts == "mean":  # D ≈ μ; the score that belongs to it is (D − x_t) / σ²
             return (output - x_t) / per_item(self.sde.std(t), x_t) ** 2
         return output
-
-    def _run_backbone(self, x_t: Tensor, y: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-        """The raw output [B, 1, F, T]; a prefix goes before x_t and y alike, and what comes out for it is cut off."""
-        if condition is None or condition.prefix is None:
-            return self.backbone(x_t, y, t, condition)
-        front = condition.prefix
-        x_t, y = torch.cat([front, x_t], dim=-1), torch.cat([front, y], dim=-1)
-        return self.backbone(x_t, y, t, condition)[..., front.shape[-1] :]
 
     # ---- batches ----
 

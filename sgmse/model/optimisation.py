@@ -27,12 +27,12 @@ def rate_factor(train: TrainConfig, step: int) -> float:
 
 
 def adopt_rates(checkpoint: dict[str, Any], train: TrainConfig) -> None:
-    """Let a resumed run use the learning rates of `train` instead of those that its checkpoint was written with."""
+    """Let a resumed run use the learning rates and the weight decay of `train` instead of those of its checkpoint."""
     for optimizer, scheduler in zip(checkpoint["optimizer_states"], checkpoint["lr_schedulers"], strict=True):
         rates = [train.lr, train.lr * train.encoder_lr_factor][: len(optimizer["param_groups"])]
         factor = rate_factor(train, scheduler["last_epoch"])
         for group, rate in zip(optimizer["param_groups"], rates, strict=True):
-            group["initial_lr"], group["lr"] = rate, rate * factor
+            group["initial_lr"], group["lr"], group["weight_decay"] = rate, rate * factor, train.weight_decay
         scheduler["base_lrs"], scheduler["_last_lr"] = rates, [rate * factor for rate in rates]
 
 

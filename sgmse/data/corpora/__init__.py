@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
@@ -99,7 +100,8 @@ def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[Au
             f"{named}: no {what} for the split '{split}'; at least one {what} folder needs the sub-folders train/ "
             f"and valid/ with different recordings in each (a folder without them is used for training only)"
         )
-    return [info for folder, infos in sources for info in _drop_short(infos, folder, what, lambda info: info)]
+    found = [info for folder, infos in sources for info in _drop_short(infos, folder, what, lambda info: info)]
+    return list({os.path.abspath(info.path): info for info in found}.values())  # folders may be named twice, or nested
 
 
 def clips(folder: str | Path, what: str = "noise", headers: Headers = read_headers) -> list[Clip]:

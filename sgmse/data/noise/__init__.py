@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     """A reference [M] (M = 0: none) and a mixture's noise [N] that share no sample, at one level.
 
     looped: the clip without its reference is shorter than the mixture, so that the noise repeats itself. The starts say
-    where in the clip both begin, in samples, where somebody needs to know.
+    where in the clip both begin, in samples, where somebody needs to know. files: the numbers of the noise files in it.
     """
 
     reference: np.ndarray
@@ -36,6 +36,7 @@ class Cut(NamedTuple):
     looped: bool = False
     reference_start: int = 0
     noise_start: int = 0
+    files: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,25 +89,33 @@ class NoiseFiles:
         self.sample_rate = sample_rate
         self._reported: set[Path] = set()
 
-    def cut(self, index: int, lengths: CutLengths, rng: np.random.Generator) -> Cut:
-        """Reference and noise from file number `index`, or from another one where it is silent."""
+    def cut(self, index: int, lengths: CutLengths, rng: np.random.Generator, taken: Collection[int] = ()) -> Cut:
+        """Reference and noise from file number `index`, or from another one, not `taken`, where it is silent."""
         rate = self.sample_rate
         for _ in range(_TRIES):
             info = self.files[index]
             found = cut_clip(read_clip(info, lengths.clip_length(rate), rate, rng), lengths, rate, rng)
             if not is_silent(found.noise):
-                return found
+                return found._replace(files=(index,))
             if info.path not in self._reported:
                 _log.warning("%s: is silent, in whole or in part; another noise is drawn instead", info.path)
                 self._reported.add(info.path)
             index = int(rng.integers(len(self.files)))
+            while index in taken:
+                index = int(rng.integers(len(self.files)))
         raise UserError(f"{info.path}: is silent, and so are the other noise files drawn; check the noise corpus")
 
-    def cut_other(self, index: int, lengths: CutLengths, rng: np.random.Generator) -> Cut:
-        """A cut from a random file other than `index`, if possible one that has room for a reference."""
+    def cut_other(self, taken: Sequence[int], lengths: CutLengths, rng: np.random.Generator) -> Cut | None:
+        """A cut from a random file that is not `taken`, if possible one that has room for a reference.
+
+        Two cuts of one file may share samples, the reference of one with the noise of the other. None: no file is left.
+        """
+        found = None
         for _ in range(_TRIES):
-            other = (index + 1 + int(rng.integers(len(self.files) - 1))) % len(self.files)
-            found = self.cut(other, lengths, rng)
+            other = (taken[0] + 1 + int(rng.integers(len(self.files) - 1))) % len(self.files)
+            if other in taken:
+                continue
+            found = self.cut(other, lengths, rng, taken)
             if len(found.reference):
                 break
         return found
@@ -114,25 +123,31 @@ class NoiseFiles:
     def cut_several(self, index: int, shares: Sequence[float], lengths: CutLengths, rng: np.random.Generator) -> Cut:
         """Parts of several files, `index` first, of equal level, one after another over cross-fades.
 
-        shares: the part of each file in the whole. The reference joins disjoint parts of the same files in the same
-        order and proportions; where one of them has no room for its part, the cut is from file `index` alone.
+        shares: the part of each file in the whole; with fewer files there are fewer parts. The reference joins disjoint
+        parts of the same files in the same order and proportions; where one of them has no room for its part, the cut
+        is from file `index` alone.
         """
         rate = self.sample_rate
+        if len(shares) > len(self.files):
+            shares = [share / sum(shares[: len(self.files)]) for share in shares[: len(self.files)]]
         length = int(rng.integers(round(lengths.min_s * rate), round(lengths.max_s * rate) + 1))
         overlap = (len(shares) - 1) * round(FADE_S * rate)  # of the parts: so much more is needed in all
         parts: list[Cut] = []
         for share in shares:
             reference_s = (length + overlap) * share / rate
             part = CutLengths(round((lengths.length + overlap) * share) + 1, reference_s, reference_s)
-            parts.append(self.cut_other(index, part, rng) if parts else self.cut(index, part, rng))
-            if len(parts[-1].reference) == 0:
+            taken = [file for cut in parts for file in cut.files]
+            found = self.cut_other(taken, part, rng) if parts else self.cut(index, part, rng)
+            if found is None or len(found.reference) == 0:
                 return self.cut(index, lengths, rng)
+            parts.append(found)
         gains = [np.float32(rms(parts[0].noise) / rms(part.noise)) for part in parts]
         reference, noise = (
             reduce(lambda a, b: crossfade(a, b, rate), [g * waveform for g, waveform in zip(gains, row, strict=True)])
             for row in ([part.reference for part in parts], [part.noise for part in parts])
         )
-        return Cut(reference[:length], noise[: lengths.length], any(part.looped for part in parts))
+        files = tuple(file for part in parts for file in part.files)
+        return Cut(reference[:length], noise[: lengths.length], any(part.looped for part in parts), files=files)
 
 
 def draw_synthetic(lengths: CutLengths, sample_rate: int, rng: np.random.Generator) -> Cut:

@@ -94,7 +94,7 @@ class Transform:
         noise = self._apply(cut.noise, sample_rate)[:length]
         restored = np.float32(rms(cut.noise) / rms(noise))
         reference = self._apply(cut.reference, sample_rate) if len(cut.reference) else cut.reference
-        return Cut(restored * reference, restored * noise, cut.looped)
+        return cut._replace(reference=restored * reference, noise=restored * noise)
 
     def _apply(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         if self.tempo != 1 or self.semitones != 0:
@@ -128,7 +128,8 @@ def blend(first: Cut, second: Cut, alpha: float) -> Cut:
     """alpha · first + (1 − alpha) · second, both brought to the level of the first; references [M] alike."""
     a, b = np.float32(alpha), np.float32((1 - alpha) * rms(first.noise) / rms(second.noise))
     reference = a * first.reference + b * second.reference
-    return Cut(reference, a * first.noise + b * second.noise, first.looped or second.looped)
+    noise, files = a * first.noise + b * second.noise, first.files + second.files
+    return Cut(reference, noise, first.looped or second.looped, files=files)
 
 
 def retime(waveform: np.ndarray, sample_rate: int, tempo: float, semitones: float) -> np.ndarray:

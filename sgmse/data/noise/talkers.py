@@ -100,7 +100,7 @@ class Talkers:
         speed: of the talker in both, see `change_speed`.
         """
         rate, length = self.sample_rate, lengths.length
-        lengths = lengths.scale(speed)
+        lengths = lengths.scale(round(speed * rate) / rate)
         names = [name for name, files in self.files.items() if name != target and len(files) > 1]
         for _ in range(_TRIES):
             files = self.files[names[rng.integers(len(names))]]
