@@ -25,6 +25,7 @@ from typing import Literal
 
 from sgmse.common.bounds import InputDir, InputModel
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import require_own_folder
 from sgmse.common.typed import print_next
 from sgmse.settings.checks import check_sampler
 from sgmse.settings.cli import positional, read_command_line
@@ -69,7 +70,7 @@ def main() -> None:
     # these take seconds to load, which --help and a mistake need not wait for
     from sgmse.diagnostics.attention import has_attention, write_attention
     from sgmse.diagnostics.gap import write_gap
-    from sgmse.diagnostics.items import load_conditioned, read_items, require_writable
+    from sgmse.diagnostics.items import load_conditioned, read_items
     from sgmse.diagnostics.sensitivity import write_sensitivity
 
     model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
@@ -78,7 +79,7 @@ def main() -> None:
     sampler = model.sampler if settings.N is None else replace(model.sampler, N=settings.N)
     check_sampler(sampler, model.objective.name)
     items, reason = read_items(settings.set, model, settings.max_files)
-    require_writable(settings.out)
+    require_own_folder(settings.out, ["gap*", "sensitivity*", "attention*"])
     print(f"{len(items)} files of {settings.set}, encoder {model.settings['encoder']}")
     if "gap" in settings.parts:
         print("\ngap by time")

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgmse.common.bounds import InputDir, InputModel
 from sgmse.common.errors import run
-from sgmse.common.files import write_json, write_text
+from sgmse.common.files import require_own_folder, write_json, write_text
 from sgmse.common.lock import locked_folder
 from sgmse.common.machine import cores
 from sgmse.common.typed import print_next
@@ -104,6 +104,7 @@ def main() -> None:
     )
     check_inputs(test_set, test_set.items, test_set.protocol, model.settings["n_fft"], model.settings["sample_rate"])
     facts = shared_facts(settings, model, test_set)
+    require_own_folder(settings.out, ["results.sqlite"])
     with locked_folder(settings.out, "filled"), scorer(settings.jobs, asked) as score:
         results = Results(settings.out, facts)
         write_json(settings.out / "sweep.json", facts)
@@ -159,6 +160,7 @@ def cell_flags(cell: pd.Series) -> list[str]:
 def shared_facts(settings: SweepSettings, model: Enhancer, test_set: TestSet) -> dict[str, Any]:
     """What all cells share; cells done under other facts are done again."""
     facts = {
+        "command": "guidance_sweep",
         "checkpoint_sha256": model.checkpoint_sha256,
         "averaged_weights": model.averaged,
         "test_dir": str(settings.test_dir.resolve()),

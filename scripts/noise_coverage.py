@@ -27,7 +27,7 @@ from typing import Literal
 
 from sgmse.common.bounds import File, InputDir, InputModel
 from sgmse.common.errors import UserError, run
-from sgmse.common.files import write_csv
+from sgmse.common.files import require_own_folder, write_csv
 from sgmse.common.machine import cores
 from sgmse.common.typed import print_next
 from sgmse.settings.cli import read_command_line
@@ -74,7 +74,7 @@ def main() -> None:
 
     from sgmse.diagnostics import coverage, use
     from sgmse.diagnostics.coverage_figures import draw_distances, draw_map
-    from sgmse.diagnostics.items import load_conditioned, require_writable
+    from sgmse.diagnostics.items import load_conditioned
 
     config, noise_dirs = coverage.find_training_settings(settings.ckpt, settings.train)
     model = load_conditioned(settings.ckpt, settings.device, settings.encoder_checkpoint)
@@ -86,7 +86,7 @@ def main() -> None:
     table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
     if gains is not None and coverage.match_gains(gains, table).isna().all():
         raise UserError(f"{settings.scores}: has no gain for any file of --test_dir; name the scores of these sets")
-    require_writable(settings.out)
+    require_own_folder(settings.out, ["map.png", "coverage.csv", "scores"])
     references = coverage.draw_training_references(model, config, noise_dirs)
     training, familiarity = coverage.embed_training(model, references)
     table = table.assign(**coverage.measure_distances(training, familiarity, vectors))

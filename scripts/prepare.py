@@ -59,6 +59,7 @@ def main() -> None:
     out = settings.out
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, but a folder is needed")
+    manifest.require_own(out)
     if settings.name == VOICEBANK:
         voicebank.prepare(settings.source, out, settings.sample_rate, settings.splits)
         print(f"{out}: {manifest.count_per_split(manifest.read(out / MANIFEST))}")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from sgmse.common.bounds import InputDir
 from sgmse.common.errors import run
+from sgmse.common.files import require_own_folder
 from sgmse.settings.cli import positional, read_command_line
 
 
@@ -42,9 +43,8 @@ def main() -> None:
     settings = read_command_line(MapSettings, __doc__)
     # these take seconds to load, which --help and a mistake need not wait for
     from sgmse.diagnostics import worth
-    from sgmse.diagnostics.items import require_writable
 
-    require_writable(settings.out)
+    require_own_folder(settings.out, ["map.*"])
     scores = worth.read_scores(settings.folders)
     text, written = worth.write_map(scores, worth.compare_trainings(scores, settings.against), settings.out)
     print(f"{text}\n{settings.out}: {', '.join(written)}")

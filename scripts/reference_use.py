@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sgmse.common.bounds import Bounds, InputDir, InputModel
 from sgmse.common.errors import UserError, run
+from sgmse.common.files import require_own_folder
 from sgmse.common.machine import cores, device
 from sgmse.common.typed import print_next
 from sgmse.settings.cli import positional, read_command_line
@@ -98,6 +99,7 @@ def main() -> None:
     run_name = folder.parent.name if folder.name == "checkpoints" else settings.ckpt.stem
     names = run_name, settings.test_set.resolve().name
     title, out = " on ".join(names), settings.out or Path("results", "reference_use", "_".join(names))
+    require_own_folder(out, ["results.sqlite"])
     results = Results(out, shared_facts(settings, used_device, test_set))
     refused = use.describe_refused(test_set, bool(baselines))
     if results.changed:
@@ -136,7 +138,11 @@ def check_model(settings: UseSettings, subject: use.Subject) -> None:
 
 def shared_facts(settings: UseSettings, used_device: str, test_set: TestSet) -> dict[str, Any]:
     """What all rows share beside their setting; rows of other values are done again."""
-    facts = {"test_set": str(settings.test_set.resolve()), "files": [item.name for item in test_set.items]}
+    facts = {
+        "command": "reference_use",
+        "test_set": str(settings.test_set.resolve()),
+        "files": [item.name for item in test_set.items],
+    }
     facts |= {"references": test_set.fingerprint(), "borrowed": sorted(test_set.levelled)}
     facts |= {"metrics": settings.metrics} if settings.metrics else {}
     return facts | {"device": used_device, "batch_size": settings.batch_size}

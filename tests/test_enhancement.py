@@ -109,6 +109,13 @@ def test_a_folder_with_the_table_of_another_command_is_left_alone(enhance, tests
         enhance(testset, out="out")
 
 
+def test_what_is_done_keeps_the_batch_size_it_was_made_with(enhance, testset, tmp_path):
+    enhance(testset, "--batch_size", 1)
+    record = run_json(tmp_path / "out")
+    enhance(testset, "--batch_size", 4)
+    assert run_json(tmp_path / "out") == record
+
+
 def test_a_first_run_stopped_before_its_first_entry_can_be_repeated(enhance, testset, tmp_path, monkeypatch):
     """The result is written before its entry: without one it is done again, not refused."""
     with monkeypatch.context() as patch:

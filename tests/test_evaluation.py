@@ -236,6 +236,8 @@ def test_without_clean_files_only_what_is_asked_for_and_needs_none_is_scored(
         ("--clean_dir clean --enhanced_dir half --metrics peqs", "peqs"),
         ("--noisy_dir noisy --enhanced_dir half --metrics speaker_similarity", "--clean_dir"),
         ("--clean_dir clean --enhanced_dir half --ref_dir other --noisy_dir noisy", "other: none of its files"),
+        ("--clean_dir clean --noisy_dir noisy --csv other", "--csv other"),
+        ("--clean_dir clean --noisy_dir noisy --csv other/elsewhere.flac", "--csv other/elsewhere.flac"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_sentence_with_exit_code_two(

@@ -173,6 +173,18 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(ckpt, test_set, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["results.sqlite", "notes.txt"])
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(run_sweep, tmp_path, name):
+    if name == "results.sqlite":
+        Results(tmp_path, {"sampler": "pc"}).add([{"checkpoint": "a", "setting": "s", "file": "x.wav"}])
+    else:
+        (tmp_path / name).write_text("mine")
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(UserError, match="choose another"):
+        run_sweep(tmp_path)
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_a_cell_whose_interval_holds_no_evaluation_has_no_line():
     def rows(scale, interval, passes):
         cell = {"sampler": "bridge_ode", "N": 1, "guidance_scale": scale, "interval": interval}

@@ -170,4 +170,4 @@ def test_what_makes_no_such_set_is_refused(tmp_path, capsys):
     assert "--seconds" in refused("nonstationary", "--speech_dir", corpus, "--noise_dir", noises, "--seconds", 1)
     assert "without pauses" in refused("ood", "--speech_dir", corpus, "--noise_dir", noises, "--seconds", 2)
     assert "reference" in refused("swap", "--speech_dir", corpus, "--reference_s", 8, 9)
-    assert "2 or more" in refused("swap", "--speech_dir", corpus, "--num", 1)
+    assert "even number" in refused("swap", "--speech_dir", corpus, "--num", 5)

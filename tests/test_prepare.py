@@ -76,13 +76,17 @@ def test_the_check_demands_the_published_pesq(
         ("esc50 --out out --folds one", "--folds one"),
         ("voicebank --out out --folds 1", "--folds"),
         ("esc50 --out out --check", "--check"),
+        ("esc50 --source ESC --out set", "set/manifest.csv"),
     ],
 )
 def test_a_mistake_is_refused_and_its_culprit_named(tmp_path, monkeypatch, capsys, words, culprit) -> None:
     published_layouts.esc50(tmp_path / "ESC")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "manifest.csv").write_text("id,kind\na,rain\n")
     monkeypatch.chdir(tmp_path)
     assert culprit in refusal(prepare.main, capsys, *words.split())
     assert not (tmp_path / "out").exists()
+    assert (tmp_path / "set" / "manifest.csv").read_text() == "id,kind\na,rain\n"
 
 
 def test_the_help_says_where_every_corpus_comes_from(capsys: pytest.CaptureFixture[str]) -> None:

@@ -327,6 +327,12 @@ def test_bad_input_is_refused_before_any_work(words, culprit, test_set, logs, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_results_of_something_else_are_left_as_they_are(test_set, logs, capsys):
+    before = sorted(test_set.rglob("*"))
+    assert "choose another --out" in refusal(reference_use.main, capsys, logs["cnn0"], test_set, "--out", test_set)
+    assert sorted(test_set.rglob("*")) == before
+
+
 @pytest.mark.parametrize(("content", "culprit"), [("seed: many\n", "seed many"), ("seed: [1", "no valid YAML")])
 def test_a_run_with_damaged_settings_is_refused(content, culprit, tmp_path):
     ckpt = saved_run(tmp_path / "run")

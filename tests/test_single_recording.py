@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 import soundfile
 from commands import RATE, call, refusal
@@ -69,6 +70,14 @@ def test_the_suffix_of_the_result_chooses_its_format(type_command, files, name, 
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "warnings"), [("out.wav", 1), ("out.flac", 2)])
+def test_a_result_beyond_full_scale_is_said_to_be_attenuated_where_it_is(type_command, files, name, warnings):
+    soundfile.write(files / "noisy.wav", 40 * samples(files / "noisy.wav"), RATE, subtype="FLOAT")
+    printed = type_command(f"noisy.wav -o {name}")
+    assert (printed.count("beyond ±1"), "attenuated" in printed) == (warnings, warnings == 2)
+    assert (np.abs(samples(files / name)).max() <= 1) == (warnings == 2)
+
+
 def test_several_recordings_and_those_without_a_named_result_go_into_a_folder(type_command, files):
     type_command("noisy.wav other.wav -o results")
     assert {"noisy.wav", "other.wav", "run.json"} <= set(os.listdir(files / "results"))
@@ -111,12 +120,21 @@ noisy.wav -p out.wav                    -p
 noisy.wav -o                            --enhanced_dir
 noisy.wav --reference disjoint -o out.wav       --test_dir
 noisy.wav --noise_ref missing.wav -o out.wav    missing.wav
+noisy.wav --noise_ref noisy.wav -o out.wav      the noisy file itself
+x --noise_ref_dir x -o results          --noise_ref_dir x
+x/noisy.wav -o noted.wav                noted.wav
+x/noisy.wav -o described.wav            described.wav.json
+odd.wav -o out.opus                     11025 Hz
 """
 
 
 @pytest.mark.parametrize(("line", "culprit"), [re.split(r"  +", line) for line in REFUSALS.strip().splitlines()])
 def test_what_cannot_be_met_is_refused_before_anything_is_written(files, capsys, ckpt, line, culprit):
     (files / "fan.m4a").write_bytes(b"x")
+    save(files / "odd.wav", 0.4, 11025)
+    save(files / "noted.wav", 0.4, RATE)
+    for name in ("noted", "described"):
+        (files / f"{name}.wav.json").write_text('{"talker": 3}')
     before = sorted(files.rglob("*"))
     assert culprit in refusal(enhancement.main, capsys, "--ckpt", ckpt, *line.split())
     assert sorted(files.rglob("*")) == before

@@ -56,7 +56,7 @@ def main() -> None:
     values = cli.parse(parser, sys.argv[1:])[-1].values
     sampler = {name: values[name] for name in SamplerSettings.__dataclass_fields__ if values[name] is not None}
     config, guidance = resolve_input(cli.take(EnhanceConfig, values)), cli.take(GuidanceSettings, values)
-    output = find_output(config)
+    output = None if config.test_dir == PIPE else find_output(config)
     check_enhancement(config, guidance)
     if config.ckpt is not None:
         find_model(config.ckpt)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from sgmse.common.bounds import Count, File, InputDir, Positive, Text
 from sgmse.common.errors import UserError, run
-from sgmse.common.files import write_csv
+from sgmse.common.files import temporary_file, write_csv
 from sgmse.common.typed import print_next
 from sgmse.data import corpora, listing
 from sgmse.settings.cli import read_command_line
@@ -136,9 +136,19 @@ def write_page(arguments: Evaluation, frame: pd.DataFrame, systems: dict[str, Pa
     print(f"Page: {page} ({size / 1e6:.1f} MB)")
 
 
+def require_table(path: Path) -> None:
+    """Raise `UserError` where --csv cannot be written, or would replace something else than a table of scores."""
+    with temporary_file(path) as part:
+        part.touch()
+    if path.is_dir() or (path.is_file() and not path.read_bytes()[:7] == b"system,"):
+        raise UserError(f"--csv {path}: exists and is no table of this command; choose another file")
+
+
 def read_settings() -> Evaluation:
     """The command line; where no set is named, with the one that comes with the code and the newest enhanced folder."""
     asked = read_command_line(Evaluation, __doc__)
+    if asked.csv is not None:
+        require_table(asked.csv)
     if asked.page is not None:
         from sgmse.evaluation.page import check_place  # loads matplotlib, which only a page needs
 

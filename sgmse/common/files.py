@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,18 @@ def keep_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1))
+
+
+def require_own_folder(folder: Path, marks: Iterable[str]) -> None:
+    """Raise `UserError` unless --out is new or empty or holds what the command writes, and can be written.
+
+    marks: patterns of names that the command, and no other, leaves in a folder.
+    """
+    with temporary_file(folder / "results") as part:
+        part.touch()
+    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if held and not any(fnmatch(name, mark) for name in held for mark in marks):
+        raise UserError(f"{folder}: holds {held[0]} and nothing of this command; choose another --out")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sgmse.common.errors import UserError
-from sgmse.common.files import temporary_file
 from sgmse.data import audio
 from sgmse.data.mixing import is_silent
 from sgmse.diagnostics.use import open_set
@@ -54,12 +53,6 @@ def load_conditioned(ckpt: Path, device: str, encoder_checkpoint: str | None) ->
             "model with one"
         )
     return model
-
-
-def require_writable(folder: Path) -> None:
-    """Make the folder of the results. Raises `UserError` where nothing can be written, before there is any."""
-    with temporary_file(folder / "results") as part:
-        part.touch()
 
 
 def open_references(folder: Path, model: Enhancer, max_files: int | None) -> TestSet:

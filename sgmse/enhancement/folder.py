@@ -77,7 +77,8 @@ def enhance_folder(
         print(f"warning: left out, because they cannot be used: {listing.join_sentences(broken)}")
     left = [item for item in left if item.name not in unusable]
     if left or is_other or not out_dir.is_dir() or os.access(out_dir, os.W_OK, effective_ids=True):
-        _enhance_left(dataclasses.replace(request, items=items), inputs, unusable)
+        known = [] if left or is_other else read_facts(out_dir)  # with nothing to do the record stays as it is
+        _enhance_left(dataclasses.replace(request, items=items), inputs, unusable, (*known, request.facts)[0])
     else:
         print(f"all {len(items)} files are done already with these settings; the folder is read-only")
     if broken:
@@ -88,10 +89,15 @@ def enhance_folder(
     return request
 
 
-def _enhance_left(request: Request, inputs: Mapping[str, str], unusable: Iterable[str]) -> None:
-    """Enhance what is not done yet of the items of `request`. unusable: names of files that can have no result."""
+def _enhance_left(
+    request: Request, inputs: Mapping[str, str], unusable: Iterable[str], facts: Mapping[str, Any]
+) -> None:
+    """Enhance what is not done yet of the items of `request`, whose record is to hold `facts`.
+
+    unusable: names of files that can have no result.
+    """
     items, out_dir = request.items, request.out_dir
-    with open_ledger(out_dir, request.facts, request.shard) as results:
+    with open_ledger(out_dir, facts, request.shard) as results:
         left = _find_left(request, results.rows(), inputs)
         if results.changed:
             print(f"all files are done again: {', '.join(results.changed)} changed since the last run")
@@ -177,9 +183,9 @@ def _report(request: Request, rows: Sequence[Row], done: Sequence[Row]) -> None:
     for row in rows:
         name = row["file"]
         if row["peak"] > 1:
-            is_float = audio.info(request.out_dir / name).is_float
-            fate = "kept as it is" if is_float else "the whole file was attenuated to fit"
-            print(f"warning: the result of {name} reached {row['peak']:.2f}, beyond ±1; {fate}")
+            fits = audio.info(request.out_dir / name).is_float
+            fate = "" if fits else "; the whole file was attenuated to fit"
+            print(f"warning: the result of {name} reached {row['peak']:.2f}, beyond ±1{fate}")
         if (row["disagreement"] or 0) > HIGH_DISAGREEMENT:
             share = f"{row['disagreement']:.2f} of their level"
             print(f"warning: the samples of {name} disagree by {share}; the model invents here")
@@ -247,8 +253,7 @@ def check_foreign(folder: Path, outputs: list[Path]) -> None:
     if tables:
         return
     if (folder / RUN).exists():  # of an earlier version of the command
-        content = _read_json(folder / RUN)
-        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+        if not isinstance(read_record(folder / RUN).get("files"), dict):
             raise UserError(f"{folder / RUN}: is damaged or not of this command; choose another --enhanced_dir")
         return
     for output in outputs:
@@ -303,7 +308,7 @@ def write_run(results: Results) -> None:
     Shards may do it at the same time: each looks again after it wrote, so the last one leaves all of it.
     """
     path = results.folder / RUN
-    while (content := describe_run(results)) != _read_json(path):
+    while (content := describe_run(results)) != read_record(path):
         write_json(path, content)
 
 
@@ -326,8 +331,10 @@ def describe_run(results: Results) -> dict[str, Any]:
     return content
 
 
-def _read_json(path: Path) -> object:
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of run.json; nothing where it is absent, damaged or none of ours."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        content = None
+    return content if isinstance(content, dict) else {}

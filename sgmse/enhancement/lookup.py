@@ -208,10 +208,14 @@ def _find_references(
             raise UserError(f"{source}: is a folder; use --noise_ref_dir for a recording per file")
         if not source.is_file():
             raise UserError(f"{source}: no such file; check --noise_ref")
+        if [item.noisy.resolve() for item in items] == [source.resolve()]:
+            raise UserError(f"--noise_ref {source}: is the noisy file itself; name a recording of its noise alone")
         return {item.name: source for item in items}, None
     if protocol in ("folder", "own_noise") and source is not None:
         if protocol == "own_noise" and noisy_dir is not None and source.resolve() == noisy_dir.resolve():
             raise UserError(f"--clean_dir {source} is the folder of the noisy files; name that of the clean ones")
+        if protocol == "folder" and noisy_dir is not None and source.resolve() == noisy_dir.resolve():
+            raise UserError(f"--noise_ref_dir {source} is the folder of the noisy files; name that of their noises")
         return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
     if protocol == "dtln":
         load_baseline("dtln")  # or refuse, before anything else is done

@@ -11,11 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure
 from sgmse.data import audio
 from sgmse.diffusion.guidance import GuidanceSettings
-from sgmse.enhancement.folder import PICTURE, RUN, enhance_folder
+from sgmse.enhancement.folder import PICTURE, RUN, enhance_folder, read_record
 from sgmse.enhancement.request import Request
 from sgmse.settings.config import EnhanceConfig
 
@@ -37,18 +39,24 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
     for flag, path in (("NOISY", noisy), ("--noise_ref", config.noise_ref)):
         if path is not None and Path(path).resolve() == output.resolve():
             raise UserError(f"-o {output}: is the input {flag}; name another file for the result")
-    if output.exists() and not record.is_file():
-        raise UserError(f"-o {output}: exists and was not made by this command; name another file")
+    if (output.exists() or record.exists()) and "checkpoint_sha256" not in read_record(record):
+        other = output if output.exists() else record
+        raise UserError(f"-o {output}: {other.name} exists and was not made by this command; name another file")
     with explain_failure(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem[:40]}.") as folder:
             config = dataclasses.replace(config, enhanced_dir=folder)
+            result, converted = Path(folder, noisy.name), Path(folder, "converted").with_suffix(output.suffix)
+            is_converted = result.suffix.lower() != output.suffix.lower()
+            if is_converted:
+                header = audio.info(noisy)
+                form = header.sample_rate, 1 if config.channels == "mix" else header.channels, header.subtype
+                _require_format(output, converted, *form)
             request = enhance_folder(config, guidance, sampler, is_temporary=True)
-            result = Path(folder, noisy.name)
-            if result.suffix.lower() != output.suffix.lower():
-                header, converted = audio.info(result), Path(folder, "converted").with_suffix(output.suffix)
-                blocks = audio.read_blocks(result, None)
-                audio.write_blocks(converted, blocks, header.sample_rate, header.channels, header.subtype)
+            if is_converted:
+                peak = audio.write_blocks(converted, audio.read_blocks(result, None), *form)
+                if peak > 1 and not audio.info(converted).is_float:
+                    print(f"warning: {output} can hold nothing beyond ±1, so that it was attenuated to fit")
                 result = converted
             for about in ("disagreement", Path(PICTURE).stem):  # those of an earlier result
                 output.with_name(f"{output.name}.{about}.png").unlink(missing_ok=True)
@@ -59,6 +67,17 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
             os.replace(result, output)
     print(f"enhanced: {output} (its settings: {record.name})")
     return request
+
+
+def _require_format(output: Path, trial: Path, sample_rate: int, channels: int, subtype: str) -> None:
+    """Raise `UserError` where the format of `output` has no such rate or channels; `trial` is written and removed."""
+    try:
+        audio.write_blocks(trial, [np.zeros((channels, sample_rate // 10), np.float32)], sample_rate, channels, subtype)
+        trial.unlink()
+    except UserError:
+        raise UserError(
+            f"-o {output}: {output.suffix} takes no {channels} channels at {sample_rate} Hz; use .wav or .flac"
+        ) from None
 
 
 def enhance_pipe(
@@ -90,7 +109,7 @@ def enhance_pipe(
             config = dataclasses.replace(config, noisy=[], test_dir=str(noisy.parent), enhanced_dir=str(out))
             enhance_folder(config, guidance, sampler, is_temporary=True)
         except UserError as error:
-            raise UserError(str(error).replace(str(noisy), "stdin")) from None
+            raise UserError(str(error).replace(str(noisy), "stdin").replace(str(noisy.parent), "stdin")) from None
         with (out / noisy.name).open("rb") as result:
             try:
                 shutil.copyfileobj(result, sink)

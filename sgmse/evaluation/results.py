@@ -37,7 +37,7 @@ class Results:
 
     Args:
         folder: is made.
-        facts: what all rows share. Rows found under other facts are removed.
+        facts: what all rows share. Rows found under other facts are removed, unless `command` is among these.
         shard: "K-of-N", the process's own part of the files.
         may_differ: names of facts that do not count, such as paths.
 
@@ -45,7 +45,7 @@ class Results:
         changed: the facts that differ from those of the rows that were removed; empty where none were.
 
     Raises:
-        UserError: the folder cannot be written, or a table in it is damaged.
+        UserError: the folder cannot be written, or a table in it is damaged or of another command.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Results:
         self.path = folder / ("results.sqlite" if shard is None else f"results.{shard}.sqlite")
         with explain_failure(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        if any(other.get("command") != self.facts.get("command") for other in read_facts(folder)):
+            raise UserError(f"{folder}: holds the results of another command; choose another folder")
         differing = differing_facts(folder, self.facts, may_differ)
         self.changed = sorted({name for names in differing.values() for name in names})
         if differing and shard is not None:  # they may be at work

@@ -78,6 +78,16 @@ def write(folder: Path, clips: Sequence[Clip]) -> Path:
     return folder / MANIFEST
 
 
+def require_own(folder: Path) -> None:
+    """Raise `UserError` where `write` would replace a manifest.csv that is none of a corpus."""
+    path = folder / MANIFEST
+    if path.is_file():
+        try:
+            read_rows(path, COLUMNS, "choose another folder")
+        except UserError as error:
+            raise UserError(f"{error}, or remove the file") from None
+
+
 def read(path: Path) -> list[Clip]:
     """The rows of a manifest, with paths made absolute. Raises `UserError` for other columns, values or splits."""
     remedy = f"make it with scripts/prepare.py, with the columns {', '.join(COLUMNS)}"

@@ -147,9 +147,9 @@ def _plan_swaps(recipe: Recipe, clips: Sequence[Clip]) -> tuple[dict[str, tuple[
     """
     by_kind = _with_two_files(_by_kind(clips, MIN_SPEECH_S / 2.5), both=True)
     parts, draws = _parts(recipe.seed, by_kind), []
+    if recipe.num is not None and recipe.num % 2:
+        raise UserError(f"--num {recipe.num}: a swap is two items of one mixture; give an even number")
     num = (len(clips) if recipe.num is None else recipe.num) // 2
-    if num == 0:
-        raise UserError("--num 1: a swap is two items of one mixture; give 2 or more")
     digits = max(3, len(str(2 * num - 1)))
     for pair in range(num):
         first, second = next(parts)[1], next(parts)[1]
