@@ -158,6 +158,7 @@ def test_guidance_against_the_reference_of_another_file_needs_another_one(refuse
         ({"sde": "ouve"}, "was trained with OUVE("),
         ({"k": 2.0}, "was trained with SBVE("),
         ({"ch_mult": [1, 1, 1]}, "needs a multiple of 4 frames, the guided model one of 2"),
+        ({"objective": "predictive"}, "knows the last diffusion time alone"),
     ],
 )
 def test_a_weaker_model_of_another_shape_is_refused(refuses, tmp_path, settings, culprit):

@@ -80,6 +80,14 @@ def test_a_model_trained_without_dropping_is_guided_against_the_references_of_ot
     assert (changed["0.wav"] != guided["0.wav"]).any()
 
 
+def test_beside_a_silent_reference_of_the_other_file_nothing_is_guided(enhance, testset):
+    plain = enhance(ckpt="undropped", out="plain")
+    for i in (1, 2):
+        save(testset / "ref" / f"{i}.wav", samples=0 * reference(200), rate=RATE)
+    guided = enhance("--guidance", "icg", "--guidance_scale", 3, ckpt="undropped", out="icg")
+    np.testing.assert_allclose(guided["0.wav"], plain["0.wav"], atol=1e-4)
+
+
 def test_a_changed_reference_of_the_other_file_is_one_of_this_file_too(enhance, testset):
     for kind in ("noisy", "ref"):
         (testset / kind / "2.wav").unlink()  # 0 and 1 are left, each of which is led away from the other's reference
@@ -130,6 +138,14 @@ def test_autoguidance_against_the_model_itself_on_the_null_is_classifier_free_gu
     torch.testing.assert_close(auto, cfg, rtol=1e-4, atol=1e-4)
     unguided = model.enhance_batch(noisy, encoded, gaussian(torch.Generator())).waveform
     assert not torch.allclose(cfg, unguided, rtol=1e-2, atol=1e-2)
+
+
+def test_of_several_channels_the_mean_of_the_scales_in_force_is_on_record(enhance, testset, tmp_path):
+    noisy = soundfile.read(testset / "noisy" / "0.wav")[0]
+    stereo = np.stack([noisy, 1e-3 * noisy], axis=1)  # beside the soft channel the reference is louder than any known
+    save(testset / "noisy" / "0.wav", samples=stereo, rate=RATE)
+    enhance("--guidance_scale", "adaptive", "--adaptive_near", 2, ckpt="adaptive")
+    assert run_json(tmp_path / "out")["adaptive"]["0.wav"]["guidance_scale"] == 0.75
 
 
 def test_the_adaptive_scale_is_full_for_familiar_references_and_zero_for_others(enhance, testset, tmp_path):

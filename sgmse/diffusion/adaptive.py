@@ -120,7 +120,7 @@ def encode_recordings(
         batch = references[start : start + _BATCH]
         length = torch.tensor([len(reference) for reference in batch], device=device)
         padded = torch.nn.utils.rnn.pad_sequence(list(batch), batch_first=True).to(device)
-        with torch.autocast(device.type, enabled=False):  # as in enhancement, where encoders work in 32 bit
+        with torch.autocast(device.type, enabled=False):  # distances are fine differences
             condition = encode(padded, length)
         vectors += [] if condition is None else [condition.vector.float().cpu()]
     return torch.cat(vectors) if vectors else None

@@ -47,7 +47,7 @@ class Enhanced:
         seconds: that the networks took, its share of the group's.
         nfe, passes: evaluations of the sampler and network passes, of one channel, all samples.
         is_null: the reference said nothing, or there is none.
-        distance: of the reference from those of the training, where guidance adapts to it.
+        distances: of each channel's reference from those of the training, where guidance adapts to it; else none.
     """
 
     item: Item
@@ -58,7 +58,7 @@ class Enhanced:
     nfe: int
     passes: int
     is_null: bool
-    distance: float | None
+    distances: list[float]
 
     @property
     def waveform(self) -> np.ndarray:
@@ -166,9 +166,8 @@ class Engine:
         samples = torch.stack([torch.stack([channel.waveform for channel in sample]) for sample in own])
         nfe, passes = nfe + sum(sample[0].nfe for sample in own), passes + sum(sample[0].passes for sample in own)
         distances = [channel.distance for channel in own[0] if channel.distance is not None]
-        distance = sum(distances) / len(distances) if distances else None
         is_null = any(channel.is_null for channel in own[0])
-        return Enhanced(item, noisy, samples, source, share * noisy.shape[-1], nfe, passes, is_null, distance)
+        return Enhanced(item, noisy, samples, source, share * noisy.shape[-1], nfe, passes, is_null, distances)
 
     def _read(self, test_set: TestSet, setting: Setting, item: Item) -> Recording:
         noisy = np.atleast_2d(audio.read(item.noisy, self.rate, mono=self.mix))

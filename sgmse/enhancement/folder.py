@@ -165,15 +165,18 @@ def _write_group(request: Request, found: Sequence[Enhanced]) -> list[Row]:
 
 
 def _make_row(request: Request, item: Item, written: Row) -> Row:
-    """The row of a file that was written: `written` with what it belongs to, and what guidance made of its distance."""
-    spread, distance = written["disagreement"], written["distance"]
+    """The row of a file that was written: `written` with what it belongs to, and what guidance made of its distances.
+
+    Of several channels, each of which is guided by its own distance, the mean stands there.
+    """
+    spread, distances = written["disagreement"], torch.tensor(written.pop("distances"))
     row: Row = {"checkpoint": request.engine.model.checkpoint_sha256, "setting": request.setting.key, "file": item.name}
     row |= written | {"disagreement": None if spread is None else round(spread, 4), "adaptive": None}
-    if distance is not None:  # infinite: the reference says nothing
-        w = request.setting.guidance.scale_at(torch.tensor(distance)).item()
+    if len(distances):
+        distance, w = distances.mean().item(), request.setting.guidance.scale_at(distances).mean().item()
+        # infinite: the reference says nothing
         known = round(distance, 4) if math.isfinite(distance) else None
         row["adaptive"] = {"distance": known, "guidance_scale": round(w, 4)}
-    del row["distance"]
     return row
 
 

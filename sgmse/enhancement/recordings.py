@@ -67,7 +67,7 @@ def write_whole(request: Request, enhanced: Enhanced) -> Row:
         picture = request.out_dir / "disagreement" / f"{item.name}.png"
         draw_disagreement(deviation.cpu().numpy(), seconds, rate, picture)
         spread = disagreement(sums)
-    row = {"audio_s": seconds, "peak": peak, "disagreement": spread, "distance": enhanced.distance}
+    row = {"audio_s": seconds, "peak": peak, "disagreement": spread, "distances": enhanced.distances}
     row |= {"nfe": enhanced.nfe, "passes": enhanced.passes}
     return row | {"reference": enhanced.source, "is_null": enhanced.is_null}
 
@@ -120,7 +120,7 @@ def _enhance_parts(
         ]
         row |= {name: before[name] + sum(getattr(sample, name) for sample in samples) for name in ("nfe", "passes")}
         distance, waveforms = samples[0].distance, torch.stack([sample.waveform for sample in samples])
-        row["distance"] = None if distance is None else distance.mean().item()
+        row["distances"] = [] if distance is None else distance.tolist()
         if len(samples) > 1:
             sums += compare_samples(engine.model.transform, waveforms)[1]
             row["disagreement"] = disagreement(sums)

@@ -236,7 +236,7 @@ def load_weak(guidance: GuidanceSettings, model: Enhancer, encoder_checkpoint: s
     """The weaker model of autoguidance, if there is one.
 
     Raises:
-        UserError: it takes or predicts another kind of spectrogram than `model`.
+        UserError: it takes or predicts another kind of spectrogram than `model`, or at other times.
     """
     path = guidance.weak_ckpt
     if path is None:
@@ -252,6 +252,8 @@ def load_weak(guidance: GuidanceSettings, model: Enhancer, encoder_checkpoint: s
         raise UserError(
             f"--weak_ckpt {path}: was trained with {weak.sde}, the guided model with {model.sde}; use another one"
         )
+    if weak.objective.one_step and not model.objective.one_step:
+        raise UserError(f"--weak_ckpt {path}: knows the last diffusion time alone (predictive); use another checkpoint")
     if model.backbone.frame_multiple % weak.backbone.frame_multiple:
         raise UserError(
             f"--weak_ckpt {path}: needs a multiple of {weak.backbone.frame_multiple} frames, the guided model one of "

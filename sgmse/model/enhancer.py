@@ -214,9 +214,10 @@ class Enhancer(nn.Module):
         null = self.null(condition)
         if unrelated is None:
             return replace(encoded, negative=null)
-        other = self._condition(unrelated, peak, unrelated_length)[0]
+        other, is_known = self._condition(unrelated, peak, unrelated_length)
         assert other is not None
-        return replace(encoded, negative=other.where(usable, null))
+        # a silent other reference would be the null, which a model may not know: without guidance then
+        return replace(encoded, negative=other.where(is_known, condition).where(usable, null))
 
     def _condition(
         self, reference: Tensor | None, peak: Tensor, length: Tensor | None
