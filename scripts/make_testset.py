@@ -60,7 +60,7 @@ class TestSetSettings:
     """length of the items of ood or talkers, cut where the speech has the fewest pauses: speech without pauses tells
     least of the noise. Several make a set each, OUT/0.8s ..., of the same items. Default: whole files"""
     num: Count | None = None
-    """items. Default: as many as there are speech files"""
+    """items, of swap an even number. Default: as many as there are speech files"""
     seed: Seed = 0
     """drives every draw"""
     sample_rate: Annotated[int, Bounds(4000)] = 16000

@@ -86,12 +86,12 @@ def main() -> None:
     table, vectors = pd.concat([rows for rows, _ in sets], ignore_index=True), torch.cat([found for _, found in sets])
     if gains is not None and coverage.match_gains(gains, table).isna().all():
         raise UserError(f"{settings.scores}: has no gain for any file of --test_dir; name the scores of these sets")
-    require_own_folder(settings.out, ["map.png", "coverage.csv", "scores"])
+    require_own_folder(settings.out, ["coverage.csv"])
     references = coverage.draw_training_references(model, config, noise_dirs)
     training, familiarity = coverage.embed_training(model, references)
     table = table.assign(**coverage.measure_distances(training, familiarity, vectors))
-    draw_map(training.numpy(), table, vectors.numpy(), settings.out / "map.png")
     write_csv(table, settings.out / "coverage.csv")
+    draw_map(training.numpy(), table, vectors.numpy(), settings.out / "map.png")
     print(coverage.describe_distances(table))
     for baseline in baselines:
         other, how = baseline.model.to(model.device), (settings.max_files, settings.batch_size, settings.jobs)

@@ -44,7 +44,7 @@ def main() -> None:
     # these take seconds to load, which --help and a mistake need not wait for
     from sgmse.diagnostics import worth
 
-    require_own_folder(settings.out, ["map.*"])
+    require_own_folder(settings.out, ["map.csv"])
     scores = worth.read_scores(settings.folders)
     text, written = worth.write_map(scores, worth.compare_trainings(scores, settings.against), settings.out)
     print(f"{text}\n{settings.out}: {', '.join(written)}")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -171,6 +172,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(ckpt, test_set, tmp_path, 
     said = refusal(guidance_sweep.main, capsys, *flags, *more)
     assert message.replace("SET", str(lame)) in said
     assert not (tmp_path / "out").exists()
+
+
+def test_cells_of_an_earlier_version_which_did_not_name_its_command_are_kept(run_sweep, tmp_path):
+    run_sweep(tmp_path)
+    with sqlite3.connect(tmp_path / "results.sqlite") as table:
+        table.execute("DELETE FROM facts WHERE name = 'command'")
+    assert "4 done already" in run_sweep(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["results.sqlite", "notes.txt"])

@@ -207,6 +207,17 @@ def test_a_noise_of_several_files_and_its_reference_share_no_sample(
     assert shares_samples(noise_of(items[0])[2000:4000], noise_of(items[0]))
 
 
+@pytest.mark.parametrize("files", [2, 3, 5])
+def test_a_silent_file_beside_those_that_are_taken_is_left_out(tmp_path: Path, files: int) -> None:
+    speech = split_files([save(tmp_path / "speech/s.wav", 3.0).parent], "train", "speech")
+    for number in range(files):
+        save(tmp_path / f"noise/n{number}.wav", samples=None if number else np.zeros(5 * RATE), seconds=5.0)
+    noise = split_files([tmp_path / "noise"], "train", "noise")
+    variation = Variation(Augmentation(mix=0.7, concatenate=0.7), mismatched_share=0.3)
+    mixing = DynamicMixing(speech, noise, SETTINGS, variation=variation)
+    assert all(rms(noise_of(mixing.item(key))) > 0 for key in range(30))
+
+
 def test_the_reference_gain_is_even_between_its_bounds_and_touches_the_reference_only(corpus: dict[str, Path]) -> None:
     plain, varied = mixing(corpus), mixing(corpus, Variation(reference_gain_db=3.0))
     gains = []

@@ -211,5 +211,14 @@ def test_the_smallest_difference_is_shown_four_times_in_five(seeds: int, sources
     assert shown / repetitions == pytest.approx(0.8, abs=0.07)
 
 
+def test_what_a_table_can_show_is_what_its_spread_says() -> None:
+    deviations = Spread(0.05, 0.1, 0.0)
+    tables = [simulated(np.random.default_rng(n), 3, 24, 1, deviations) for n in range(200)]
+    found = np.sqrt(np.mean([statistics.detectable(table) ** 2 for table in tables]))
+    assert found == pytest.approx(smallest_difference(deviations, 24, 24, 3), rel=0.15)
+    assert smallest_difference(Spread(0, 0.1, 0.1), 1, 1, 3) == 0, "what is not repeated adds nothing"
+
+
 def test_one_file_shows_nothing_however_large() -> None:
+    assert math.isnan(statistics.detectable(simulated(np.random.default_rng(0), 1, 1, 1, Spread(0, 0.1, 0))))
     assert math.isnan(smallest_difference(Spread(0, 0.1, 0.1), 1, 1, 1))

@@ -137,11 +137,12 @@ def write_page(arguments: Evaluation, frame: pd.DataFrame, systems: dict[str, Pa
 
 
 def require_table(path: Path) -> None:
-    """Raise `UserError` where --csv cannot be written, or would replace something else than a table of scores."""
+    """Raise `UserError` where --csv cannot be written, or would replace something else than a table by system."""
+    begin = b"system,file,"
+    if path.is_dir() or (path.is_file() and not path.read_bytes().startswith(begin)):
+        raise UserError(f"--csv {path}: exists and is no table of this command; choose another file")
     with temporary_file(path) as part:
         part.touch()
-    if path.is_dir() or (path.is_file() and not path.read_bytes()[:7] == b"system,"):
-        raise UserError(f"--csv {path}: exists and is no table of this command; choose another file")
 
 
 def read_settings() -> Evaluation:

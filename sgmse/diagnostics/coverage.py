@@ -7,8 +7,9 @@ correlation between the distance and the gain of each file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -205,7 +206,7 @@ def match_gains(gains: pd.Series, table: pd.DataFrame) -> pd.Series:
 
 
 def _without_suffix(names: pd.Series) -> pd.Series:
-    return names.map(lambda name: PurePath(name).with_suffix("").as_posix())
+    return names.map(lambda name: os.path.splitext(name)[0])
 
 
 def correlate(distance: np.ndarray, gain: np.ndarray, sources: Sequence[str]) -> Difference:

@@ -122,6 +122,7 @@ def write_map(scores: pd.DataFrame, found: pd.DataFrame, out: Path) -> tuple[str
     for metric in SMALL:
         table = interval_table(whole[whole["metric"] == metric], ["training", "difference"], "set")
         parts += [f"## {METRICS[metric].title}", table]
+    write_csv(found, out / "map.csv")  # first: by it the folder is known as ours
     draw_map(whole, out / "map.png")
     written = ["map.md", "map.csv", "map.png"]
     gains = found[(found["difference"] == _GAIN) & (found["metric"] == "pesq")]
@@ -139,7 +140,6 @@ def write_map(scores: pd.DataFrame, found: pd.DataFrame, out: Path) -> tuple[str
         written.append(picture)
     text = "\n\n".join(part.rstrip() for part in parts) + "\n"
     write_text(out / "map.md", text)
-    write_csv(found, out / "map.csv")
     return text, written
 
 

@@ -39,8 +39,8 @@ class GuidanceSettings:
     weak_ckpt: str | None = None
     """checkpoint of the weaker model of --guidance auto: smaller, or earlier in the same training"""
     guidance_interval: list[float] = field(default_factory=list)
-    """lowest and highest diffusion time at which to guide, e.g. 0.3 0.9; outside, one pass per evaluation. Default:
-    everywhere"""
+    """lowest and highest diffusion time at which w may be above 1, e.g. 0.3 0.9; outside w is at most 1, which is one
+    pass per evaluation. Default: everywhere"""
     guidance_rescale: Annotated[float, Bounds(0, 1)] = 0.0
     """share of the guided prediction that is brought back to the standard deviation of c, for w > 1"""
     guidance_apg: bool = False

@@ -77,8 +77,10 @@ def enhance_folder(
         print(f"warning: left out, because they cannot be used: {listing.join_sentences(broken)}")
     left = [item for item in left if item.name not in unusable]
     if left or is_other or not out_dir.is_dir() or os.access(out_dir, os.W_OK, effective_ids=True):
-        known = [] if left or is_other else read_facts(out_dir)  # with nothing to do the record stays as it is
-        _enhance_left(dataclasses.replace(request, items=items), inputs, unusable, (*known, request.facts)[0])
+        recorded = request.facts
+        if not left and not is_other:  # with nothing to do the record stays as it is
+            recorded = next(iter(read_facts(out_dir)), recorded)
+        _enhance_left(dataclasses.replace(request, items=items), inputs, unusable, recorded)
     else:
         print(f"all {len(items)} files are done already with these settings; the folder is read-only")
     if broken:
@@ -90,14 +92,14 @@ def enhance_folder(
 
 
 def _enhance_left(
-    request: Request, inputs: Mapping[str, str], unusable: Iterable[str], facts: Mapping[str, Any]
+    request: Request, inputs: Mapping[str, str], unusable: Iterable[str], recorded: Mapping[str, Any]
 ) -> None:
-    """Enhance what is not done yet of the items of `request`, whose record is to hold `facts`.
+    """Enhance what is not done yet of the items of `request`, under settings that are `recorded`.
 
     unusable: names of files that can have no result.
     """
     items, out_dir = request.items, request.out_dir
-    with open_ledger(out_dir, facts, request.shard) as results:
+    with open_ledger(out_dir, recorded, request.shard) as results:
         left = _find_left(request, results.rows(), inputs)
         if results.changed:
             print(f"all files are done again: {', '.join(results.changed)} changed since the last run")

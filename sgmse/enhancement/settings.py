@@ -51,7 +51,8 @@ class Setting:
     @property
     def runs_alone(self) -> bool:
         """Whether the sampler chooses steps for a whole batch, so that what shares it would change the result."""
-        return self.sampler.sampler == "rk45" or self.sampler.corrector == "langevin"
+        sampler = self.sampler
+        return sampler.sampler == "rk45" or (sampler.corrector == "langevin" and sampler.sampler in ("pc", "auto"))
 
     def to_dict(self) -> dict[str, Any]:
         """The columns of a table that tell the settings of a sweep apart, in the words of its command line."""
@@ -107,7 +108,7 @@ def sweep_settings(
     protocol: Protocol = "disjoint",
     seed: int = 0,
 ) -> list[Setting]:
-    """Every combination, each once; w = 0 and w = 1 are not guided. `scales` None: those the model allows."""
+    """Every combination, each once; an interval counts where w > 1. `scales` None: those the model allows."""
     scales, parsed = _check_scales(model, scales), [parse_interval(text) for text in intervals]
     found: dict[str, Setting] = {}
     for text, count, scale, interval in product(samplers, steps, scales, parsed):
@@ -115,7 +116,7 @@ def sweep_settings(
         if "N" in SAMPLERS[sampler.sampler].settings:
             sampler = replace(sampler, N=count)
         check_sampler(sampler, model.objective.name)
-        guidance = GuidanceSettings(float(scale), guidance_interval=[] if scale in (0, 1) else [*(interval or ())])
+        guidance = GuidanceSettings(float(scale), guidance_interval=[] if scale <= 1 else [*(interval or ())])
         setting = Setting(sampler, guidance, protocol, seed)
         found.setdefault(setting.key, setting)
     return list(found.values())

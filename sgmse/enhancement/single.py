@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
+import soundfile
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure
@@ -74,10 +75,11 @@ def _require_format(output: Path, trial: Path, sample_rate: int, channels: int, 
     try:
         audio.write_blocks(trial, [np.zeros((channels, sample_rate // 10), np.float32)], sample_rate, channels, subtype)
         trial.unlink()
-    except UserError:
-        raise UserError(
-            f"-o {output}: {output.suffix} takes no {channels} channels at {sample_rate} Hz; use .wav or .flac"
-        ) from None
+    except UserError as error:
+        if not isinstance(error.__cause__, soundfile.LibsndfileError):  # of the disk
+            raise
+        form = f"{sample_rate} Hz with {channels} channel{'s' * (channels > 1)}"
+        raise UserError(f"-o {output}: {output.suffix} cannot hold {form}; use .wav") from None
 
 
 def enhance_pipe(

@@ -56,7 +56,7 @@ class Results:
         self.path = folder / ("results.sqlite" if shard is None else f"results.{shard}.sqlite")
         with explain_failure(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        if any(other.get("command") != self.facts.get("command") for other in read_facts(folder)):
+        if any(_is_of_another_command(self.facts, other) for other in read_facts(folder)):
             raise UserError(f"{folder}: holds the results of another command; choose another folder")
         differing = differing_facts(folder, self.facts, may_differ)
         self.changed = sorted({name for names in differing.values() for name in names})
@@ -141,10 +141,17 @@ def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence
     for path in _paths(folder):
         stored = _read_facts(path)
         if stored is not None:
-            names = (facts.keys() | stored.keys()) - set(may_differ)
+            names = (facts.keys() | stored.keys()) - {*may_differ, "command"}
             changed = sorted(name for name in names if facts.get(name) != stored.get(name))
             found |= {path: changed} if changed else {}
     return found
+
+
+def _is_of_another_command(facts: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the rows of `other` facts are no earlier ones of ours. Earlier versions did not name their command."""
+    if "command" in facts and "command" in other:
+        return bool(facts["command"] != other["command"])
+    return ("command" in facts) != ("command" in other) and bool((facts.keys() ^ other.keys()) - {"command", "metrics"})
 
 
 def _paths(folder: Path) -> list[Path]:

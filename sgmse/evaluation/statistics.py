@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import nctdtrinc, ndtri, stdtrit  # noncentrality, quantiles of the normal and of Student's t
+from scipy.special import nctdtrinc, stdtrit  # noncentrality and quantile of Student's t
 
 LEVEL, POWER = 0.95, 0.8  # of intervals, and of the smallest differences that they show
 _SLICES = ("kind", "snr_db")  # what `paired` keeps of a file, so that its table can be split
@@ -153,18 +153,21 @@ def smallest_difference(spread: Spread, n_files: int, n_sources: int, n_seeds: i
     seeds = spread.seed**2 / n_seeds if n_seeds > 1 else 0.0
     units = spread.file**2 / n_files + (spread.source**2 / n_sources if n_sources > 1 else 0.0)
     levels = [(v, n - 1) for v, n in ((seeds, n_seeds), (units, n_sources if n_sources > 1 else n_files)) if n > 1]
-    if not levels:
-        return math.nan
-    error = math.sqrt(seeds + units)
+    return _smallest_shown(levels)
+
+
+def detectable(table: pd.DataFrame) -> float:
+    """The smallest true mean that data as those of `table`, see `hierarchical`, show with a probability of 80 %."""
+    return math.nan if table.empty else _smallest_shown(_variances(*_sum_by_seed_and_unit(table)))
+
+
+def _smallest_shown(levels: Sequence[tuple[float, float]]) -> float:
+    """What `smallest_difference` says, by variances and their degrees of freedom; NaN where nothing is repeated."""
+    error = math.sqrt(sum(variance for variance, _ in levels))
     if error == 0:
-        return 0.0
+        return 0.0 if levels else math.nan
     freedom = error**4 / sum(variance**2 / free for variance, free in levels)
     return error * float(nctdtrinc(freedom, 1 - POWER, _half_width(1 - LEVEL, levels) / error))
-
-
-def detectable(difference: Difference) -> float:
-    """The smallest true mean that data as those of `difference` show with a probability of 80 %."""
-    return (difference.high - difference.low) / 2 * float(1 + ndtri(POWER) / ndtri((1 + LEVEL) / 2))
 
 
 def _sum_by_seed_and_unit(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -202,8 +205,9 @@ def _variances(sums: np.ndarray, sizes: np.ndarray) -> list[tuple[float, float]]
 def _variance(influence: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
     """Of a mean, by the influence of each part [n] on it and the parts' sizes; and its degrees of freedom.
 
-    A part with a share s of the files draws the mean to itself, so that its influence shows 1 - s of its variance. The
-    freedom is that of as many equal parts as have the same sum of squared shares: n - 1 where all are equal.
+    A part with a share s of the files draws the mean to itself, so that its influence shows 1 - s of its variance
+    (exactly where that falls as 1 / its size). The freedom is that of as many equal parts as have the same sum of
+    squared shares: n - 1 where all are equal. A hundred tiny sources beside three large ones still leave 91 % of 95 %.
     """
     shares = sizes / sizes.sum()
     return float((influence**2 / (1 - shares)).sum()), max(1.0, 1 / float((shares**2).sum()) - 1)

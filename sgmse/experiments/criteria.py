@@ -143,7 +143,7 @@ def _judge(found: Comparison, threshold: float, against: str) -> dict[str, Any]:
     elif shifted.high < 0:
         verdict = NOT_MET
     else:
-        verdict, smallest = UNDECIDED, statistics.detectable(shifted)
+        verdict, smallest = UNDECIDED, statistics.detectable(found.differences)
         why = f"this n can tell a difference that is {smallest:.2f} or more away from {threshold:g}"
         why = "a single file shows nothing" if math.isnan(smallest) else why
     place = {"mean": shifted.mean + threshold, "low": low, "high": shifted.high + threshold}

@@ -18,6 +18,7 @@ from sgmse.experiments.catalogue import (
     CONFIGS,
     EXPERIMENTS,
     SETS,
+    VALID_SWAP,
     Experiment,
     make_declared,
     read_train_settings,
@@ -106,6 +107,9 @@ def load_scale(name: str, folder: Path = EXPERIMENTS / "scales") -> Scale:
         raise UserError(f"{path}: steps: {missing} is missing; add `{missing}: [NUMBERS]`")
     if min([*scale.items.values(), *(n for tried in scale.steps.values() for n in tried or [0])]) < 1:
         raise UserError(f"{path}: items and steps: whole numbers from 1 on are needed")
+    for one in ("swap", VALID_SWAP):
+        if scale.items.get(one, 0) % 2:
+            raise UserError(f"{path}: items: {one}: a swap is two items of one mixture; give an even number")
 
     preset = {}
     if scale.preset is not None:

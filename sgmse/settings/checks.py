@@ -235,10 +235,9 @@ def check_guidance(guidance: GuidanceSettings) -> None:
             f"--adaptive_near {guidance.adaptive_near:g} must be less than --adaptive_far {guidance.adaptive_far:g}; "
             "change one"
         )
-    if scale == 1 and not adaptive and (guidance.guidance != "cfg" or guidance.guidance_interval):
-        name = "guidance_interval" if guidance.guidance == "cfg" else "guidance"
-        raise UserError(f"--{name} has no effect at w = 1; give another --guidance_scale, or leave it out")
-    for name in ("guidance_rescale", "guidance_apg"):
+    if scale == 1 and not adaptive and guidance.guidance != "cfg":
+        raise UserError("--guidance has no effect at w = 1; give another --guidance_scale, or leave it out")
+    for name in ("guidance_interval", "guidance_rescale", "guidance_apg"):
         if getattr(guidance, name) and scale <= 1:
             flag = "adaptive_full" if adaptive else "guidance_scale"
             raise UserError(f"--{name} acts where w is above 1 only; give a larger --{flag}, or leave it out")

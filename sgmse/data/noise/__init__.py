@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -89,35 +89,41 @@ class NoiseFiles:
         self.sample_rate = sample_rate
         self._reported: set[Path] = set()
 
-    def cut(self, index: int, lengths: CutLengths, rng: np.random.Generator, taken: Collection[int] = ()) -> Cut:
-        """Reference and noise from file number `index`, or from another one, not `taken`, where it is silent."""
-        rate = self.sample_rate
+    def cut(self, index: int, lengths: CutLengths, rng: np.random.Generator) -> Cut:
+        """Reference and noise from file number `index`, or from another one where it is silent."""
         for _ in range(_TRIES):
-            info = self.files[index]
-            found = cut_clip(read_clip(info, lengths.clip_length(rate), rate, rng), lengths, rate, rng)
-            if not is_silent(found.noise):
-                return found._replace(files=(index,))
-            if info.path not in self._reported:
-                _log.warning("%s: is silent, in whole or in part; another noise is drawn instead", info.path)
-                self._reported.add(info.path)
+            drawn, found = index, self._cut_file(index, lengths, rng)
+            if found is not None:
+                return found
             index = int(rng.integers(len(self.files)))
-            while index in taken:
-                index = int(rng.integers(len(self.files)))
-        raise UserError(f"{info.path}: is silent, and so are the other noise files drawn; check the noise corpus")
+        path = self.files[drawn].path
+        raise UserError(f"{path}: is silent, and so are the other noise files drawn; check the noise corpus")
+
+    def _cut_file(self, index: int, lengths: CutLengths, rng: np.random.Generator) -> Cut | None:
+        """Reference and noise from file number `index`; None where it is silent."""
+        info, rate = self.files[index], self.sample_rate
+        found = cut_clip(read_clip(info, lengths.clip_length(rate), rate, rng), lengths, rate, rng)
+        if not is_silent(found.noise):
+            return found._replace(files=(index,))
+        if info.path not in self._reported:
+            _log.warning("%s: is silent, in whole or in part; another noise is drawn instead", info.path)
+            self._reported.add(info.path)
+        return None
 
     def cut_other(self, taken: Sequence[int], lengths: CutLengths, rng: np.random.Generator) -> Cut | None:
         """A cut from a random file that is not `taken`, if possible one that has room for a reference.
 
-        Two cuts of one file may share samples, the reference of one with the noise of the other. None: no file is left.
+        Two cuts of one file may share samples, the reference of one with the noise of the other. None: no other file
+        was found that sounds.
         """
-        found = None
+        found: Cut | None = None
         for _ in range(_TRIES):
             other = (taken[0] + 1 + int(rng.integers(len(self.files) - 1))) % len(self.files)
-            if other in taken:
-                continue
-            found = self.cut(other, lengths, rng, taken)
-            if len(found.reference):
-                break
+            cut = None if other in taken else self._cut_file(other, lengths, rng)
+            if cut is not None:
+                found = cut
+                if len(cut.reference):
+                    break
         return found
 
     def cut_several(self, index: int, shares: Sequence[float], lengths: CutLengths, rng: np.random.Generator) -> Cut:
