@@ -95,7 +95,7 @@ def test_what_spoils_the_level_of_a_recording_is_said(enhance, tmp_path):
         [line] = [line for line in lines if words in line]
         assert line.startswith("warning: 1 of 5 files")
         assert f"{name}.wav" in line
-    assert next(line for line in lines if "loud.wav reached" in line).endswith("kept as it is")
+    assert next(line for line in lines if "loud.wav reached" in line).endswith("beyond ±1")
     assert not any("good.wav" in line for line in lines)
 
 

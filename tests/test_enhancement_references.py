@@ -108,7 +108,8 @@ def test_without_any_reference_one_is_estimated_so_that_guidance_means_something
 def test_the_estimated_reference_is_that_of_the_noisy_file_and_counted_for_all_files(enhance, testset, tmp_path):
     """White noise without speech: all of it."""
     enhance(testset, "--reference", "estimated")
-    enhance(testset, "--noise_ref_dir", testset / "noisy", out="named")
+    shutil.copytree(testset / "noisy", tmp_path / "copies")
+    enhance(testset, "--noise_ref_dir", tmp_path / "copies", out="named")
     assert (samples(tmp_path / "out" / "0.wav") == samples(tmp_path / "named" / "0.wav")).all()
     (tmp_path / "out" / "1.wav").unlink()
     assert "stretches without speech: 3 files" in enhance(testset, "--reference", "estimated")

@@ -81,7 +81,7 @@ FLAGS = """
 --guidance_scale Adaptive                           --guidance_scale Adaptive
 --guidance_scale 1,5                                --guidance_scale 1,5
 --guidance other                                    --guidance other
---guidance_interval 0.2 0.6                         --guidance_interval has no effect at w = 1
+--guidance_interval 0.2 0.6                         --guidance_interval acts where w is above 1
 --guidance icg                                      --guidance has no effect at w = 1
 --guidance_scale 2 --guidance_interval 0.6 0.2      the lower one first
 --guidance_scale 2 --guidance_interval 0.01 0.6     between t_eps = 0.03 and 1
