@@ -170,8 +170,7 @@ def test_another_choice_makes_the_scores_anew_and_says_so(tmp_path, whole, capsy
     run(copied, made, StandIn())
     assert "score THREE, seed 0, id: what it rests on has changed" in capsys.readouterr().out
     after = json.loads(path.read_text())
-    frame = pd.read_csv(copied / "results.csv")
-    row = frame[frame["experiment"] == "THREE"].iloc[0]
+    row = pd.read_csv(copied / "results.csv").set_index("experiment").loc["THREE"].iloc[0]
     assert [row[name] for name in ("guidance_scale", "N", "checkpoint")] == list(after.values())[:3]
     assert before["candidates"] == after["candidates"][::-1]
 

@@ -1,7 +1,5 @@
 """The model: conditioning in training, guidance in enhancement, objectives."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tiny import batch, enhanced, tiny
@@ -10,7 +8,6 @@ from sgmse.common.errors import UserError
 from sgmse.diffusion import losses
 from sgmse.diffusion.losses import Perturbed
 from sgmse.diffusion.samplers import SamplerSettings, gaussian, sample
-from sgmse.model.optimisation import adam, adopt_rates
 from sgmse.model.score_model import TIME_BINS
 from sgmse.settings.config import TrainConfig
 
@@ -273,40 +270,6 @@ def test_a_share_of_the_training_is_where_sampling_starts():
 def test_a_mask_with_anything_but_an_estimate_of_speech_is_refused(settings):
     with pytest.raises(UserError, match="--output mask"):
         tiny(output="mask", **settings)
-
-
-def test_without_weight_decay_the_optimiser_is_adam():
-    def trained(make):
-        layer = torch.nn.Linear(3, 2)
-        with torch.no_grad():
-            layer.weight.copy_(torch.arange(6.0).view(2, 3))
-            layer.bias.zero_()
-        optimizer = make(layer)
-        for i in range(5):
-            optimizer.zero_grad()
-            layer(torch.full((1, 3), 1.0 + i)).square().sum().backward()
-            optimizer.step()
-        return layer.weight.detach()
-
-    settings = TrainConfig(lr=0.01, warmup_steps=0)
-    ours = trained(lambda layer: adam(settings, layer.parameters(), [])["optimizer"])
-    decayed = trained(lambda layer: adam(replace(settings, weight_decay=0.1), layer.parameters(), [])["optimizer"])
-    assert torch.equal(ours, trained(lambda layer: torch.optim.Adam(layer.parameters(), lr=0.01, fused=True)))
-    assert not torch.equal(ours, decayed)
-
-
-def test_a_resumed_run_takes_the_rates_and_the_weight_decay_that_are_set_now():
-    layer = torch.nn.Linear(3, 2)
-    before = adam(TrainConfig(lr=0.01, warmup_steps=0), layer.parameters(), [])
-    content = {
-        "optimizer_states": [before["optimizer"].state_dict()],
-        "lr_schedulers": [before["lr_scheduler"]["scheduler"].state_dict()],
-    }
-    now = TrainConfig(lr=0.002, weight_decay=0.1, warmup_steps=0)
-    adopt_rates(content, now)
-    resumed = adam(now, layer.parameters(), [])["optimizer"]
-    resumed.load_state_dict(content["optimizer_states"][0])
-    assert [(group["lr"], group["weight_decay"]) for group in resumed.param_groups] == [(0.002, 0.1)]
 
 
 def test_a_training_starts_from_the_weights_of_another_model_as_far_as_they_fit(tmp_path):

@@ -212,11 +212,10 @@ def _find_references(
             raise UserError(f"--noise_ref {source}: is the noisy file itself; name a recording of its noise alone")
         return {item.name: source for item in items}, None
     if protocol in ("folder", "own_noise") and source is not None:
-        if protocol == "own_noise" and noisy_dir is not None and source.resolve() == noisy_dir.resolve():
-            raise UserError(f"--clean_dir {source} is the folder of the noisy files; name that of the clean ones")
-        if protocol == "folder" and noisy_dir is not None and source.resolve() == noisy_dir.resolve():
-            raise UserError(f"--noise_ref_dir {source} is the folder of the noisy files; name that of their noises")
-        return _match(items, source, "clean speech" if protocol == "own_noise" else "noise references"), source
+        flag, what = ("clean_dir", "clean speech") if protocol == "own_noise" else ("noise_ref_dir", "noise references")
+        if noisy_dir is not None and source.resolve() == noisy_dir.resolve():
+            raise UserError(f"--{flag} {source} is the folder of the noisy files; name that of the {what}")
+        return _match(items, source, what), source
     if protocol == "dtln":
         load_baseline("dtln")  # or refuse, before anything else is done
     if protocol in BLIND:

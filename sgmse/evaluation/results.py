@@ -149,9 +149,10 @@ def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence
 
 def _is_of_another_command(facts: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the rows of `other` facts are no earlier ones of ours. Earlier versions did not name their command."""
-    if "command" in facts and "command" in other:
-        return bool(facts["command"] != other["command"])
-    return ("command" in facts) != ("command" in other) and bool((facts.keys() ^ other.keys()) - {"command", "metrics"})
+    ours, theirs = facts.get("command"), other.get("command")
+    if ours is None or theirs is None:
+        return ours != theirs and bool((facts.keys() ^ other.keys()) - {"command", "metrics"})
+    return bool(ours != theirs)
 
 
 def _paths(folder: Path) -> list[Path]:

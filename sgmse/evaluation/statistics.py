@@ -207,7 +207,8 @@ def _variance(influence: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
 
     A part with a share s of the files draws the mean to itself, so that its influence shows 1 - s of its variance
     (exactly where that falls as 1 / its size). The freedom is that of as many equal parts as have the same sum of
-    squared shares: n - 1 where all are equal. A hundred tiny sources beside three large ones still leave 91 % of 95 %.
+    squared shares: n - 1 where all are equal. With three sources of 100 files and a hundred of 3 files the 95 %
+    intervals still hold the truth in 91 %.
     """
     shares = sizes / sizes.sum()
     return float((influence**2 / (1 - shares)).sum()), max(1.0, 1 / float((shares**2).sum()) - 1)

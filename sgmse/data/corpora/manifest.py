@@ -80,12 +80,8 @@ def write(folder: Path, clips: Sequence[Clip]) -> Path:
 
 def require_own(folder: Path) -> None:
     """Raise `UserError` where `write` would replace a manifest.csv that is none of a corpus."""
-    path = folder / MANIFEST
-    if path.is_file():
-        try:
-            read_rows(path, COLUMNS, "choose another folder")
-        except UserError as error:
-            raise UserError(f"{error}, or remove the file") from None
+    if (folder / MANIFEST).is_file():
+        read_rows(folder / MANIFEST, COLUMNS, "choose another folder, or remove the file")
 
 
 def read(path: Path) -> list[Clip]:

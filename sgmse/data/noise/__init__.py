@@ -135,25 +135,26 @@ class NoiseFiles:
         """
         rate = self.sample_rate
         if len(shares) > len(self.files):
-            shares = [share / sum(shares[: len(self.files)]) for share in shares[: len(self.files)]]
+            whole = sum(shares[: len(self.files)])
+            shares = [share / whole for share in shares[: len(self.files)]]
         length = int(rng.integers(round(lengths.min_s * rate), round(lengths.max_s * rate) + 1))
         overlap = (len(shares) - 1) * round(FADE_S * rate)  # of the parts: so much more is needed in all
-        parts: list[Cut] = []
+        parts, files = list[Cut](), list[int]()
         for share in shares:
             reference_s = (length + overlap) * share / rate
             part = CutLengths(round((lengths.length + overlap) * share) + 1, reference_s, reference_s)
-            taken = [file for cut in parts for file in cut.files]
-            found = self.cut_other(taken, part, rng) if parts else self.cut(index, part, rng)
+            found = self.cut_other(files, part, rng) if parts else self.cut(index, part, rng)
             if found is None or len(found.reference) == 0:
                 return self.cut(index, lengths, rng)
             parts.append(found)
+            files += found.files
         gains = [np.float32(rms(parts[0].noise) / rms(part.noise)) for part in parts]
         reference, noise = (
             reduce(lambda a, b: crossfade(a, b, rate), [g * waveform for g, waveform in zip(gains, row, strict=True)])
             for row in ([part.reference for part in parts], [part.noise for part in parts])
         )
-        files = tuple(file for part in parts for file in part.files)
-        return Cut(reference[:length], noise[: lengths.length], any(part.looped for part in parts), files=files)
+        looped = any(part.looped for part in parts)
+        return Cut(reference[:length], noise[: lengths.length], looped, files=tuple(files))
 
 
 def draw_synthetic(lengths: CutLengths, sample_rate: int, rng: np.random.Generator) -> Cut:
