@@ -149,10 +149,12 @@ def _check_variation(data: DataConfig) -> None:
         for name in DYNAMIC_MIXING:
             if getattr(data, name) != getattr(DataConfig(), name):
                 raise UserError(f"--{name} is for dynamic mixing, but --base_dir is a corpus of pairs; leave one out")
-    shares = data.synthetic_share + data.babble_share + data.talker_share
-    if shares > 1 + 1e-9:
+    shares = {name: getattr(data, name) for name in ("synthetic_share", "babble_share", "talker_share")}
+    if sum(shares.values()) > 1 + 1e-9:
+        given = ", ".join(f"--{name} {share:g}" for name, share in shares.items() if share)
         raise UserError(
-            f"--synthetic_share, --babble_share and --talker_share add up to {shares:g}; they must not exceed 1"
+            f"{given} (those of a preset included) add up to {sum(shares.values()):g}; they must not exceed 1, so "
+            "give smaller ones"
         )
     if bool(data.rir_dir) != bool(data.rir_share):
         raise UserError("reverberant speech needs both --rir_dir and a --rir_share above 0; add the missing one")
