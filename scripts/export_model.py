@@ -20,6 +20,7 @@ from sgmse.common.bounds import File, InputDir
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import read_table
 from sgmse.common.typed import print_next
+from sgmse.data.testsets.heldout import list_sittings
 from sgmse.model.checkpoints import Checkpoint, is_ours, read, read_checkpoint, run_checkpoint
 from sgmse.model.pretrained import write_folder
 from sgmse.settings.checks import DYNAMIC_MIXING
@@ -59,10 +60,11 @@ def main() -> None:
         raise UserError(f"{path}: is not a checkpoint of train.py; published ones are used as they are")
     checkpoint = read_checkpoint(path)
     record = path.parent.parent / "config.yaml"
-    training = yaml.safe_load(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    records = list_sittings(record) if record.is_file() else []
+    sittings = [yaml.safe_load(one.read_text(encoding="utf-8")) for one in records]
     commit = _commit(record)
     steps = int(content["global_step"])
-    card = make_card(settings, checkpoint, training, steps, commit)
+    card = make_card(settings, checkpoint, sittings, steps, commit)
     write_folder(settings.out, checkpoint, card, {"steps": steps, "commit": commit, "license": settings.license})
     size = sum(file.stat().st_size for file in settings.out.iterdir()) / 1e6
     print(f"{settings.out}: {size:.1f} MB after {steps} steps; read README.md in it")
@@ -72,19 +74,24 @@ def main() -> None:
 
 
 def make_card(
-    settings: ExportSettings, checkpoint: Checkpoint, training: dict[str, object], steps: int, commit: str
+    settings: ExportSettings, checkpoint: Checkpoint, sittings: list[dict[str, object]], steps: int, commit: str
 ) -> str:
-    """The text of the model card, with the front matter that the Hugging Face hub reads."""
+    """The text of the model card, with the front matter that the Hugging Face hub reads.
+
+    sittings: settings of the training, those of its last sitting last; a setting that changed shows all of its values.
+    """
     from sgmse.evaluation.scores import summary
     from sgmse.evaluation.tables import markdown_rows, scores_table
 
     config, weights = checkpoint.config, sum(tensor.numel() for tensor in checkpoint.weights.values())
     reference = "takes no reference" if config.encoder == "none" else f"noise encoder {config.encoder}"
-    unused = set(DYNAMIC_MIXING) if training.get("base_dir") else set()
+    unused = set(DYNAMIC_MIXING) if sittings and all(one.get("base_dir") for one in sittings) else set()
     unused |= CONDITIONING if config.encoder == "none" else set()
-    shown = [name for name in _SHOWN if name in training and name not in unused]
-    rows = [["setting", "value"], *([name, str(training[name])] for name in shown)]
-    begun = " from the weights of another training" if training.get("init_ckpt") else ""
+    rows = [["setting", "value"]]
+    for name in (name for name in _SHOWN if name not in unused):
+        values = dict.fromkeys(str(one[name]) for one in sittings if name in one)
+        rows += [[name, ", then ".join(values)]] if values else []
+    begun = " from the weights of another training" if any(one.get("init_ckpt") for one in sittings) else ""
     parts = [
         f"---\nlicense: {settings.license.lower()}\nlibrary_name: sgmse\ntags: [speech-enhancement, audio]\n---\n",
         f"# {settings.out.name}\n",

@@ -72,6 +72,8 @@ IMPOSSIBLE = [
     ("--snr 0.3", "--snr belongs to --sampler pc"),
     ("--nolog --logger wandb", "--nolog turns logging off"),
     ("--wandb_name x", "--wandb_name has no meaning for --logger csv"),
+    ("--encoder none --mismatched_share 0.5", "so --mismatched_share has no meaning"),
+    ("--sigma_data 0.5", "--sigma_data has no meaning"),
     ("--speech_dir s", "needs both --speech_dir and --noise_dir"),
     ("--base_dir b --speech_dir s", "give one kind"),
     ("--base_dir missing", "missing: no such folder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_the_sampler_goes_on_where_training_stands() -> None:
     step = 26
     assert list(sampler) == [26, 27, 28, 29]
     assert len(sampler) == 10
+
+
+def test_neighbours_in_a_validation_batch_have_neighbouring_keys_on_every_device(mixing: DynamicMixing) -> None:
+    keys = []
+    for rank in range(2):
+        module = NoiseCondDataModule(mixing, mixing, None, batch_size=2, num_valid_items=8, num_workers=0)  # type: ignore[arg-type]
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=2)  # type: ignore[assignment]
+        keys.append(list(module.val_dataloader().sampler))
+    assert keys == [[0, 1, 2, 3], [4, 5, 6, 7]], "every second one may be of one and the same noise"
 
 
 def test_ranks_share_the_keys_without_overlap() -> None:

@@ -70,6 +70,18 @@ def test_speech_of_a_run_is_refused_and_its_validation_speech_warned_of(corpus, 
     assert "s0.flac: was trained on (the same file), one of 6 among the 6 speech files" in refusal(
         make_testset.main, capsys, *words, strict=False
     )
+    # so it is where an earlier sitting of the run, or the run that its first weights come from, heard it
+    later = tmp_path / "later"
+    for earlier in ("config.1.yaml", "config.yaml"):
+        origin = later / "origin" / "checkpoints" / "last.ckpt"
+        place = later if earlier == "config.1.yaml" else origin.parent.parent
+        place.mkdir(parents=True, exist_ok=True)
+        (place / earlier).write_text(config.read_text())
+        text = f"speech_dir: [{other.parent.parent}]\nnoise_dir: [{other.parent.parent}]\nbase_dir: null\n"
+        (later / "config.yaml").write_text(text + (f"init_ckpt: {origin}\n" if place != later else ""))
+        sitting = command(corpus, tmp_path / "set", "--num", 3, "--train_manifest", later / "config.yaml")
+        assert "s0.flac: was trained on" in refusal(make_testset.main, capsys, *sitting, strict=False)
+        (place / earlier).unlink()
     (tmp_path / "speech/train").rename(tmp_path / "speech/valid")
     save(tmp_path / "speech/train/other.wav", 1.0)
     assert "6 of 6 speech files served validation" in call(make_testset.main, capsys, *words)

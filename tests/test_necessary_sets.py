@@ -143,6 +143,22 @@ def test_a_ladder_holds_the_same_items_longer_and_shorter_and_without_pauses(tmp
         assert matches.max() > 0.7  # the shorter one lies in the longer one
 
 
+def test_a_stretch_that_is_faint_beside_its_recording_is_no_noise_of_a_ladder(tmp_path):
+    corpus, rng = speech(tmp_path / "speech", talkers=2, files=6), np.random.default_rng(3)
+    for kind in ("fan", "rain"):
+        samples = 0.1 * rng.standard_normal(12 * RATE)
+        for second in range(0, 12, 2):
+            samples[second * RATE : (second + 1) * RATE] *= 10 ** (-32 / 20)
+        save(tmp_path / "noise" / kind / "0.wav", rate=RATE, samples=np.clip(samples, -1, 1))
+    words = ("--speech_dir", corpus, "--noise_dir", tmp_path / "noise", "--out", tmp_path / "set", "--num", 24)
+    make("ood", *words, "--seconds", 0.5, 0.9, "--snr", 0)
+    for row in read_rows(tmp_path / "set" / "0.5s"):
+        heard, reference = (
+            items.sounding_rms(read(tmp_path / "set/0.5s", kind, row), RATE) for kind in ("noise", "ref")
+        )
+        assert 20 * np.log10(reference / heard) < 24
+
+
 def test_the_densest_stretch_is_the_one_with_the_fewest_pauses():
     waveform = np.random.default_rng(0).standard_normal(3 * RATE)
     waveform[RATE : 2 * RATE] = 0

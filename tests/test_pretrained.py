@@ -63,6 +63,12 @@ def test_the_card_says_what_the_model_began_with_and_not_how_pairs_were_mixed(ru
     assert "synthetic_share" not in card
 
 
+def test_the_card_says_what_earlier_sittings_of_the_run_had(run_dir, tmp_path, capsys):
+    (run_dir / "config.1.yaml").write_text("# code: 0123abc\nmax_steps: 3\nsynthetic_share: 0.5\n")
+    call(main, capsys, run_dir, tmp_path / "out")
+    assert "3, then 7" in (tmp_path / "out/README.md").read_text()
+
+
 def test_the_scores_of_its_sets_stand_on_the_card(run_dir, tmp_path, capsys):
     rows = ["system,file,pesq,estoi,si_sdr", *(f"ours,{i},{1 + i / 10},0.7,{i}" for i in range(5))]
     (tmp_path / "ood.csv").write_text("\n".join(rows))

@@ -1,6 +1,7 @@
 """One command starts a run in --run_dir, goes on with it, or finds it complete; its curves; its processes."""
 
 import re
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from training_runs import load
 from sgmse.commands import train
 from sgmse.common.errors import UserError
 from sgmse.settings.config import ModelConfig, TrainConfig
-from sgmse.training import interruption
+from sgmse.training import interruption, run
 from sgmse.training.loggers import RunProgress, make_loggers
 from sgmse.training.resumption import is_missed, read_validations
 from sgmse.training.run import _settle_epoch, run_folder
@@ -158,6 +159,16 @@ class StandIn:
         path.write_text(str(self.global_step))
 
 
+def test_the_newest_step_that_was_kept_is_the_one_to_go_on_from(tmp_path):
+    files = RunFiles(tmp_path, tmp_path / "validation.csv", TrainConfig(val_every_n_steps=3, save_every_n_steps=2))
+    last = []
+    for step in range(1, 6):
+        (tmp_path / "last.ckpt").unlink(missing_ok=True)
+        files.on_train_batch_end(StandIn(step), None, None, None, 0)
+        last += [path.read_text() for path in tmp_path.glob("last.ckpt")]
+    assert last == ["2", "3", "4"]
+
+
 def test_rows_of_steps_that_are_done_again_are_replaced_and_columns_may_change(tmp_path):
     for step, scores in ((2, {"pesq": 1.0}), (4, {"pesq": 2.0}), (6, {"pesq": 9.0}), (6, {"si_sdr": 3.0})):
         files_of_a_run(tmp_path).on_validation_end(StandIn(step, **scores), None)
@@ -297,3 +308,16 @@ def test_processes_must_be_those_of_the_settings_and_slurm_requeues_nothing_itse
         plugins = interruption.slurm_plugins()
         assert all(not plugin.auto_requeue for plugin in plugins)
         assert bool(plugins) == (environment.get("SLURM_JOB_NAME") == "train")
+
+
+def test_an_installed_copy_in_another_repository_has_no_commit_of_its_own(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "theirs", "--allow-empty"],
+        cwd=tmp_path,
+        check=True,
+    )
+    copy = tmp_path / "run.py"
+    copy.write_text("")
+    monkeypatch.setattr(run, "__file__", str(copy))
+    assert run._commit() == "unknown commit"

@@ -16,6 +16,16 @@ def test_digital_silence_does_not_count_for_the_level():
     assert items.sounding_rms(np.zeros(100, np.float32), RATE) == 0
 
 
+def test_the_ratio_of_a_mixture_is_the_stated_one_however_quiet_the_noise_was_recorded():
+    clean, noise = white(2, 6), white(2, 7)
+    noise[RATE // 2 : RATE] *= 10 ** (-45 / 20)  # faint, but of the recording
+    for recorded in (1.0, 1e-3):
+        speech, scaled, _ = items.mix(clean, np.float32(recorded) * noise, 5.0, RATE, noise[:100])
+        for volume in (1.0, 1e-2):
+            level = items.sounding_rms(np.float32(volume) * scaled, RATE) / volume
+            assert 20 * np.log10(rms(speech) / level) == pytest.approx(5.0, abs=1e-3)
+
+
 def test_noise_with_silence_inside_is_mixed_at_the_level_of_the_same_noise_without():
     clean, noise = white(2, 6), white(2, 7)
     gappy = noise.copy()

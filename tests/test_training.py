@@ -8,6 +8,7 @@ from small_corpora import save
 from training_runs import _few_references, assert_same, differ, load, start  # noqa: F401, an autouse fixture
 
 from sgmse.data import corpora
+from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings.config import CONFIGS, DataConfig, ModelConfig
 from sgmse.training.datamodule import build_datamodule
 
@@ -78,6 +79,22 @@ def test_training_curves_hold_loss_by_time_gradient_norm_and_nulls_whatever_the_
     curves = pd.read_csv(tmp_path / "curves_0" / "metrics.csv")
     assert {"train_loss", "grad_norm", "null_references"} <= set(curves)
     assert any(name.startswith("train_loss_by_t/") for name in curves)
+
+
+def test_losses_by_time_are_means_over_accumulated_batches_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("sgmse.model.score_model.LOG_EVERY", 2)
+    monkeypatch.setattr("sgmse.training.run.LOG_EVERY", 2)
+    monkeypatch.setattr("sgmse.model.score_model.TIME_BINS", 1)
+    counted = []
+    original = NoiseCondScoreModel.on_before_optimizer_step
+
+    def count(model, optimizer):
+        counted.append(float(model._time_bins[1].sum()))
+        original(model, optimizer)
+
+    monkeypatch.setattr(NoiseCondScoreModel, "on_before_optimizer_step", count)
+    start(tmp_path, *QUICK, "--max_steps", 4, "--accumulate_grad_batches", 3)
+    assert counted == [6.0, 12.0, 6.0, 12.0], "three batches of two items in each of two steps"
 
 
 @pytest.mark.parametrize(("flags", "has_gap"), [(("--encoder", "none"), False), (("--cond_drop_prob", 0), True)])

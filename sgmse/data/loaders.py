@@ -92,7 +92,9 @@ class NoiseCondDataModule(pl.LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batch_size = max(2, self.batch_size)
         num_keys = math.ceil(self.num_valid_items / (batch_size * world)) * batch_size * world
-        sampler = ResumableSampler(num_keys, lambda: 0, rank, world)
+        # consecutive keys for every device: items that are `world` keys apart may be of one noise
+        share = num_keys // world
+        sampler = ResumableSampler(share, lambda: rank * share)
         return _KeyedLoader(self.valid, batch_size, min(2, self.num_workers), sampler)
 
 

@@ -46,7 +46,8 @@ class DynamicMixing(KeyedDataset):
 
     Neighbouring keys have different noise files. With `with_reference=False` the reference is cut and thrown away, so
     that models with and without references train on the very same mixtures. Each kind of variation has random numbers
-    of its own: switching one on changes neither speech crop, nor ratio, nor the items it does not happen to.
+    of its own: switching one on changes neither speech crop, nor ratio, nor the items it does not happen to; only
+    `voice_speed` takes other crops, and with them other ratios, of the items whose speed it changes.
     """
 
     def __init__(

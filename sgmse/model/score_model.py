@@ -262,6 +262,9 @@ class NoiseCondScoreModel(Enhancer, pl.LightningModule):
             self.log("null_references", (batch["reference_length"] == 0).float().mean(), batch_size=size)
         bins = (t.detach() * TIME_BINS).long().clamp_max(TIME_BINS - 1)
         self._time_bins.index_add_(1, bins, torch.stack([loss.detach().float(), torch.ones_like(t)]))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the loss by diffusion time of the last `LOG_EVERY` steps, all their accumulated batches counted."""
         if (self.global_step + 1) % LOG_EVERY == 0:
             for i, (total, count) in enumerate(self._time_bins.T.tolist()):
                 if count:

@@ -163,7 +163,7 @@ def _check_variation(data: DataConfig) -> None:
 DYNAMIC_MIXING = ["mix_snr_db", "noise_augment", "synthetic_share", "babble_share", "talker_share", "voice_speed"]
 DYNAMIC_MIXING += ["mismatched_share", "reference_gain_db", "rir_dir", "rir_share"]
 _NEEDS_ENCODER = {"cond_drop_prob", "null_condition", "cond_dim", "infonce_weight", "band_level_weight"}
-_NEEDS_ENCODER |= {"film", "reference_statistics", "reference_prepend"}
+_NEEDS_ENCODER |= {"film", "reference_statistics", "reference_prepend", "mismatched_share", "reference_gain_db"}
 _OF_WANDB = ("wandb_name", "wandb_group", "wandb_tags")
 
 
@@ -192,6 +192,9 @@ def check_typed(typed: set[str], model: ModelConfig, sampler: SamplerSettings, t
             raise UserError(f"--{name} belongs to --{choice} {fitting}, but it is {chosen[choice]} here; leave it out")
     if "encoder_lr_factor" in typed and model.freeze_encoder:
         raise UserError("--encoder_lr_factor has no meaning for a frozen encoder; add --no-freeze_encoder")
+    readers = ("c_in", "c_out", "c_skip", "loss_weighting")
+    if "sigma_data" in typed and "edm" not in (getattr(model, name) for name in readers):
+        raise UserError(f"--sigma_data has no meaning unless one of --{', --'.join(readers)} is edm; leave it out")
     if "base_dir" in typed and typed & {"speech_dir", "noise_dir"}:
         raise UserError("--base_dir is a corpus of pairs, --speech_dir and --noise_dir mix on the fly; give one kind")
     _check_places(typed, train)

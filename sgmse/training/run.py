@@ -235,16 +235,15 @@ def save_settings(folder: Path, *parts: Any) -> None:
 
 def _commit() -> str:
     """The commit of the code, with a mark when files were changed since."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        return subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        root = Path(__file__).parent
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return answer.stdout.strip()
+        git("ls-files", "--error-unmatch", here.name)  # an installed copy may lie in somebody else's repository
+        return git("describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.CalledProcessError):
         return "unknown commit"
 

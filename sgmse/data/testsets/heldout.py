@@ -110,16 +110,42 @@ def speech_as_clips(infos: Sequence[audio.AudioInfo]) -> list[Clip]:
     ]
 
 
+def list_sittings(file: Path) -> list[Path]:
+    """The records of all sittings of a run, oldest first: config.1.yaml, config.2.yaml ... and its config.yaml.
+
+    A run that went on with other settings keeps the earlier ones so.
+    """
+    earlier = [
+        path for path in file.parent.glob(f"{file.stem}.*{file.suffix}") if path.stem.rpartition(".")[2].isdigit()
+    ]
+    return [*sorted(earlier, key=lambda path: int(path.stem.rpartition(".")[2])), file]
+
+
 def _used_by_run(file: Path, split: str) -> list[Clip]:
-    """The clips of the folders that a run's config.yaml names; relative ones are looked up from here, as there."""
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-        folders = [Path(name) for key in ("speech_dir", "noise_dir") for name in settings.get(key) or []]
-        base = settings.get("base_dir")
-    except (UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
-        raise UserError(f"{file}: is no config.yaml of a run; check --train_manifest") from None
-    paired = [] if base is None else [Path(base) / split / "clean"]
-    if base is None and not folders:
-        folders = [corpora.embedded_dir() / kind for kind in ("speech", "noise")]
-    clips = [clip for folder in paired if folder.is_dir() for clip in corpora.clips(folder)]
+    """The clips of the folders that the sittings of a run name, and the runs that its weights come from.
+
+    Relative folders are looked up from here, as there.
+    """
+    folders, pairs, left, read = dict[Path, None](), dict[Path, None](), list_sittings(file), set[Path]()
+    while left:
+        record = left.pop()
+        read.add(record.resolve())
+        try:
+            settings = yaml.safe_load(record.read_text(encoding="utf-8"))
+            named = [Path(name) for key in ("speech_dir", "noise_dir") for name in settings.get(key) or []]
+            base, origin = settings.get("base_dir"), settings.get("init_ckpt")
+        except (UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
+            raise UserError(f"{record}: is no config.yaml of a run; check --train_manifest") from None
+        if base is not None:
+            pairs[Path(base) / split / "clean"] = None
+        elif not named:
+            named = [corpora.embedded_dir() / kind for kind in ("speech", "noise")]
+        folders |= dict.fromkeys(named)
+        if origin is not None:
+            its_record = Path(origin).parent.parent / "config.yaml"
+            if its_record.is_file():
+                left += [path for path in list_sittings(its_record) if path.resolve() not in read]
+            elif split == "train":
+                print(f"warning: {record}: nothing tells what its first weights, {origin}, were trained on")
+    clips = [clip for folder in pairs if folder.is_dir() for clip in corpora.clips(folder)]
     return clips + [clip for folder in folders for clip in list_used_clips(folder) if clip.split == split]

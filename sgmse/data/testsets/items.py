@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy  # its parts load when they are used
 
-from sgmse.data.mixing import FADE_S, SILENCE_RMS, crossfade, loop_crossfade, rms
+from sgmse.data.mixing import FADE_S, crossfade, loop_crossfade, rms
 from sgmse.data.noise import Cut
 from sgmse.data.references import GUARD_S, MAX_SHARE, MIXTURE_FLOOR_DB, has_energy
 
@@ -31,7 +31,8 @@ Noise = tuple[np.ndarray, str]
 def sounding_rms(waveform: np.ndarray, sample_rate: int) -> float:
     """RMS of `waveform` [N] over its 10 ms frames that sound; 0 where none does.
 
-    A frame sounds when its RMS is above digital silence (-80 dBFS) and at most 60 dB below that of the loudest frame.
+    A frame sounds when its RMS is at most 60 dB below that of the loudest frame, so that the factor by which a noise is
+    scaled changes nothing.
     """
     starts = np.arange(0, len(waveform), round(FRAME_S * sample_rate))
     if not len(starts):
@@ -39,8 +40,8 @@ def sounding_rms(waveform: np.ndarray, sample_rate: int) -> float:
     energy = np.add.reduceat(np.square(waveform, dtype=np.float64), starts)
     count = np.diff(np.append(starts, len(waveform)))
     power = energy / count
-    sounds = power >= max(SILENCE_RMS**2, power.max() * 10 ** (GATE_DB / 10))
-    return float(np.sqrt(energy[sounds].sum() / count[sounds].sum())) if sounds.any() else 0.0
+    sounds = power >= power.max() * 10 ** (GATE_DB / 10)
+    return float(np.sqrt(energy[sounds].sum() / count[sounds].sum()))
 
 
 def find_densest(speech: np.ndarray, length: int, sample_rate: int) -> tuple[int, float]:

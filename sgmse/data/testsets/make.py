@@ -14,7 +14,7 @@ from sgmse.data import audio, references
 from sgmse.data.corpora.manifest import Clip
 from sgmse.data.mixing import SILENCE_RMS, crossfade, is_silent, loop_crossfade, rms, trim_silence
 from sgmse.data.noise import Cut
-from sgmse.data.references import has_energy, leak
+from sgmse.data.references import MIXTURE_FLOOR_DB, has_energy, leak
 from sgmse.data.testsets import items
 from sgmse.data.testsets.items import Noise
 from sgmse.data.testsets.plan import ITEM_STREAM, MIN_SPEECH_S, Draw, Plan, corpus_path, with_reference
@@ -95,7 +95,7 @@ def _mix_item(plan: Plan, draw: Draw, clips: tuple[Clip, ...], attempt: int, rng
         length = round(plan.recipe.seconds * rate)
         begin, activity = items.find_densest(clean, length, rate)
         clean, unit_noise = clean[begin : begin + length], unit_noise[begin : begin + length]
-        if not has_energy(unit_noise, 1.0):
+        if not has_energy(unit_noise, 1.0, MIXTURE_FLOOR_DB):
             return None
         _, timeline = items.steady(unit_noise, parts[0].clip.kind, rate)
         starts = [part.cut.noise_start + (0 if part.cut.looped else begin) for part in parts]
