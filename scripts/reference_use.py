@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from sgmse.common.bounds import Bounds, InputDir, InputModel
 from sgmse.common.errors import UserError, run
 from sgmse.common.files import require_own_folder
+from sgmse.common.lock import locked_folder
 from sgmse.common.machine import cores, device
 from sgmse.common.typed import print_next
 from sgmse.settings.cli import positional, read_command_line
@@ -81,7 +82,7 @@ def main() -> None:
     # these take seconds to load, which --help and a mistake need not wait for
     from sgmse.diagnostics import use, verdict
     from sgmse.evaluation.metrics import select_metrics
-    from sgmse.evaluation.results import Results
+    from sgmse.evaluation.results import OLD, Results
     from sgmse.evaluation.scores import scorer
 
     asked = select_metrics(settings.metrics)
@@ -100,23 +101,25 @@ def main() -> None:
     names = run_name, settings.test_set.resolve().name
     title, out = " on ".join(names), settings.out or Path("results", "reference_use", "_".join(names))
     require_own_folder(out, ["results.sqlite"])
-    results = Results(out, shared_facts(settings, used_device, test_set))
-    refused = use.describe_refused(test_set, bool(baselines))
-    if results.changed:
-        print(f"everything is done again: {', '.join(results.changed)} changed since the last run")
-    print(f"model: {', '.join(str(one.path) for one in models)} ({models[0].model.settings['encoder']})")
-    print(f"baseline: {', '.join(str(one.path) for one in baselines) or 'none'}")
-    words = [use.FILE_WORDS.get(protocol, protocol) for protocol in test_set.runnable]
-    print(f"{settings.test_set}: {len(test_set.items)} files; references: {', '.join(words)}")
-    print("".join(f"  {line}\n" for line in refused), end="")
-    use.score_leaks(test_set, results, models[0].model.settings["sample_rate"], settings.seed, settings.jobs)
-    with scorer(settings.jobs, asked) as score:
-        use.score_plan(plan, test_set, settings.batch_size, used_device, results, score)
-    scores = use.collect_scores(plan, results)
-    use.write_scores(scores, out / "scores.csv")
-    unlike = use.compare_training(models[0], baselines[0], settings.N) if baselines else []
-    remarks = refused + use.describe_training(models, baselines, unlike)
-    text, written = verdict.write_report(scores, title, unlike, remarks, out)
+    with locked_folder(out, "filled"):
+        results = Results(out, shared_facts(settings, used_device, test_set))
+        refused = use.describe_refused(test_set, bool(baselines))
+        if results.changed:
+            reason = f"{', '.join(results.changed)} changed since the last run"
+            print(f"everything is done again: {reason}; its rows are in {out / OLD}")
+        print(f"model: {', '.join(str(one.path) for one in models)} ({models[0].model.settings['encoder']})")
+        print(f"baseline: {', '.join(str(one.path) for one in baselines) or 'none'}")
+        words = [use.FILE_WORDS.get(protocol, protocol) for protocol in test_set.runnable]
+        print(f"{settings.test_set}: {len(test_set.items)} files; references: {', '.join(words)}")
+        print("".join(f"  {line}\n" for line in refused), end="")
+        use.score_leaks(test_set, results, models[0].model.settings["sample_rate"], settings.seed, settings.jobs)
+        with scorer(settings.jobs, asked) as score:
+            use.score_plan(plan, test_set, settings.batch_size, used_device, results, score)
+        scores = use.collect_scores(plan, results)
+        use.write_scores(scores, out / "scores.csv")
+        unlike = use.compare_training(models[0], baselines[0], settings.N) if baselines else []
+        remarks = refused + use.describe_training(models, baselines, unlike)
+        text, written = verdict.write_report(scores, title, unlike, remarks, out)
     print(f"\n{text}\n{out}: {', '.join(['scores.csv', *written])}")
     print_next("scripts/condition_probes.py", settings.ckpt, settings.test_set)
 
@@ -144,7 +147,7 @@ def shared_facts(settings: UseSettings, used_device: str, test_set: TestSet) -> 
         "files": [item.name for item in test_set.items],
     }
     facts |= {"references": test_set.fingerprint(), "borrowed": sorted(test_set.levelled)}
-    facts |= {"metrics": settings.metrics} if settings.metrics else {}
+    facts |= {"metrics": sorted(settings.metrics)} if settings.metrics else {}
     return facts | {"device": used_device, "batch_size": settings.batch_size}
 
 

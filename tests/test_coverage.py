@@ -118,6 +118,13 @@ def test_gains_are_differences_of_named_systems_with_seeds_averaged(tmp_path):
     assert found.to_dict() == pytest.approx({("ood", "a"): 1.1})
 
 
+def test_what_follows_a_dot_in_a_name_is_no_suffix_unless_it_is_one(tmp_path):
+    rows = "matched,0,a_2.5,2 matched,0,a_2.7.FLAC,3 null,0,a_2.5,1 null,0,a_2.7.FLAC,1"
+    found, _ = coverage.read_gains(table(tmp_path / "scores.csv", f"system,seed,file,pesq {rows}"), [], ["ood"])
+    files = pd.DataFrame({"set": "ood", "file": ["a_2.5.flac", "a_2.7.flac"]})
+    assert coverage.match_gains(found, files).tolist() == [1, 2]
+
+
 def test_a_table_of_several_sets_and_experiments_is_taken_apart_and_names_may_be_numbers(tmp_path):
     rows = "CFG-01,enhanced,02,007,2 CFG-01,enhanced,01,007,3 BASE-00,enhanced,02,007,1 BASE-00,enhanced,01,007,2.5"
     path = table(tmp_path / "results.csv", f"experiment,system,set,file,pesq {rows}")

@@ -14,6 +14,8 @@ from sgmse.data import corpora
 from sgmse.diffusion.samplers import SamplerSettings
 from sgmse.experiments import forecast
 from sgmse.experiments.forecast import describe_plan
+from sgmse.experiments.results import read_results
+from sgmse.experiments.scoring import COLUMNS
 from sgmse.model.score_model import NoiseCondScoreModel
 from sgmse.settings import cli
 from sgmse.settings.config import ModelConfig, TrainConfig
@@ -134,3 +136,12 @@ def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
 
     assert least(after) > 3 * least(before)
     assert not math.isnan(least(after))
+
+
+def test_names_that_look_like_missing_values_stay_names(tmp_path):
+    rows = pd.DataFrame(columns=COLUMNS).assign(file=["null", "nan"], kind="None", source="NA", pesq=[1.5, None])
+    rows.to_csv(tmp_path / "results.csv", index=False)
+    found = read_results(tmp_path / "results.csv")
+    assert found[["file", "kind", "source"]].to_numpy().tolist() == [["null", "None", "NA"], ["nan", "None", "NA"]]
+    assert found["pesq"].isna().tolist() == [False, True]
+    assert found["experiment"].isna().all()

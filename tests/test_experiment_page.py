@@ -213,6 +213,7 @@ def test_sounds_of_other_kinds_are_found_by_their_name(tmp_path, no_figures):
     make_run(tmp_path, ("BASE-00", "CFG-00"), items=1)
     for path in (tmp_path / "enhanced" / "CFG-00").rglob("*.flac"):
         audio.write(path.with_suffix(".wav"), audio.read(path, RATE), RATE)
+        path.with_suffix(".wav").rename(path.with_suffix(".WAV"))
         path.unlink()
     panels = items(write(tmp_path, tmp_path / "page", 2).parent)["items"][0]["panels"]
     assert panels["CFG-00"]["seconds"] == panels["noisy"]["seconds"]

@@ -85,17 +85,19 @@ W1, W3, NOISY = ("bridge_ode", 1, 1.0, "none"), ("bridge_ode", 1, 3.0, "none"), 
 def test_the_table_compares_each_cell_with_w_1_file_by_file():
     rows = [row(NOISY, f, 1.0, nfe=0) for f in "abc"]
     rows += [row(W1, f, pesq, seconds=0.1) for f, pesq in zip("abc", (1.0, 2.0, 3.0), strict=True)]
-    rows += [row(W3, f, pesq, passes=2) for f, pesq in zip("abc", (1.5, 2.5, 3.5), strict=True)]
+    rows += [row(W3, f, pesq, passes=2) for f, pesq in zip("abc", (1.4, 2.5, 3.6), strict=True)]
     lines = sweep.summarise_cells(pd.DataFrame(rows, columns=columns()))
     noisy, plain, guided = (line for _, line in lines.iterrows())
     assert plain["pesq"] == pytest.approx(2)
     assert plain["rtf"] == pytest.approx(0.1 / 0.5)
-    assert (guided["d_pesq"], guided["d_pesq_low"], guided["d_pesq_high"]) == pytest.approx((0.5, 0.5, 0.5))
+    half = 4.302653 * 0.1 / np.sqrt(3)  # Student's t of two degrees of freedom
+    ends = (guided["d_pesq_low"], guided["d_pesq"], guided["d_pesq_high"])
+    assert ends == pytest.approx((0.5 - half, 0.5, 0.5 + half))
     assert np.isnan(plain["d_pesq"])
     assert np.isnan(noisy["d_pesq"])
     text = sweep.markdown(lines).splitlines()
     assert len({len(line) for line in text}) == 1, "columns are aligned"
-    assert "0.500 [0.500, 0.500]" in text[-1]
+    assert f"+0.500 [+{0.5 - half:.3f}, +{0.5 + half:.3f}]" in text[-1]
 
 
 def test_the_front_holds_what_no_cheaper_cell_surpasses():

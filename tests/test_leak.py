@@ -1,5 +1,7 @@
 """The leak score finds shared samples, and tells them from sounds that only repeat."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -129,3 +131,17 @@ def test_short_and_silent_references_give_a_finite_score(length: int) -> None:
             found = leak.score(*pair, RATE)
             assert 0 <= found.peak <= 1
             assert found.shared == (length >= 520 and reference.any())
+
+
+def test_of_a_long_reference_what_enhancement_uses_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    clean, noise, before = (0.1 * rng.standard_normal(n * RATE).astype(np.float32) for n in (2, 2, 2))
+    signals = {"clean": clean, "noisy": clean + noise, "ref": np.concatenate([before, noise])}
+    paths = {name: tmp_path / f"{name}.wav" for name in signals}
+    for name, path in paths.items():
+        audio.write(path, signals[name], RATE)
+    for seconds, shared in ((4.0, True), (2.0, False)):
+        monkeypatch.setattr(leak, "HEAD_S", seconds)
+        assert leak.score_files(paths["ref"], paths["noisy"], paths["clean"]).shared == shared

@@ -15,6 +15,7 @@ from commands import call, refusal
 from PIL import Image
 
 from sgmse.commands import evaluate
+from sgmse.commands.evaluate import named_systems
 from sgmse.data import audio
 from sgmse.evaluation import figures, listening, page, scores, set_page
 from sgmse.evaluation.metrics import METRICS
@@ -120,6 +121,22 @@ def test_files_span_the_ranking_from_worst_to_best() -> None:
     gains = pd.Series(np.linspace(-1, 1, 9), index=[f"f{place}" for place in range(9)]).sample(frac=1, random_state=0)
     assert listening.choose_items(gains, 3) == ["f0", "f4", "f8"]
     assert listening.choose_items(gains, 100) == [f"f{place}" for place in range(9)]
+
+
+def test_the_figure_shows_the_median_of_the_files_that_have_a_score(folders: Path, monkeypatch) -> None:
+    frame, drawn = made_scores(["noisy", "half"], {}), []
+    gains = {"f0": -0.2, "f1": 0.0, "f2": 1.5, "f3": float("nan")}
+    frame.loc[frame["system"] == "half", "pesq"] = 1.5 + np.array(list(gains.values()))
+    frame.loc[frame["system"] == "noisy", "pesq"] = 1.5
+    monkeypatch.setattr("sgmse.evaluation.set_files._draw_figure", lambda out, file, *_: drawn.append(file))
+    systems = {"half": folders / "half"}
+    set_page.write_page(folders / "median", frame, systems, folders / "noisy", folders / "clean", max_items=1)
+    assert drawn == ["f1"]
+
+
+def test_a_folder_that_is_called_as_the_clean_files_are_is_a_system_like_others(folders: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folders)
+    assert not {"clean", "reference"} & named_systems([Path("clean"), Path("half")]).keys()
 
 
 def test_names_of_systems_may_hold_anything(folders: Path, tmp_path: Path) -> None:

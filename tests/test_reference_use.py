@@ -14,6 +14,7 @@ from tiny import enhanced
 from scripts import reference_use
 from scripts.reference_use import UseSettings
 from sgmse.common.errors import UserError
+from sgmse.common.lock import locked_folder
 from sgmse.data import audio, corpora, listing
 from sgmse.data.mixing import rms
 from sgmse.data.references import leak
@@ -24,6 +25,7 @@ from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.engine import Engine
 from sgmse.enhancement.signals import noise_key
 from sgmse.evaluation import metrics
+from sgmse.evaluation.results import OLD, read_rows
 from sgmse.model.enhancer import Enhancer
 
 RATE = 16000
@@ -169,7 +171,13 @@ def test_the_command_leaves_scores_and_table(test_set, logs, examine, tmp_path):
     assert (tmp_path / "out" / "use.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_rerun_does_what_is_not_done_yet(test_set, logs, examine, monkeypatch):
+def test_checkpoints_without_a_run_are_said_to_be_of_unknown_seeds(test_set, logs, tmp_path, examine):
+    copies = [shutil.copyfile(logs[name], tmp_path / f"{name}.ckpt") for name in ("cnn0", "cnn1")]
+    text, _ = examine(copies[0], test_set, "--more_seeds", copies[1])
+    assert text.count("of a seed that is not known") == 2
+
+
+def test_a_rerun_does_what_is_not_done_yet(test_set, logs, examine, monkeypatch, tmp_path):
     done, encode = [], Engine.encode_groups
 
     def encode_groups(engine, found, setting):
@@ -194,7 +202,12 @@ def test_a_rerun_does_what_is_not_done_yet(test_set, logs, examine, monkeypatch)
     _, again = examine(logs["cnn0"], test_set)
     assert len(done) == count, "both are kept"
     assert set(again["seed"].dropna()) == {0}, "checkpoints that are not asked for are left aside"
+    kept = len(read_rows(tmp_path / "out"))
     assert "done again: batch_size changed" in examine(logs["cnn0"], test_set, "--batch_size", 1)[0]
+    (tmp_path / "out" / OLD).replace(tmp_path / "out" / "results.sqlite")
+    assert len(read_rows(tmp_path / "out")) == kept > 0, "a mistake can be taken back"
+    with locked_folder(tmp_path / "out", "filled"), pytest.raises(UserError, match="already being filled"):
+        examine(logs["cnn0"], test_set)
 
 
 def test_a_file_whose_matched_reference_leaks_counts_in_no_difference(own_set, logs, examine):
@@ -301,6 +314,7 @@ REFUSED = [
     ("CNN SET --baseline CNN", "is model and baseline at once"),
     ("CNN SET --baseline NONE NONE", "are trainings with the seeds 0, 0"),
     ("CNN SET --more_seeds NONE", "is to differ in its seed alone (cond_drop_prob 0.0, not 0.1"),
+    ("CNN SET --more_seeds COPY", "hold one training twice"),
     ("CNN absent", "absent: no such folder"),
     ("absent.ckpt SET", "absent.ckpt: no such checkpoint"),
     ("CNN SET --N 0", "--N 0"),
@@ -319,6 +333,9 @@ def test_bad_input_is_refused_before_any_work(words, culprit, test_set, logs, tm
         known["LOUD"] = shutil.copytree(test_set, tmp_path / "set")
         table = pd.read_csv(test_set / "manifest.csv", dtype=str)
         table.assign(snr_db="loud").to_csv(known["LOUD"] / "manifest.csv", index=False)
+    if "COPY" in words:
+        known["CNN"] = shutil.copyfile(logs["cnn0"], tmp_path / "a.ckpt")
+        known["COPY"] = shutil.copyfile(logs["cnn0"], tmp_path / "b.ckpt")
     if "ONE_STEP" in words:
         one_step = {"encoder": "none", "cond_drop_prob": 0.0, "objective": "predictive"}
         known["ONE_STEP"] = trained(tmp_path / "logs" / "run", **one_step)

@@ -139,11 +139,25 @@ def test_one_file_has_no_interval_and_no_file_no_mean() -> None:
     assert none.n_files == 0
 
 
-def test_equal_differences_are_certain() -> None:
+def test_equal_differences_say_nothing_of_others_unless_there_are_none() -> None:
     table = simulated(np.random.default_rng(9), 1, 4, 2, Spread(0, 0, 0), mean=0.1)
-    found = hierarchical(table)
-    assert (found.low, found.high, found.p) == pytest.approx((0.1, 0.1, 0))
-    assert hierarchical(table.assign(value=0.0)).p == 1
+    found, nothing = hierarchical(table), hierarchical(table.assign(value=0.0))
+    assert found.mean == pytest.approx(0.1)
+    assert all(map(math.isnan, (found.low, found.high, found.p)))
+    assert math.isnan(statistics.detectable(table))
+    assert (nothing.low, nothing.high, nothing.p) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("sources", "files", "right"), [(10, 1, 0.9), (20, 1, 0.95), (48, 1, 0.97), (24, 4, 0.93)])
+def test_the_interval_of_a_proportion_holds_the_truth(sources: int, files: int, right: float) -> None:
+    rng, hits, count = np.random.default_rng(0), 0, 400
+    empty = simulated(rng, 1, sources, files, Spread(0, 0, 0))
+    for _ in range(count):
+        likely = rng.beta(4 * right, 4 * (1 - right), sources) if files > 1 else np.full(sources, right)
+        found = hierarchical(empty.assign(value=(rng.random((sources, files)) < likely[:, None]).ravel().astype(float)))
+        hits += found.low <= right <= found.high
+        assert 0 <= found.low <= found.mean <= found.high <= 1
+    assert hits >= 0.91 * count
 
 
 def test_a_cell_that_is_missing_leaves_the_mean_of_the_others() -> None:

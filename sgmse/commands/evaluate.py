@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TEST_SET = corpora.embedded_dir() / "test"
 ENHANCED = Path("enhanced")
+_OTHERS = {"clean", "noisy", "reference"}  # what else stands beside the systems on a page
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,9 @@ def named_systems(folders: list[Path]) -> dict[str, Path]:
     for folder in folders:
         listing.find(folder, "enhanced speech")
     names = [folder.resolve().name for folder in folders]
-    unique = len(set(names)) == len(names) and not {"clean", "noisy", "reference"} & set(names)
-    return dict(zip(names if unique else [str(folder) for folder in folders], folders, strict=True))
+    unique = len(set(names)) == len(names) and not _OTHERS & set(names)
+    names = names if unique else [str(folder) for folder in folders]
+    return dict(zip((f"./{name}" if name in _OTHERS else name for name in names), folders, strict=True))
 
 
 def print_differences(frame: pd.DataFrame) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from sgmse.common.errors import UserError
 from sgmse.common.files import read_table
+from sgmse.common.lock import locked_folder
 from sgmse.common.progress import track
 from sgmse.data import audio, corpora
+from sgmse.data.containers import FORMATS
 from sgmse.diagnostics.items import open_references
 from sgmse.diffusion import adaptive
 from sgmse.diffusion.adaptive import Familiarity
@@ -181,12 +183,13 @@ def measure_gains(
         for folder in folders:
             test_set = open_references(folder, model, max_files)
             shared = {"test_set": test_set.fingerprint(), "batch_size": batch_size, "device": str(model.device)}
-            results = Results(out / "scores" / folder.name, shared)
             ours, theirs = Setting(model.sampler), Setting(baseline.sampler, protocol="none")
-            enhance_and_score(Engine(model, batch_size), test_set, [ours], results, score)
-            enhance_and_score(Engine(baseline, batch_size), test_set, [theirs], results, score)
-            results.write_csv(results.folder / "scores.csv")
-            rows = results.frame()
+            with locked_folder(out / "scores" / folder.name, "filled"):
+                results = Results(out / "scores" / folder.name, shared)
+                enhance_and_score(Engine(model, batch_size), test_set, [ours], results, score)
+                enhance_and_score(Engine(baseline, batch_size), test_set, [theirs], results, score)
+                results.write_csv(results.folder / "scores.csv")
+                rows = results.frame()
             rows = rows[rows["setting"].isin([ours.key, theirs.key])]
             tables.append(rows.assign(set=folder.name, system=rows["checkpoint"].map(systems)))
     return _subtract(pd.concat(tables), "system", "model", "baseline")
@@ -206,7 +209,9 @@ def match_gains(gains: pd.Series, table: pd.DataFrame) -> pd.Series:
 
 
 def _without_suffix(names: pd.Series) -> pd.Series:
-    return names.map(lambda name: os.path.splitext(name)[0])
+    """File names as `evaluate.py --csv` writes them; what follows another dot belongs to the name."""
+    split = names.map(os.path.splitext)
+    return split.map(lambda parts: parts[0] if parts[1].lower() in FORMATS else "".join(parts))
 
 
 def correlate(distance: np.ndarray, gain: np.ndarray, sources: Sequence[str]) -> Difference:

@@ -96,6 +96,8 @@ def load_subjects(paths: Sequence[Path], encoder_checkpoint: str | None) -> list
             f"{', '.join(map(str, paths))}: are trainings with the seeds {', '.join(map(str, seeds))}; give one "
             "checkpoint of each seed"
         )
+    if len({subject.model.checkpoint_sha256 for subject in found}) < len(found):
+        raise UserError(f"{', '.join(map(str, paths))}: hold one training twice; give one checkpoint of each seed")
     return found
 
 
@@ -150,11 +152,16 @@ def compare_training(subject: Subject, baseline: Subject, num_steps: int | None)
 
 def describe_training(models: Sequence[Subject], baselines: Sequence[Subject], unlike: Sequence[str]) -> list[str]:
     """Sentences on how model and baseline were trained; `unlike`: in what they differ beside the reference."""
+    several = [one for group in (models, baselines) for one in group if len(group) > 1 and not one.has_run]
+    lines = [
+        f"{one.path}: no config.yaml of its run, so it counts as a training of its own, of a seed that is not known"
+        for one in several
+    ]
     if not baselines:
-        return []
+        return lines
     pair = {"baseline": baselines[0], "this model": models[0]}
     steps = [f"{name} {one.steps} steps" for name, one in pair.items() if one.steps is not None]
-    lines = [f"training: {', '.join(steps)}"] if steps else []
+    lines += [f"training: {', '.join(steps)}"] if steps else []
     if unlike:
         lines.append(f"the baseline differs in more than the reference: {'; '.join(unlike)}")
     if min(len(models), len(baselines)) == 1:

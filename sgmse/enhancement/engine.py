@@ -15,6 +15,7 @@ from torch import Tensor
 from sgmse.common.ahead import ahead
 from sgmse.common.progress import track
 from sgmse.data import audio, listing
+from sgmse.data.references import HEAD_S
 from sgmse.diffusion.guidance import GuidanceSettings
 from sgmse.enhancement.settings import Setting
 from sgmse.enhancement.signals import (
@@ -28,7 +29,7 @@ from sgmse.enhancement.signals import (
     noise_key,
     usual_chunks,
 )
-from sgmse.enhancement.test_set import HEAD_S, Item, TestSet
+from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import metrics
 from sgmse.evaluation.results import NOISY, Results
 from sgmse.evaluation.scores import Score
@@ -273,6 +274,7 @@ def enhance_and_score(
     encoded_for: object = None
     for setting in track(left, len(left), "enhancing", "setting"):
         needs: list[object] = [setting.protocol, setting.seed, setting.guidance.guidance, setting.runs_alone]
+        needs.append(setting.needs_unrelated)
         needs += [setting.sampler, setting.t_eps] if setting.protocol == "self" else []
         if needs != encoded_for:
             groups, encoded_for = list(engine.encode_groups(test_set, setting)), needs

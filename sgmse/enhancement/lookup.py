@@ -17,10 +17,10 @@ import numpy as np
 from sgmse.common.errors import UserError
 from sgmse.data import audio, listing, references
 from sgmse.data.levels import Fault, find_faults, measure_level
-from sgmse.data.references import BorrowProtocol
+from sgmse.data.references import HEAD_S, BorrowProtocol
 from sgmse.data.testsets.build import MANIFEST, find_rows
 from sgmse.enhancement.protocols import CHANGED, Protocol
-from sgmse.enhancement.test_set import HEAD_S, Item, TestSet
+from sgmse.enhancement.test_set import Item, TestSet
 from sgmse.evaluation import scores as evaluation
 from sgmse.evaluation.baselines import load_baseline
 from sgmse.evaluation.leakage import BLIND

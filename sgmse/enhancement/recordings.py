@@ -17,13 +17,14 @@ from torch import Tensor
 
 from sgmse.common.progress import track
 from sgmse.data import audio
+from sgmse.data.references import HEAD_S
 from sgmse.diffusion.guidance import EncodedReference, GuidanceSettings
 from sgmse.diffusion.noise import FrameNoise
 from sgmse.diffusion.transform import SpectrogramTransform
 from sgmse.enhancement.engine import Enhanced, to_rows
 from sgmse.enhancement.request import Request
 from sgmse.enhancement.signals import autocast, noise_key
-from sgmse.enhancement.test_set import HEAD_S, Item
+from sgmse.enhancement.test_set import Item
 from sgmse.model import enhancer
 from sgmse.model.chunking import Span, cut_parts, join_parts
 

@@ -15,14 +15,13 @@ import numpy as np
 from sgmse.common.errors import UserError
 from sgmse.common.workers import in_processes
 from sgmse.data import audio
-from sgmse.data.references import leak
+from sgmse.data.references import HEAD_S, leak
 from sgmse.data.references.estimated import estimate_noise
 from sgmse.data.references.leak import Leak
 from sgmse.diffusion.noise import seed_of
 from sgmse.enhancement.protocols import CHANGED, GAINS, PROTOCOLS, Protocol, cut_oracle, match_level, shuffle_segments
 from sgmse.evaluation.baselines import load_baseline
 
-HEAD_S = 120.0  # a reference that is, or is made of, a long recording is so much of its beginning
 # the other protocols hold samples of the disjoint reference or are made from the noisy file
 _WITH_LEAK = ("disjoint", "same_class", "other_take", "mismatched", "oracle")
 

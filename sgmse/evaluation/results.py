@@ -20,6 +20,7 @@ import pandas as pd
 from sgmse.common.errors import UserError
 from sgmse.common.files import explain_failure, write_csv
 
+OLD = "results.old.sqlite"  # rows of other facts, which new ones have replaced
 NOISY = "noisy"  # the setting of unprocessed files; their checkpoint is ""
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT)",
@@ -37,7 +38,7 @@ class Results:
 
     Args:
         folder: is made.
-        facts: what all rows share. Rows found under other facts are removed, unless `command` is among these.
+        facts: what all rows share. Rows found under other facts are removed, those of one file set aside as `OLD`.
         shard: "K-of-N", the process's own part of the files.
         may_differ: names of facts that do not count, such as paths.
 
@@ -66,7 +67,7 @@ class Results:
                 "same, or choose another folder"
             )
         for path in differing:
-            path.unlink()
+            path.replace(folder / OLD)
         with _transaction(self.path) as table:
             table.execute("DELETE FROM facts")
             rows = [(name, json.dumps(value)) for name, value in self.facts.items()]

@@ -43,6 +43,7 @@ def write_files(
     gains = by_system[names[-1]] - (by_system[NOISY] if NOISY in by_system and len(names) > 1 else 0)
     facts = scores.find_facts(originals, frame["file"])
     items = []
+    gains = gains.dropna() if gains.notna().any() else gains  # a file without a score has no rank
     chosen = listening.choose_items(gains, max_items)
     for place, file in enumerate(track(chosen, len(chosen), "spectrograms", "row")):
         sounds = {name: paths[file] for name, paths in versions.items() if file in paths}

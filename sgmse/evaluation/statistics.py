@@ -92,6 +92,9 @@ def hierarchical(table: pd.DataFrame) -> Difference:
     - The interval is mean ± t' · standard error. t' is the mean of Student's t quantiles of both levels, weighted with
       their variances (Cochran 1964, Biometrics 20:191, for two variances with few degrees of freedom); p belongs to
       the same t'.
+    - What is 0 or 1 in every file (the right talker or not) has the interval of a proportion (`_proportion_interval`).
+      Other values that are all alike, but not 0, have none: three of three files that are right where a baseline is at
+      0.5 tell nothing of how others would differ.
     - The variance of the seeds' means holds chance besides: seeds × sources, known from what the two do not explain.
       Of it the share 1 - 3/(2 seeds) is subtracted. The whole would be right on average, but 12.7 standard errors (two
       seeds) of too little leave 88 % where 95 % is said; without any, two seeds that are alike reach 99 %.
@@ -110,9 +113,13 @@ def hierarchical(table: pd.DataFrame) -> Difference:
     if not levels:
         return Difference(mean, math.nan, math.nan, math.nan, **counts)
     half = _half_width(1 - LEVEL, levels)
-    if half < 1e-12:
+    if table["value"].isin([0, 1]).all() and mean > 0:
+        return Difference(mean, *_proportion_interval(mean, levels), _p_value(mean, levels), **counts)
+    if half >= 1e-12:
+        return Difference(mean, mean - half, mean + half, _p_value(mean, levels), **counts)
+    if abs(mean) < 1e-12 or table["value"].nunique() > 1:
         return Difference(mean, mean, mean, float(abs(mean) < 1e-12), **counts)
-    return Difference(mean, mean - half, mean + half, _p_value(mean, levels), **counts)
+    return Difference(mean, math.nan, math.nan, math.nan, **counts)  # where nothing varies, others may differ by any
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -158,7 +165,7 @@ def smallest_difference(spread: Spread, n_files: int, n_sources: int, n_seeds: i
 
 def detectable(table: pd.DataFrame) -> float:
     """The smallest true mean that data as those of `table`, see `hierarchical`, show with a probability of 80 %."""
-    return math.nan if table.empty else _smallest_shown(_variances(*_sum_by_seed_and_unit(table)))
+    return math.nan if table["value"].nunique() < 2 else _smallest_shown(_variances(*_sum_by_seed_and_unit(table)))
 
 
 def _smallest_shown(levels: Sequence[tuple[float, float]]) -> float:
@@ -220,6 +227,25 @@ def _half_width(p: float, levels: Sequence[tuple[float, float]]) -> float:
     if total <= 0:
         return 0.0
     return float(sum(-stdtrit(freedom, p / 2) * variance for variance, freedom in levels) / math.sqrt(total))
+
+
+def _proportion_interval(mean: float, levels: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Wilson 1927 (J. Am. Stat. Assoc. 22:209) with t' for the quantile of the normal distribution.
+
+    The count is that of independent files with the variance found; where all files are right, that of the seeds or
+    sources, whichever are fewer.
+    """
+    variance = sum(variance for variance, _ in levels)
+    if variance <= 0 and mean < 1:  # each source is right equally often, as the two roles of a swap are in half
+        return mean, mean
+    count = mean * (1 - mean) / variance if variance > 0 else min(freedom for _, freedom in levels) + 1
+    quantile = -stdtrit(count - 1, (1 - LEVEL) / 2)
+    if variance > 0:
+        quantile = _half_width(1 - LEVEL, levels) / math.sqrt(variance)
+    shrink = 1 + quantile**2 / count
+    centre = (mean + quantile**2 / (2 * count)) / shrink
+    half = quantile * math.sqrt(mean * (1 - mean) / count + (quantile / (2 * count)) ** 2) / shrink
+    return float(centre - half), float(min(1.0, centre + half))
 
 
 def _p_value(mean: float, levels: Sequence[tuple[float, float]]) -> float:

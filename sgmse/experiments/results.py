@@ -60,7 +60,8 @@ def read_results(path: Path, columns: Sequence[str] = COLUMNS, may_be_absent: bo
     """A table of a RUN_DIR. Raises `UserError` for a file that is none."""
     if may_be_absent and not path.is_file():
         return pd.DataFrame(columns=list(columns))
-    return read_table(path, columns, "remove it and run again", dtype=TYPES)
+    empty = {name: [""] for name in (*columns, *TYPES)}  # a file or a class may be called NA
+    return read_table(path, columns, "remove it and run again", dtype=TYPES, keep_default_na=False, na_values=empty)
 
 
 def _describe_training(work: Work, cell: Cell) -> dict[str, object]:

@@ -29,12 +29,12 @@ _SHOWN = ("valid_loss", "cond_gap", "pesq", "si_sdr", "estoi", "uncond/pesq", "n
 class RunFiles(Checkpoint):
     """Writes `last.ckpt`, `step_….ckpt`, `best_….ckpt` and validation.csv into the folder of a run.
 
-    `last.ckpt` is written before each validation, so that one that was cut short is done again when the run goes on, and
-    is never older than a `step_….ckpt`.
-    After a validation the best checkpoints are written first and the row of validation.csv last: a row says that all of
-    its validation is on disk. Whether a step is the best is read from the rows of the steps before it, so that a run
-    that was killed, moved or resumed ends with the files of an undisturbed one. Where validation.csv is gone, the best
-    checkpoint tells its score. `last.ckpt` is also written where the next batch cannot be read.
+    `last.ckpt` is written before each validation, so that one that was cut short is done again when the run goes on. It
+    is never older than a `step_….ckpt`. After a validation the best checkpoints are written first and the row of
+    validation.csv last: a row says that all of its validation is on disk. Whether a step is the best is read from the
+    rows of the steps before it, so that a run that was killed, moved or resumed ends with the files of an undisturbed
+    one. Where validation.csv is gone, the best checkpoint tells its score. `last.ckpt` is also written where the next
+    batch cannot be read.
 
     seconds: in validation.csv, of the run, earlier sittings counted.
     scores: of the last validation, kept in the checkpoints.

@@ -14,6 +14,7 @@ import numpy as np
 from sgmse.data.mixing import crossfade, is_silent, loop_crossfade, rms
 
 MIN_S, MAX_S = 0.25, 2.0
+HEAD_S = 120.0  # a reference that is, or is made of, a long recording is so much of its beginning
 GUARD_S = 0.01  # between reference and mixture, so that they share no room tail, codec frame or filter state
 MAX_SHARE = 0.45  # of a short clip that its reference may take
 REFERENCE_FLOOR_DB = -40.0  # relative to the clip: a pause between two barks says nothing about the barks

@@ -21,6 +21,7 @@ import scipy  # its parts load when they are used
 
 from sgmse.data import audio
 from sgmse.data.mixing import SILENCE_RMS, is_silent
+from sgmse.data.references import HEAD_S
 
 MIN_OVERLAP_S = 0.25  # the shortest reference; over 0.1 s any two rumbles correlate by 0.9 somewhere
 BLOCK_S, HOP_S = 0.15, 0.05
@@ -56,14 +57,14 @@ def score(reference: np.ndarray, mixture_noise: np.ndarray, sample_rate: int) ->
 
 
 def score_files(reference: Path, noisy: Path, clean: Path) -> Leak:
-    """`score` of a reference and the noise of its mixture, noisy - clean, at the rate of the noisy file.
+    """`score` of what enhancement uses of a reference and the noise of its mixture, noisy - clean, at the noisy rate.
 
     Raises `UserError` for a file that cannot be read.
     """
     rate = audio.info(noisy).sample_rate
     mixture, target = audio.read(noisy, rate), audio.read(clean, rate)
     length = min(len(mixture), len(target))
-    return score(audio.read(reference, rate), mixture[:length] - target[:length], rate)
+    return score(audio.read(reference, rate, duration_s=HEAD_S), mixture[:length] - target[:length], rate)
 
 
 def correlation_peak(reference: np.ndarray, noise: np.ndarray, min_overlap: int) -> tuple[float, int]:

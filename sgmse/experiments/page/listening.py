@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sgmse.common.progress import track
-from sgmse.data import containers
+from sgmse.data import listing
 from sgmse.data.testsets.build import folder_of
 from sgmse.evaluation.listening import (
     CLEAN,
@@ -82,10 +82,9 @@ def _write_item(run: Run, rows: pd.DataFrame, set_name: str, seed: int, out: Pat
     folders |= {_reference(protocol): folder / folder_of(protocol) for protocol in rows["reference"]}
     folders |= {name: run.folder / "enhanced" / name / f"seed{seed}" / set_name for name in rows["experiment"]}
     sounds = {
-        name: path
+        name: found[file]
         for name, where in folders.items()
-        for path in [where / f"{file}{suffix}" for suffix in containers.FORMATS]
-        if path.is_file()
+        if where.is_dir() and file in (found := listing.by_name(where, f"files of {name}"))
     }
     if not {CLEAN, NOISY} <= sounds.keys():
         return None
