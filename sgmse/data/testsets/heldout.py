@@ -143,7 +143,7 @@ def _used_by_run(file: Path, split: str) -> list[Clip]:
         folders |= dict.fromkeys(named)
         if origin is not None:
             its_record = Path(origin).parent.parent / "config.yaml"
-            if its_record.is_file():
+            if Path(origin).suffix == ".ckpt" and its_record.is_file():  # else a model that comes along, or of a hub
                 left += [path for path in list_sittings(its_record) if path.resolve() not in read]
             elif split == "train":
                 print(f"warning: {record}: nothing tells what its first weights, {origin}, were trained on")
