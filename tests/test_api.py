@@ -110,7 +110,14 @@ def test_the_reference_and_the_seed_matter(model, monkeypatch):
         ({"waveform": noise(0)}, r"waveform has the shape \[0\]"),
         ({"waveform": np.full(5000, np.nan)}, "waveform holds NaN"),
         ({"waveform": noise(200)}, "waveform is shorter than one frame"),
+        ({"waveform": noise(5000).astype(float) * 1e300}, "beyond 32 bit"),
         ({"sr": 0}, "the rate of waveform is 0 Hz"),
+        ({"sr": np.nan}, "the rate of waveform is nan Hz"),
+        ({"sr": "16000"}, "the rate of waveform is 16000 Hz"),
+        ({"noise_ref": noise(4000), "noise_ref_sr": 0}, "the rate of noise_ref is 0 Hz"),
+        ({"guidance_scale": "adaptive"}, "guidance_scale adaptive is no finite number"),
+        ({"chunk_s": np.inf}, "chunk_s inf is no finite number"),
+        ({"chunk_s": None}, "chunk_s None is no finite number"),
         ({"noise_ref": noise(100)}, "noise_ref is shorter than one frame"),
         ({"noise_ref": noise(2, 4000)}, r"noise_ref has the shape \[2, 4000\]"),
         ({"noise_ref": noise(4000), "noise_ref_sr": -1}, "the rate of noise_ref is -1 Hz"),
@@ -124,6 +131,14 @@ def test_the_reference_and_the_seed_matter(model, monkeypatch):
 def test_what_cannot_be_enhanced_is_refused(model, arguments, problem):
     with pytest.raises(UserError, match=problem):
         model.enhance(**{"waveform": noise(5000), "sr": RATE, **arguments})
+
+
+def test_a_list_is_a_waveform_and_of_a_long_reference_the_beginning_is_used(model, monkeypatch):
+    monkeypatch.setattr("sgmse.model.waveforms.HEAD_S", 0.25)
+    reference = noise(RATE)
+    found = model.enhance(noise(5000), RATE, noise_ref=reference)
+    assert (found == model.enhance(noise(5000), RATE, noise_ref=reference[: RATE // 4])).all()
+    assert (found == model.enhance(noise(5000).tolist(), RATE, noise_ref=reference)).all()
 
 
 def test_a_model_says_which_references_it_cannot_take(tmp_path):

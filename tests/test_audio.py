@@ -19,8 +19,13 @@ def coloured_noise(rate: int, seconds: float = 3.0, channels: int = 1) -> np.nda
     return (0.03 * lfilter([1], [1, -0.9], white)).astype(np.float32)
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
-@pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000])
+@pytest.mark.parametrize(
+    ("rate", "suffix"),
+    [
+        *((rate, suffix) for rate in (16000, 22050, 44100, 48000) for suffix in (".wav", ".flac", ".ogg", ".mp3")),
+        *((rate, ".opus") for rate in (16000, 48000)),
+    ],
+)
 def test_a_resampled_crop_equals_the_crop_of_the_resampled_file(tmp_path: Path, rate: int, suffix: str) -> None:
     path = tmp_path / f"noise{suffix}"
     audio.write(path, coloured_noise(rate)[0], rate)
@@ -38,6 +43,22 @@ def test_mp3_crops_are_exact_although_the_decoder_cannot_seek_exactly(tmp_path: 
     for begin in range(12345, 80000, 7777):
         crop = audio.read(path, None, start_s=begin / 22050, duration_s=0.1)
         assert np.abs(crop - whole[begin : begin + 2205]).max() < 1e-6
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "GSM610"), ("AU", "G721_32"), ("WAV", "NMS_ADPCM_32")])
+def test_parts_of_files_that_cannot_be_sought_in_are_read(tmp_path: Path, kind: str, subtype: str) -> None:
+    path = tmp_path / f"noise.{kind.lower()}"
+    soundfile.write(path, coloured_noise(8000)[0], 8000, subtype=subtype, format=kind)
+    whole = audio.read(path, None)
+    assert np.array_equal(audio.read(path, None, start_s=0.5, duration_s=0.25), whole[4000:6000])
+
+
+@pytest.mark.parametrize("subtype", sorted(soundfile.available_subtypes()))
+def test_whatever_the_format_of_the_input_every_format_can_be_written(tmp_path: Path, subtype: str) -> None:
+    for suffix in (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au", ".caf"):
+        path = tmp_path / f"noise{suffix}"
+        audio.write(path, coloured_noise(8000)[0], 8000, subtype)
+        assert audio.info(path).num_frames >= 8000
 
 
 def test_only_the_needed_part_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

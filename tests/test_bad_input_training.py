@@ -86,6 +86,8 @@ IMPOSSIBLE = [
     # `--ckpt "$CKPT"` with the variable unset must not start something else
     ("--log_dir ''", "--log_dir is empty"),
     ("--base_dir ''", "--base_dir is empty"),
+    ("--base_dir null", "--base_dir null: is no value"),
+    ("--no-compile=true", "--no-compile=true: takes no value"),
     ("--ckpt ''", "--ckpt is empty"),
 ]
 

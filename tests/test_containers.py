@@ -246,3 +246,14 @@ def test_headers_of_many_files_are_kept_and_read_again_where_a_file_changed(
     paths[2].write_bytes(b"")
     with pytest.raises(UserError, match=r"2 files cannot be used: .*0\.wav.*; .*2\.wav"):
         listing.read_headers(paths)
+
+
+def test_words_before_a_flac_are_no_second_file(tmp_path: Path) -> None:
+    path = tmp_path / "tagged.flac"
+    audio.write(path, np.zeros(24000, np.float32), 16000)
+    plain = path.read_bytes()
+    path.write_bytes(b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + plain)
+    assert len(audio.read(path, None)) == 24000
+    path.write_bytes(path.read_bytes() + plain)
+    with pytest.raises(UserError, match="two files in one"):
+        audio.read(path, None)

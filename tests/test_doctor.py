@@ -148,6 +148,15 @@ def test_a_damaged_file_is_found_and_the_rest_is_looked_at(good):
     ]
 
 
+def test_files_that_are_none_of_a_pair_hide_nothing_else(good):
+    save(good / "train/clean/train1.flac", samples=speech(1.5, 0, 1), rate=RATE)  # beside train1.wav
+    (good / "test/noisy/stray.m4a").write_bytes(b"x")
+    (good / "test/noisy/link.wav").symlink_to("nowhere.wav")
+    found = problems(data=good)
+    assert any("train/clean: of" in what and "1 have the name of another" in what for what in found)
+    assert any("test/noisy" in what and "2 cannot be read" in what for what in found)
+
+
 def test_a_loud_but_whole_wave_is_not_clipped():
     assert not signals.is_clipped(np.sin(np.arange(RATE) * 0.3))
     assert signals.is_clipped(np.clip(1.5 * np.sin(np.arange(RATE) * 0.3), -1, 1))

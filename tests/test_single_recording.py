@@ -70,6 +70,25 @@ def test_the_suffix_of_the_result_chooses_its_format(type_command, files, name, 
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg"])
+def test_a_lossy_recording_loses_nothing_more_on_the_way_into_another_format(type_command, files, suffix):
+    audio.write(files / f"lossy{suffix}", samples(files / "noisy.wav"), RATE)
+    soundfile.write(files / "decoded.wav", audio.read(files / f"lossy{suffix}", None), RATE, subtype="FLOAT")
+    for name in (f"lossy{suffix}", "decoded.wav"):
+        type_command(f"{name} --noise_ref fan.wav -o {name}.out.wav")
+    found, expected = (samples(files / f"{name}.out.wav") for name in (f"lossy{suffix}", "decoded.wav"))
+    np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-5)
+
+
+def test_an_mp3_that_holds_less_than_its_header_says_keeps_its_upper_band(type_command, files):
+    audio.write(files / "long.mp3", np.tile(samples(files / "noisy.wav"), 40), 44100)
+    content = (files / "long.mp3").read_bytes()
+    (files / "long.mp3").write_bytes(content[:-600])
+    for flags in ("", " --chunk_s 2.5 --overlap_s 0.5"):
+        type_command(f"long.mp3 --noise_ref fan.wav --keep_highband -o out.wav{flags}")
+        assert audio.info(files / "out.wav").num_frames == audio.info(files / "long.mp3").num_frames
+
+
 @pytest.mark.parametrize(("name", "warnings"), [("out.wav", 1), ("out.flac", 2)])
 def test_a_result_beyond_full_scale_is_said_to_be_attenuated_where_it_is(type_command, files, name, warnings):
     soundfile.write(files / "noisy.wav", 40 * samples(files / "noisy.wav"), RATE, subtype="FLOAT")
@@ -118,6 +137,7 @@ fan.m4a -o out.wav                      fan.m4a
 noisy.wav --test_dir x                  --test_dir
 noisy.wav -p out.wav                    -p
 noisy.wav -o                            --enhanced_dir
+noisy.wav --noise_ref null -o out.wav   --noise_ref null
 noisy.wav --reference disjoint -o out.wav       --test_dir
 noisy.wav --noise_ref missing.wav -o out.wav    missing.wav
 noisy.wav --noise_ref noisy.wav -o out.wav      the noisy file itself

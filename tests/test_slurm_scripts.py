@@ -109,7 +109,8 @@ def test_a_dry_run_prints_the_commands_and_submits_nothing(place):
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["sbatch"] * 3
     assert place.told("submitted") == []
     assert not (place.root / "runs").exists()
-    assert submit(place, "--partition cpu -- CFG-01 --out runs/a --dry-run")[1].count("sbatch --parsable") == 3
+    for spelled in ("--dry-run", "--dry_run", "--dry_run=true"):
+        assert submit(place, f"--partition cpu -- CFG-01 --out runs/a {spelled}")[1].count("sbatch --parsable") == 3
     assert place.told("submitted") == []
 
 

@@ -21,6 +21,8 @@ from sgmse.common.files import failure_of, temporary_file, whole_file
 from sgmse.data.containers import FORMATS, WAV_LIMIT, check_end, open_audio
 
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+_DECODED_FROM_START = ("MPEG", "OPUS", "GSM610", "G721", "G723", "NMS")  # after a seek they differ, or refuse it
+_NOT_WRITTEN = ("MPEG_LAYER_I", "MPEG_LAYER_II", "DWVW_12")  # libsndfile says that it can, and cannot
 _SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 _MARGIN_S = 0.1  # longer than the impulse response of the resampling filter for every rate from 8 kHz
 _PEAK_WHEN_ATTENUATED = 0.999
@@ -37,6 +39,11 @@ class AudioInfo:
     num_frames: int
     channels: int
     subtype: str
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the file is compressed with loss."""
+        return self.subtype.startswith(("MPEG", "VORBIS", "OPUS"))
 
     @property
     def is_float(self) -> bool:
@@ -95,7 +102,7 @@ def read(
         if duration_s is not None:
             end = begin + round(duration_s * to_rate)
             last = min(total, math.ceil(end * down / up) + margin)
-        skipped = 0 if file.format != "MP3" else first  # MP3 frames depend on those before: after a seek they differ
+        skipped = first if file.subtype.startswith(_DECODED_FROM_START) else 0
         frames = _next_frames(file, path, last - first + skipped, first - skipped)[skipped:]
         if last == total:
             check_end(path, file)
@@ -219,7 +226,8 @@ def _save(
 ) -> None:
     """Write consecutive blocks [C, n] whose common `peak` and `length` are known, as `write` does."""
     kind, usual = FORMATS[path.suffix.lower()]
-    subtype = subtype if subtype is not None and soundfile.check_format(kind, subtype) else usual
+    fits = subtype is not None and soundfile.check_format(kind, subtype) and subtype not in _NOT_WRITTEN
+    subtype = usual if subtype is None or not fits or (subtype.startswith("MPEG") and kind != "MP3") else subtype
     if kind == "WAV" and length * channels * _SAMPLE_BYTES.get(subtype, 2) > WAV_LIMIT:
         kind = "RF64"
     gain = np.float32(_PEAK_WHEN_ATTENUATED / peak if peak > 1 and subtype not in _FLOAT_SUBTYPES else 1)
@@ -247,10 +255,10 @@ def _decode_blocks(path: Path) -> Iterator[np.ndarray]:
         _check_complete(file, path, left)
 
 
-def _next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int | None = None) -> np.ndarray:
-    """The next `count` frames as float32 [N, C], or those from `begin` on, checked for NaN or Inf."""
+def _next_frames(file: soundfile.SoundFile, path: Path, count: int, begin: int = 0) -> np.ndarray:
+    """The next `count` frames as float32 [N, C], those from `begin` on where it is above 0, checked for NaN or Inf."""
     try:
-        if begin is not None:
+        if begin:
             file.seek(begin)
         frames = file.read(count, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:

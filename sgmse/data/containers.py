@@ -52,6 +52,7 @@ _NIST_LENGTH = re.compile(rb"sample_count -i (\d+)")
 _LENGTH = re.compile(r"(?:  Frames +: |Data length )(\d+)")  # of an AVR and of a WVE
 _CUT = "Seems to be a truncated file"  # libsndfile's note on a VOC
 _UNKNOWN_LENGTH = 2**40  # streamed FLAC files hold no length: libsndfile then reports a huge one
+_FLAC = b"fLaC\0\0\0\x22"  # opens a FLAC: its name and the header of its first block
 _NO_CHUNKS = (b"data", b"RIFF", b"RF64", b"FORM")  # more sound, or another file
 _CHUNKS_OF_WORDS = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"PEAK", b"_PMX", b"axml")
 _TAIL = 2**16  # bytes, in which a chunk after the audio begins
@@ -117,8 +118,9 @@ def check_end(path: Path, file: soundfile.SoundFile) -> None:
                 raise _truncated(path, "its last page is not whole")
             is_wrong = content.find(b"OggS\0\2", 1) >= 0  # another first page
         else:
-            is_joined = content.find(b"fLaC\0\0\0\x22", 1) >= 0
-            is_wrong = is_joined or _is_flac_longer(path, file.frames, content[21])
+            begin = max(0, content.find(_FLAC))  # behind the words that some programs put before it
+            is_joined = content.find(_FLAC, begin + 1) >= 0
+            is_wrong = is_joined or _is_flac_longer(path, file.frames, begin)
     if is_wrong:
         raise UserError(
             f"{path}: holds {held}, but its header says or suggests {file.frames / file.samplerate:.2f} s (two files "
@@ -284,13 +286,15 @@ def _truncated(path: Path, detail: str) -> UserError:
     return UserError(f"{path}: is truncated ({detail}); copy or download it again")
 
 
-def _is_flac_longer(path: Path, frames: int, rates: int) -> bool:
-    """Whether a sample follows those that the header counts. rates: its byte 21, which ends in bits of the count."""
+def _is_flac_longer(path: Path, frames: int, begin: int) -> bool:
+    """Whether a sample follows those that the header, which begins at `begin`, counts."""
     with path.open("rb") as opened:
-        head = opened.read(21) + bytes([rates & 0xF0, 0, 0, 0, 0])
+        opened.seek(begin)
+        head = opened.read(26)
     if head[:4] != b"fLaC":
         return False
-    with _Headed(path, head, len(head)) as uncounted, soundfile.SoundFile(uncounted) as file:
+    head = head[:21] + bytes([head[21] & 0xF0, 0, 0, 0, 0])  # byte 21 ends in bits of the count
+    with _Headed(path, head, begin + len(head)) as uncounted, soundfile.SoundFile(uncounted) as file:
         try:
             file.seek(frames)
             return len(file.read(1)) > 0

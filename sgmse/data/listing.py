@@ -113,11 +113,16 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def name_in(folder: Path, path: Path) -> str:
+    """The path of a file below `folder` without its suffix, accents composed: what partners have in common."""
+    return composed(path.relative_to(folder).with_suffix("").as_posix())
+
+
 def by_name(folder: Path, what: str) -> dict[str, Path]:
     """All audio files below `folder`, sorted, keyed by their relative path without suffix, accents composed."""
     found: dict[str, Path] = {}
     for path in find(folder, what):
-        name = composed(path.relative_to(folder).with_suffix("").as_posix())
+        name = name_in(folder, path)
         if name in found:
             raise UserError(
                 f"{path}: has the name of {found[name].name} but for its suffix or accents; keep one of the two"

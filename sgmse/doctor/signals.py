@@ -15,7 +15,7 @@ from sgmse.common.progress import track
 from sgmse.data import audio, levels, listing
 from sgmse.data.audio import AudioInfo
 from sgmse.data.containers import check_end, open_audio
-from sgmse.data.corpora import Pair, match_names
+from sgmse.data.corpora import Pair
 from sgmse.data.mixing import is_silent, rms
 from sgmse.doctor import UNREADABLE, Problem, Report, sample
 
@@ -37,6 +37,7 @@ _OFFSET, _CLICK, _COARSE = (Problem(*fault) for fault in (levels.OFFSET, levels.
 _UNMATCHED = Problem(
     "have no partner of the same name", "bring both folders to the same names, or remove what is alone", True
 )
+_TWICE = Problem("have the name of another but for its suffix or accents", "keep one of the two", True)
 _UNEQUAL = Problem("differ in length or rate", "cut or resample them alike, or replace them", True)
 _FOREIGN = Problem(
     "noisy files do not hold their clean file; names may be swapped",
@@ -126,12 +127,24 @@ def check_mixed_rates(
         report.add_problem(what, remedy, falsifies, [info.path for info in lower])
 
 
+def index_by_name(report: Report, folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    """The files of a folder by what partners have in common; two of one name are a problem."""
+    found: dict[str, Path] = {}
+    twice = [path for path in paths if found.setdefault(listing.name_in(folder, path), path) != path]
+    report.add_files(f"{folder}: of {len(found) + len(twice)} files", {_TWICE: twice})
+    return found
+
+
 def match_pairs(report: Report, label: str, folder: Path, infos: Iterable[AudioInfo]) -> list[Pair]:
     """The pairs of a folder whose headers are known; no partner, or an unequal length or rate, is a problem."""
-    paths, unmatched = match_names(folder / "clean", folder / "noisy", f" ({label})")
     known = {info.path: info for info in infos}
-    pairs = [Pair(name, known[a], known[b]) for name, (a, b) in paths.items() if {a, b} <= known.keys()]
-    report.add_files(f"{label}: of {len(paths) + len(unmatched)} names", {_UNMATCHED: unmatched})
+    clean, noisy = (
+        index_by_name(report, place, listing.search(place)[0]) for place in (folder / "clean", folder / "noisy")
+    )
+    shared = {name: {clean[name], noisy[name]} for name in sorted(clean.keys() & noisy.keys())}
+    pairs = [Pair(name, known[clean[name]], known[noisy[name]]) for name in shared if shared[name] <= known.keys()]
+    unmatched = [clean.get(name) or noisy[name] for name in sorted(clean.keys() ^ noisy.keys())]
+    report.add_files(f"{label}: of {len(clean.keys() | noisy.keys())} names", {_UNMATCHED: unmatched})
     unequal = [pair.noisy.path for pair in pairs if not pair.is_equal]
     report.add_files(f"{label}: of {len(pairs)} pairs", {_UNEQUAL: unequal})
     return [pair for pair in pairs if pair.is_equal]

@@ -55,7 +55,8 @@ def write_whole(request: Request, enhanced: Enhanced) -> Row:
     if request.config.keep_highband and info.sample_rate > rate:
         original = np.atleast_2d(audio.read(item.noisy, None, mono=engine.mix))
         change = audio.resample(enhanced.waveform - enhanced.noisy, rate, info.sample_rate)
-        waveform = original + audio.to_length(change, info.num_frames)
+        # an MP3 may hold a little less than its header says
+        waveform = audio.to_length(original, info.num_frames) + audio.to_length(change, info.num_frames)
     else:
         waveform = audio.to_length(audio.resample(enhanced.waveform, rate, info.sample_rate), info.num_frames)
     one_or_all = waveform[0] if len(waveform) == 1 else waveform
@@ -94,7 +95,8 @@ def write_in_parts(request: Request, item: Item) -> Row:
         enhanced = join_parts(track(parts, len(spans), item.noisy.name, "part"), spans, engine.chunks.overlap)
         blocks = _cut_or_pad(audio.resample_blocks(enhanced, len(peak), engine.rate, info.sample_rate), info.num_frames)
         if keeps:
-            blocks = _add_streams(audio.read_blocks(item.noisy, None, engine.mix), blocks)
+            original = _cut_or_pad(audio.read_blocks(item.noisy, None, engine.mix), info.num_frames)
+            blocks = _add_streams(original, blocks)
         output = request.out_dir / item.name
         written = audio.write_blocks(output, blocks, info.sample_rate, len(peak), _subtype(info))
     return row | {"audio_s": info.seconds, "peak": written, "is_null": bool(encoded.is_null.any())}
@@ -167,8 +169,7 @@ def _make_reference(request: Request, item: Item, peak: Tensor) -> tuple[Row, Te
 
 def _subtype(info: audio.AudioInfo) -> str | None:
     """The sample format of the input; None, the usual one, where a compressed file becomes the WAV of a pipe."""
-    compressed = info.path.suffix.lower() == ".wav" and info.subtype.startswith(("MPEG", "VORBIS", "OPUS"))
-    return None if compressed else info.subtype
+    return None if info.path.suffix.lower() == ".wav" and info.is_lossy else info.subtype
 
 
 def _scan(blocks: Iterable[np.ndarray]) -> tuple[Tensor, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -293,8 +294,8 @@ class Enhancer(nn.Module):
         Args:
             waveform: [N] or [C, N], floating point, in ±1 or any other scale.
             sr: its rate in Hz; it is resampled to the model's and back.
-            noise_ref: a recording of the noise alone, in the scale of `waveform`: [M], or a file. None: no reference,
-                for a model without encoder or trained with dropping.
+            noise_ref: a recording of the noise alone, in the scale of `waveform`: [M], or a file; of both the first two
+                minutes count. None: no reference, for a model without encoder or trained with dropping.
             noise_ref_sr: the rate of `noise_ref`; None: `sr`. A file knows its own.
             guidance_scale: w in u + w (c − u): 0 ignores the reference, 1 uses it, more follows it harder.
             seed: drives samplers that draw noise.
@@ -306,7 +307,11 @@ class Enhancer(nn.Module):
         """
         rate, n_fft, hop = (self.settings[name] for name in ("sample_rate", "n_fft", "hop_length"))
         noisy = to_array(waveform, "waveform", sr)
-        reference = None if noise_ref is None else read_reference(noise_ref, noise_ref_sr or sr, rate, n_fft)
+        reference = (
+            None
+            if noise_ref is None
+            else read_reference(noise_ref, sr if noise_ref_sr is None else noise_ref_sr, rate, n_fft)
+        )
         if noisy.shape[-1] * rate // sr <= n_fft // 2:
             raise too_short("waveform", n_fft, rate)
         check_parts(chunk_s, overlap_s)
@@ -326,11 +331,11 @@ class Enhancer(nn.Module):
         result = audio.to_length(audio.resample(whole, rate, sr), noisy.shape[-1]).reshape(noisy.shape)
         if isinstance(waveform, Tensor):
             return torch.from_numpy(result).to(waveform)
-        return result.astype(waveform.dtype, copy=False)
+        return result.astype(np.asarray(waveform).dtype, copy=False)
 
     def _check_reference(self, given: bool, w: float) -> None:
         """Raise `UserError` where the model cannot follow a reference, or its absence, with the scale w."""
-        if not np.isfinite(w):
+        if not isinstance(w, numbers.Real) or not np.isfinite(w):
             raise UserError(f"guidance_scale {w} is no finite number; give one")
         if self.encoder is None and (given or w != 1):
             raise UserError("the model has no noise encoder; leave noise_ref and guidance_scale out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from sgmse.common.errors import UserError
 from sgmse.data import audio
+from sgmse.data.references import HEAD_S
 from sgmse.diffusion.transform import PadMode, SpectrogramTransform, pad_frames
 
 
@@ -60,11 +62,13 @@ def to_array(waveform: np.ndarray | Tensor, name: str, sr: int) -> np.ndarray:
         raise UserError(f"{name} holds values of type {array.dtype}; convert them to floating point")
     if array.ndim not in (1, 2) or not array.size:
         raise UserError(f"{name} has the shape {list(array.shape)}; give [N] or [C, N]")
+    with np.errstate(over="ignore"):  # what 32 bit cannot hold becomes Inf
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise UserError(f"{name} holds NaN or Inf values; remove them")
-    if sr < 1:
+        raise UserError(f"{name} holds NaN, Inf or values beyond 32 bit; remove them")
+    if not isinstance(sr, numbers.Real) or not 1 <= sr < np.inf:
         raise UserError(f"the rate of {name} is {sr} Hz; give its samples per second")
-    return array.astype(np.float32)
+    return array
 
 
 def read_reference(noise_ref: np.ndarray | Tensor | str | Path, sr: int, rate: int, n_fft: int) -> Tensor:
@@ -73,12 +77,12 @@ def read_reference(noise_ref: np.ndarray | Tensor | str | Path, sr: int, rate: i
     Raises `UserError` for what is no single recording, or less than one frame of the transform.
     """
     if isinstance(noise_ref, str | Path):
-        reference = audio.read(noise_ref, rate)
+        reference = audio.read(noise_ref, rate, duration_s=HEAD_S)
     else:
         array = to_array(noise_ref, "noise_ref", sr)
         if array.ndim != 1:
             raise UserError(f"noise_ref has the shape {list(array.shape)}; give one recording [M]")
-        reference = audio.resample(array, sr, rate)
+        reference = audio.resample(array[: round(HEAD_S * sr)], sr, rate)
     if len(reference) < n_fft:
         raise too_short("noise_ref", n_fft, rate)
     return torch.from_numpy(reference)[None]
@@ -91,6 +95,9 @@ def too_short(name: str, n_fft: int, rate: int) -> UserError:
 
 def check_parts(chunk_s: float, overlap_s: float) -> None:
     """Raise `UserError` for parts that cannot be joined."""
+    for name, value in (("chunk_s", chunk_s), ("overlap_s", overlap_s)):
+        if not isinstance(value, numbers.Real) or not np.isfinite(value):
+            raise UserError(f"{name} {value} is no finite number; give seconds")
     if chunk_s < 0 or (chunk_s and not 0 < overlap_s < chunk_s):
         raise UserError(
             f"chunk_s {chunk_s:g} and overlap_s {overlap_s:g} do not fit; the overlap must be more than 0 and less "

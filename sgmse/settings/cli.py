@@ -226,6 +226,8 @@ def read_words(argv: Sequence[str], parser: Parser) -> dict[str, Any]:
             raise UserError(f"{flag}: no such setting{did_you_mean(flag, known)} (see --help)")
         hint = parser.hints[name]
         if bool in kinds_of(hint):
+            if equals and switched_off:
+                raise UserError(f"{word}: takes no value; write {flag} or {parser.flag(name)}")
             given[name] = value if equals else not switched_off
             continue
         several = is_list(hint)
@@ -266,6 +268,9 @@ def checked(content: dict[str, Any], parser: Parser, path: Path | None = None) -
         read = {name: _read_value(str(name), value, parser) for name, value in content.items()}
         named = {name: value for name, value in read.items() if value is not None}
         values = read | parser.parse_object(named, defaults=False).as_dict()
+        for name, value in named.items():  # a text such as `null`, which jsonargparse takes for no value
+            if values[name] is None:
+                raise UserError(f"{parser.flag(name)} {value}: is no value; leave it out (an unset variable?)")
         for name, value in values.items():
             check_bound(parser.flag(name), parser.hints[name], value)
     except UserError as error:

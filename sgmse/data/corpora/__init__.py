@@ -63,28 +63,23 @@ def refuse_published(folder: Path) -> None:
 
 def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair]:
     """The pairs of two folders; a file without partner, or a pair of unequal rate or length, is a `UserError`."""
-    paths, unmatched = match_names(clean_dir, noisy_dir, what)
+    clean = listing.by_name(clean_dir, f"clean speech{what}")
+    noisy = listing.by_name(noisy_dir, f"noisy speech{what}")
+    unmatched = [clean.get(name) or noisy[name] for name in sorted(clean.keys() ^ noisy.keys())]
     if unmatched:
         other = noisy_dir if clean_dir in unmatched[0].parents else clean_dir
         others = f" (and {len(unmatched) - 1} more files)" if len(unmatched) > 1 else ""
         raise UserError(f"{unmatched[0]}: has no partner in {other}{others}; names must agree in both folders")
-    headers = iter(read_headers(path for pair in paths.values() for path in pair))
-    pairs = [Pair(name, next(headers), next(headers)) for name in paths]
-    for _, clean, noisy in (pair for pair in pairs if not pair.is_equal):
+    names = sorted(clean)
+    headers = iter(read_headers(path for name in names for path in (clean[name], noisy[name])))
+    pairs = [Pair(name, next(headers), next(headers)) for name in names]
+    for _, one, other in (pair for pair in pairs if not pair.is_equal):
         raise UserError(
-            f"{noisy.path}: holds {noisy.num_frames} samples at {noisy.sample_rate} Hz but its clean file "
-            f"{clean.num_frames} at {clean.sample_rate} Hz; a pair must have one length and one rate, so cut, resample "
+            f"{other.path}: holds {other.num_frames} samples at {other.sample_rate} Hz but its clean file "
+            f"{one.num_frames} at {one.sample_rate} Hz; a pair must have one length and one rate, so cut, resample "
             "or replace one of them"
         )
     return pairs
-
-
-def match_names(clean_dir: Path, noisy_dir: Path, what: str = "") -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
-    """Clean and noisy path of every name that both folders hold, and the files without a partner, sorted by name."""
-    clean = listing.by_name(clean_dir, f"clean speech{what}")
-    noisy = listing.by_name(noisy_dir, f"noisy speech{what}")
-    paths = {name: (clean[name], noisy[name]) for name in sorted(clean.keys() & noisy.keys())}
-    return paths, [clean.get(name) or noisy[name] for name in sorted(clean.keys() ^ noisy.keys())]
 
 
 def split_files(folders: Sequence[str | Path], split: str, what: str) -> list[AudioInfo]:
