@@ -73,10 +73,10 @@ def matched_pairs(clean_dir: Path, noisy_dir: Path, what: str = "") -> list[Pair
     names = sorted(clean)
     headers = iter(read_headers(path for name in names for path in (clean[name], noisy[name])))
     pairs = [Pair(name, next(headers), next(headers)) for name in names]
-    for _, one, other in (pair for pair in pairs if not pair.is_equal):
+    for _, ours, theirs in (pair for pair in pairs if not pair.is_equal):
         raise UserError(
-            f"{other.path}: holds {other.num_frames} samples at {other.sample_rate} Hz but its clean file "
-            f"{one.num_frames} at {one.sample_rate} Hz; a pair must have one length and one rate, so cut, resample "
+            f"{theirs.path}: holds {theirs.num_frames} samples at {theirs.sample_rate} Hz but its clean file "
+            f"{ours.num_frames} at {ours.sample_rate} Hz; a pair must have one length and one rate, so cut, resample "
             "or replace one of them"
         )
     return pairs
