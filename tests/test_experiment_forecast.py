@@ -140,8 +140,14 @@ def test_scores_that_exist_tell_how_small_a_difference_can_be_shown(tmp_path):
 
 def test_names_that_look_like_missing_values_stay_names(tmp_path):
     rows = pd.DataFrame(columns=COLUMNS).assign(file=["null", "nan"], kind="None", source="NA", pesq=[1.5, None])
-    rows.to_csv(tmp_path / "results.csv", index=False)
+    rows.assign(right_talker=["", "nan"]).to_csv(tmp_path / "results.csv", index=False)
     found = read_results(tmp_path / "results.csv")
     assert found[["file", "kind", "source"]].to_numpy().tolist() == [["null", "None", "NA"], ["nan", "None", "NA"]]
     assert found["pesq"].isna().tolist() == [False, True]
+    assert found["right_talker"].isna().all()
+    (tmp_path / "validation.csv").write_text("step,seconds,pesq,cond_gap\n2,1.5,nan,\n4,3.0,1.5,0.1\n")
+    assert read_results(tmp_path / "validation.csv", ["step", "seconds"])[["pesq", "cond_gap"]].mean().tolist() == [
+        1.5,
+        0.1,
+    ]
     assert found["experiment"].isna().all()

@@ -25,7 +25,7 @@ from sgmse.diffusion.noise import FrameNoise
 from sgmse.enhancement.engine import Engine
 from sgmse.enhancement.signals import noise_key
 from sgmse.evaluation import metrics
-from sgmse.evaluation.results import OLD, read_rows
+from sgmse.evaluation.results import read_rows
 from sgmse.model.enhancer import Enhancer
 
 RATE = 16000
@@ -204,8 +204,9 @@ def test_a_rerun_does_what_is_not_done_yet(test_set, logs, examine, monkeypatch,
     assert set(again["seed"].dropna()) == {0}, "checkpoints that are not asked for are left aside"
     kept = len(read_rows(tmp_path / "out"))
     assert "done again: batch_size changed" in examine(logs["cnn0"], test_set, "--batch_size", 1)[0]
-    (tmp_path / "out" / OLD).replace(tmp_path / "out" / "results.sqlite")
-    assert len(read_rows(tmp_path / "out")) == kept > 0, "a mistake can be taken back"
+    count = len(done)
+    assert "done again" not in examine(logs["cnn0"], test_set)[0]
+    assert (len(read_rows(tmp_path / "out")), len(done)) == (kept, count), "a mistake can be taken back"
     with locked_folder(tmp_path / "out", "filled"), pytest.raises(UserError, match="already being filled"):
         examine(logs["cnn0"], test_set)
 

@@ -19,7 +19,7 @@ from sgmse.common.errors import UserError
 from sgmse.settings.config import ModelConfig, TrainConfig
 from sgmse.training import interruption, run
 from sgmse.training.loggers import RunProgress, make_loggers
-from sgmse.training.resumption import is_missed, read_validations
+from sgmse.training.resumption import find_stopped_run, is_missed, read_validations
 from sgmse.training.run import _settle_epoch, run_folder
 from sgmse.training.saving import RunFiles
 
@@ -159,14 +159,21 @@ class StandIn:
         path.write_text(str(self.global_step))
 
 
-def test_the_newest_step_that_was_kept_is_the_one_to_go_on_from(tmp_path):
-    files = RunFiles(tmp_path, tmp_path / "validation.csv", TrainConfig(val_every_n_steps=3, save_every_n_steps=2))
-    last = []
-    for step in range(1, 6):
-        (tmp_path / "last.ckpt").unlink(missing_ok=True)
-        files.on_train_batch_end(StandIn(step), None, None, None, 0)
-        last += [path.read_text() for path in tmp_path.glob("last.ckpt")]
-    assert last == ["2", "3", "4"]
+def test_a_run_that_was_killed_goes_on_from_a_kept_step_that_is_newer_and_after_a_divergence_does_not(start, tmp_path):
+    start("--max_steps", 4, "--val_every_n_steps", 4, "--save_every_n_steps", 2)
+    saved = tmp_path / "run" / "checkpoints"
+    (saved / "step_0000004.ckpt").replace(tmp_path / "newer.ckpt")
+    (saved / "step_0000002.ckpt").replace(saved / "last.ckpt")
+    (tmp_path / "newer.ckpt").replace(saved / "step_0000004.ckpt")
+    steps = []
+    for newer in ("step_0000004.ckpt", "last.ckpt"):
+        (saved / newer).touch()
+        steps.append(find_stopped_run(tmp_path / "run").steps)
+    assert steps == [4, 2]
+    (saved / "step_0000004.ckpt").touch()
+    files = RunFiles(saved, tmp_path / "run" / "validation.csv", TrainConfig())
+    assert files.set_back() == saved / "last.ckpt"
+    assert find_stopped_run(tmp_path / "run").steps == 2
 
 
 def test_rows_of_steps_that_are_done_again_are_replaced_and_columns_may_change(tmp_path):

@@ -148,13 +148,26 @@ def test_equal_differences_say_nothing_of_others_unless_there_are_none() -> None
     assert (nothing.low, nothing.high, nothing.p) == (0, 0, 1)
 
 
+def test_a_single_file_that_differs_decides_nothing_and_a_proportion_of_all_or_none_is_no_certainty() -> None:
+    table = simulated(np.random.default_rng(9), 1, 48, 1, Spread(0, 0, 0))
+    one = hierarchical(table.assign(value=[1.0] + [0.0] * 47))
+    assert one.low < 0 < one.high
+    every, none = (hierarchical(table.assign(value=value), is_proportion=True) for value in (1.0, 0.0))
+    assert (every.low, every.high) == pytest.approx((1 - none.high, 1))
+    assert 0.9 < every.low < 0.95
+    assert none.low == 0
+
+
 @pytest.mark.parametrize(("sources", "files", "right"), [(10, 1, 0.9), (20, 1, 0.95), (48, 1, 0.97), (24, 4, 0.93)])
 def test_the_interval_of_a_proportion_holds_the_truth(sources: int, files: int, right: float) -> None:
     rng, hits, count = np.random.default_rng(0), 0, 400
     empty = simulated(rng, 1, sources, files, Spread(0, 0, 0))
     for _ in range(count):
         likely = rng.beta(4 * right, 4 * (1 - right), sources) if files > 1 else np.full(sources, right)
-        found = hierarchical(empty.assign(value=(rng.random((sources, files)) < likely[:, None]).ravel().astype(float)))
+        found = hierarchical(
+            empty.assign(value=(rng.random((sources, files)) < likely[:, None]).ravel().astype(float)),
+            is_proportion=True,
+        )
         hits += found.low <= right <= found.high
         assert 0 <= found.low <= found.mean <= found.high <= 1
     assert hits >= 0.91 * count

@@ -49,7 +49,7 @@ options=() partition="" max_running="" dry_run="" out=""
 while (($#)) && [[ $1 != -- ]]; do
     case $1 in
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" && exit ;;
-    --dry[-_]run | --dry[-_]run=true) dry_run=yes ;;
+    --dry[-_]run | --dry[-_]run=[TtYy1]* | --dry[-_]run=[Oo][Nn]) dry_run=yes ;;
     --max_running)
         [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || error "--max_running ${2:-}: a number of tasks is needed"
         max_running=%$2 && shift
@@ -68,7 +68,7 @@ shift
 experiments=()
 while (($#)); do
     case $1 in
-    --dry[-_]run | --dry[-_]run=true) dry_run=yes ;;
+    --dry[-_]run | --dry[-_]run=[TtYy1]* | --dry[-_]run=[Oo][Nn]) dry_run=yes ;;
     *) experiments+=("$1") ;;
     esac
     case $1 in

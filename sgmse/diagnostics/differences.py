@@ -82,7 +82,8 @@ def summarise(
     lines = []
     for metric in names_in(rows.columns):
         own = rows.assign(value=rows[metric].astype(float)).dropna(subset="value")
-        found = hierarchical(own if others is None else paired(rows, others, metric))
+        is_share = METRICS[metric].is_binary
+        found = hierarchical(own, is_share) if others is None else hierarchical(paired(rows, others, metric))
         line: dict[str, Any] = {
             "by": ALL,
             "group": ALL,

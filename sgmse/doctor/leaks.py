@@ -20,7 +20,7 @@ from sgmse.data.references import leak
 from sgmse.data.testsets.build import INCOMPLETE, SET, folder_of, set_digest
 from sgmse.data.testsets.heldout import find_used_items
 from sgmse.doctor import UNREADABLE, Problem, Report, sample
-from sgmse.doctor.signals import index_by_name
+from sgmse.doctor.signals import TWICE, index_by_name
 
 _STRETCHES = 32
 _ALIKE_DB = 0.05
@@ -140,10 +140,16 @@ def check_references(report: Report, folder: Path, protocol: str, max_files: int
     """Missing, silent and unreadable references, and those that share samples with the noise of their own mixture."""
     places = [folder / name for name in ("noisy", "clean", folder_of(protocol))]
     there, (_, _, broken) = zip(*(listing.search(place, place.name) for place in places), strict=True)
-    noisy, clean, references = (index_by_name(report, *one) for one in zip(places, there, strict=True))
+    (noisy, _), (clean, _), (references, twice) = map(index_by_name, places, there)
     chosen, _ = sample(sorted(noisy.keys() & clean.keys() & references.keys()), max_files, "references")
     missing = [noisy[name] for name in sorted(noisy.keys() - references.keys())]
-    found: dict[Problem, list[Path | str]] = {UNREADABLE: [*broken], _MISSING: [*missing], _SILENT: [], _SHARED: []}
+    found: dict[Problem, list[Path | str]] = {
+        UNREADABLE: [*broken],
+        TWICE: [*twice],
+        _MISSING: [*missing],
+        _SILENT: [],
+        _SHARED: [],
+    }
     peaks = []
     for name in track(chosen, len(chosen), folder_of(protocol)):
         path = references[name]

@@ -37,7 +37,7 @@ _OFFSET, _CLICK, _COARSE = (Problem(*fault) for fault in (levels.OFFSET, levels.
 _UNMATCHED = Problem(
     "have no partner of the same name", "bring both folders to the same names, or remove what is alone", True
 )
-_TWICE = Problem("have the name of another but for its suffix or accents", "keep one of the two", True)
+TWICE = Problem("have the name of another but for its suffix or accents", "keep one of the two", True)
 _UNEQUAL = Problem("differ in length or rate", "cut or resample them alike, or replace them", True)
 _FOREIGN = Problem(
     "noisy files do not hold their clean file; names may be swapped",
@@ -127,20 +127,20 @@ def check_mixed_rates(
         report.add_problem(what, remedy, falsifies, [info.path for info in lower])
 
 
-def index_by_name(report: Report, folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    """The files of a folder by what partners have in common; two of one name are a problem."""
+def index_by_name(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, Path], list[Path]]:
+    """The files of a folder by what partners have in common, and those whose name another has already."""
     found: dict[str, Path] = {}
     twice = [path for path in paths if found.setdefault(listing.name_in(folder, path), path) != path]
-    report.add_files(f"{folder}: of {len(found) + len(twice)} files", {_TWICE: twice})
-    return found
+    return found, twice
 
 
 def match_pairs(report: Report, label: str, folder: Path, infos: Iterable[AudioInfo]) -> list[Pair]:
     """The pairs of a folder whose headers are known; no partner, or an unequal length or rate, is a problem."""
     known = {info.path: info for info in infos}
-    clean, noisy = (
-        index_by_name(report, place, listing.search(place)[0]) for place in (folder / "clean", folder / "noisy")
-    )
+    places = [folder / "clean", folder / "noisy"]
+    (clean, _), (noisy, _) = indexed = [index_by_name(place, listing.search(place)[0]) for place in places]
+    for place, (found, twice) in zip(places, indexed, strict=True):
+        report.add_files(f"{place}: of {len(found) + len(twice)} files", {TWICE: twice})
     shared = {name: {clean[name], noisy[name]} for name in sorted(clean.keys() & noisy.keys())}
     pairs = [Pair(name, known[clean[name]], known[noisy[name]]) for name in shared if shared[name] <= known.keys()]
     unmatched = [clean.get(name) or noisy[name] for name in sorted(clean.keys() ^ noisy.keys())]

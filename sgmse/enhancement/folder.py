@@ -45,15 +45,20 @@ _PATIENCE_S = 20.0  # of shards that start at the same time
 
 
 def enhance_folder(
-    config: EnhanceConfig, guidance: GuidanceSettings, sampler: dict[str, Any], is_temporary: bool = False
+    config: EnhanceConfig,
+    guidance: GuidanceSettings,
+    sampler: dict[str, Any],
+    is_temporary: bool = False,
+    suffix: str = "",
 ) -> Request:
     """Enhance every file of `config.noisy` or `config.test_dir`. Returns what was asked for, as it was resolved.
 
     Args:
         sampler: settings that replace the checkpoint's.
         is_temporary: the output folder serves a single file, so that it is not worth a word.
+        suffix: see `Request`.
     """
-    request = make_request(config, guidance, sampler)
+    request = dataclasses.replace(make_request(config, guidance, sampler), suffix=suffix)
     test_set, items, out_dir = request.test_set, request.items, request.out_dir
     print("\n".join(describe_request(request)))
     if not is_temporary:
@@ -62,7 +67,7 @@ def enhance_folder(
         print(f"enhanced: {out_dir}" + ("" if config.enhanced_dir else " (choose with --enhanced_dir)"))
     if request.shard is not None:
         print(f"shard {config.shard}: {len(items)} of {len(test_set.items)} files")
-    check_foreign(out_dir, [out_dir / item.name for item in items])
+    check_foreign(out_dir, [request.output(item.name) for item in items])
     inputs = input_digests(request)
     is_other = differing_facts(out_dir, request.facts, _MAY_DIFFER)
     left = _find_left(request, [] if is_other else read_rows(out_dir), inputs)
@@ -108,7 +113,7 @@ def _enhance_left(
         results.remove([*(item.name for item in left), *unusable])
         write_run(results)
         rows = _enhance_items(request, left, results, inputs)
-        missing = [item.name for item in items if not (out_dir / item.name).is_file()]
+        missing = [item.name for item in items if not request.output(item.name).is_file()]
         if missing:
             raise UserError(f"{out_dir}: {len(missing)} results are gone, first {missing[0]}; run the command again")
         _report(request, rows, results.rows())
@@ -122,7 +127,7 @@ def _enhance_items(request: Request, items: Sequence[Item], results: Results, in
         for group in _write_groups(request, items):
             seconds, total = time.monotonic() - start, sum(row["audio_s"] for row in group)
             for row in group:
-                row["input"], row["output"] = inputs[row["file"]], file_digest(request.out_dir / row["file"])
+                row["input"], row["output"] = inputs[row["file"]], file_digest(request.output(row["file"]))
                 row |= {"time": time.time(), "seconds": seconds * row["audio_s"] / total}
             results.add(group)
             rows += group
@@ -188,7 +193,7 @@ def _report(request: Request, rows: Sequence[Row], done: Sequence[Row]) -> None:
     for row in rows:
         name = row["file"]
         if row["peak"] > 1:
-            fits = audio.info(request.out_dir / name).is_float
+            fits = audio.info(request.output(name)).is_float
             fate = "" if fits else "; the whole file was attenuated to fit"
             print(f"warning: the result of {name} reached {row['peak']:.2f}, beyond ±1{fate}")
         if (row["disagreement"] or 0) > HIGH_DISAGREEMENT:
@@ -301,7 +306,7 @@ def _find_left(request: Request, rows: Sequence[Row], inputs: Mapping[str, str])
     made = {row["file"]: row["output"] for row in rows if row["input"] == inputs.get(row["file"])}
     left = []
     for item in request.items:
-        output = request.out_dir / item.name
+        output = request.output(item.name)
         if item.name not in made or not output.is_file() or file_digest(output) != made[item.name]:
             left.append(item)
     return left

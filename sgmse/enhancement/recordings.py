@@ -9,6 +9,7 @@ samples. 0: every sample is the same. Measured after 300 steps of the cpu preset
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def disagreement(sums: Tensor) -> float:
 
 def write_whole(request: Request, enhanced: Enhanced) -> Row:
     """Write an enhanced file, and the picture of its samples' disagreement. Returns its columns of the table."""
-    item, engine, output = enhanced.item, request.engine, request.out_dir / enhanced.item.name
+    item, engine, output = enhanced.item, request.engine, request.output(enhanced.item.name)
     info, rate, spread = audio.info(item.noisy), engine.rate, None
     if request.config.keep_highband and info.sample_rate > rate:
         original = np.atleast_2d(audio.read(item.noisy, None, mono=engine.mix))
@@ -60,7 +61,7 @@ def write_whole(request: Request, enhanced: Enhanced) -> Row:
     else:
         waveform = audio.to_length(audio.resample(enhanced.waveform, rate, info.sample_rate), info.num_frames)
     one_or_all = waveform[0] if len(waveform) == 1 else waveform
-    peak = audio.write(output, one_or_all, info.sample_rate, _subtype(info))
+    peak = audio.write(output, one_or_all, info.sample_rate, _subtype(info, output))
     seconds = enhanced.noisy.shape[-1] / rate
     if engine.num_samples > 1:
         from sgmse.evaluation.figures import draw_disagreement  # matplotlib takes a second to load
@@ -97,8 +98,8 @@ def write_in_parts(request: Request, item: Item) -> Row:
         if keeps:
             original = _cut_or_pad(audio.read_blocks(item.noisy, None, engine.mix), info.num_frames)
             blocks = _add_streams(original, blocks)
-        output = request.out_dir / item.name
-        written = audio.write_blocks(output, blocks, info.sample_rate, len(peak), _subtype(info))
+        output = request.output(item.name)
+        written = audio.write_blocks(output, blocks, info.sample_rate, len(peak), _subtype(info, output))
     return row | {"audio_s": info.seconds, "peak": written, "is_null": bool(encoded.is_null.any())}
 
 
@@ -167,9 +168,9 @@ def _make_reference(request: Request, item: Item, peak: Tensor) -> tuple[Row, Te
     return row, window - first.waveform
 
 
-def _subtype(info: audio.AudioInfo) -> str | None:
-    """The sample format of the input; None, the usual one, where a compressed file becomes the WAV of a pipe."""
-    return None if info.path.suffix.lower() == ".wav" and info.is_lossy else info.subtype
+def _subtype(info: audio.AudioInfo, output: Path) -> str | None:
+    """The sample format of the input; None, the usual one, where a compressed file becomes a WAV."""
+    return None if info.is_lossy and output.suffix.lower() == ".wav" else info.subtype
 
 
 def _scan(blocks: Iterable[np.ndarray]) -> tuple[Tensor, int]:

@@ -40,6 +40,7 @@ class Request:
     Args:
         items: the share of the files that this process enhances.
         shard: its name, "K-of-N"; None: all files.
+        suffix: of all results; empty: each has that of its file.
     """
 
     config: EnhanceConfig
@@ -50,6 +51,12 @@ class Request:
     items: list[Item]
     shard: str | None
     out_dir: Path
+    suffix: str = ""
+
+    def output(self, name: str) -> Path:
+        """Where the result of the file `name` goes."""
+        path = self.out_dir / name
+        return path.with_suffix(self.suffix) if self.suffix else path
 
     @property
     def facts(self) -> dict[str, Any]:

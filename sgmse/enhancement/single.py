@@ -47,17 +47,15 @@ def enhance_file(config: EnhanceConfig, guidance: GuidanceSettings, sampler: dic
         output.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem[:40]}.") as folder:
             config, header = dataclasses.replace(config, enhanced_dir=folder), audio.info(noisy)
-            if noisy.suffix.lower() != output.suffix.lower() and header.is_lossy:  # that loss must not come twice
-                link = Path(folder, "in", f"{noisy.stem}.wav")
-                link.parent.mkdir()
-                link.symlink_to(noisy.resolve())
-                config, noisy = dataclasses.replace(config, noisy=[str(link)]), link
-            result, converted = Path(folder, noisy.name), Path(folder, "converted").with_suffix(output.suffix)
+            # a loss must not come twice
+            suffix = ".wav" if header.is_lossy and noisy.suffix.lower() != output.suffix.lower() else noisy.suffix
+            result = Path(folder, noisy.name).with_suffix(suffix)
+            converted = Path(folder, "converted").with_suffix(output.suffix)
             is_converted = result.suffix.lower() != output.suffix.lower()
             if is_converted:
                 form = header.sample_rate, 1 if config.channels == "mix" else header.channels, header.subtype
                 _require_format(output, converted, *form)
-            request = enhance_folder(config, guidance, sampler, is_temporary=True)
+            request = enhance_folder(config, guidance, sampler, is_temporary=True, suffix=suffix)
             if is_converted:
                 peak = audio.write_blocks(converted, audio.read_blocks(result, None), *form)
                 if peak > 1 and not audio.info(converted).is_float:

@@ -47,6 +47,7 @@ class Metric:
             metric is number `part`. It raises `NotScored` where it is not defined.
         needs: the signals beside the estimate without which it has no value.
         asked_as: the word of `--metrics` that asks for it; empty for a metric that is always computed.
+        is_binary: it is 0 or 1, so that its mean is a proportion.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Metric:
     needs: tuple[SignalName, ...] = ("clean",)
     part: int = 0
     asked_as: str = ""
+    is_binary: bool = False
 
     def format(self, value: float, signed: bool = False) -> str:
         """`value` with the decimals of this metric."""
@@ -290,7 +292,16 @@ _OURS = (
     Metric("si_sdr", "SI-SDR dB", 2, True, si_sdr),
     Metric("si_sir", "SI-SIR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=1),
     Metric("si_sar", "SI-SAR dB", 2, True, energy_ratios, needs=("clean", "noise"), part=2),
-    Metric("right_talker", "right talker", 3, True, is_right_talker, needs=("clean", "noise"), asked_as="right_talker"),
+    Metric(
+        "right_talker",
+        "right talker",
+        3,
+        True,
+        is_right_talker,
+        needs=("clean", "noise"),
+        asked_as="right_talker",
+        is_binary=True,
+    ),
     *(
         Metric(f"dnsmos_{name}", f"DNSMOS {title}", 2, True, opinions.dnsmos, (), part, asked_as="dnsmos")
         for part, (name, title) in enumerate(zip(opinions.DNSMOS, ("SIG", "BAK", "OVRL", "P.808"), strict=True))

@@ -38,12 +38,13 @@ class Results:
 
     Args:
         folder: is made.
-        facts: what all rows share. Rows found under other facts are removed, those of one file set aside as `OLD`.
+        facts: what all rows share. Rows under other facts do not count any more: those of a shard are deleted, others
+            are set aside as `OLD`, from where they come back when their facts do.
         shard: "K-of-N", the process's own part of the files.
         may_differ: names of facts that do not count, such as paths.
 
     Attributes:
-        changed: the facts that differ from those of the rows that were removed; empty where none were.
+        changed: the facts that differ from those of the rows that do not count any more; empty where all do.
 
     Raises:
         UserError: the folder cannot be written, or a table in it is damaged or of another command.
@@ -67,13 +68,30 @@ class Results:
                 "same, or choose another folder"
             )
         for path in differing:
-            path.replace(folder / OLD)
+            self._set_aside(path, may_differ)
         with _transaction(self.path) as table:
             table.execute("DELETE FROM facts")
             rows = [(name, json.dumps(value)) for name, value in self.facts.items()]
             table.executemany("INSERT INTO facts VALUES (?, ?)", rows)
         if shard is None:
             self._take_in_shards()
+
+    def _set_aside(self, path: Path, may_differ: Sequence[str]) -> None:
+        """Rows of other facts become `OLD`, and rows there that are of these facts come back."""
+        old, back = self.folder / OLD, self.folder / ".results.back.sqlite"
+        if path.name != self.path.name:  # of a shard
+            path.unlink()
+            return
+        returns = old.is_file() and not _names_that_differ(_read_facts(old) or {}, self.facts, may_differ)
+        if returns:
+            old.replace(back)
+        if _query(path, "SELECT 1 FROM results LIMIT 1"):
+            path.replace(old)
+        else:
+            path.unlink()
+        if returns:
+            back.replace(path)
+            self.changed = []
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows, all of them or none. Each has checkpoint, setting, file and any plain values.
@@ -142,10 +160,14 @@ def differing_facts(folder: Path, facts: Mapping[str, Any], may_differ: Sequence
     for path in _paths(folder):
         stored = _read_facts(path)
         if stored is not None:
-            names = (facts.keys() | stored.keys()) - {*may_differ, "command"}
-            changed = sorted(name for name in names if facts.get(name) != stored.get(name))
+            changed = _names_that_differ(stored, facts, may_differ)
             found |= {path: changed} if changed else {}
     return found
+
+
+def _names_that_differ(stored: Mapping[str, Any], facts: Mapping[str, Any], may_differ: Sequence[str]) -> list[str]:
+    names = (facts.keys() | stored.keys()) - {*may_differ, "command"}
+    return sorted(name for name in names if facts.get(name) != stored.get(name))
 
 
 def _is_of_another_command(facts: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

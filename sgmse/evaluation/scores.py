@@ -163,7 +163,7 @@ def planned_pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return [(b, a) for i, a in enumerate(names[:2]) for b in names[i + 1 :] if i == 0 or names[0] == NOISY]
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
+def summary(frame: pd.DataFrame, is_difference: bool = False) -> pd.DataFrame:
     """Mean and 95 % interval per system and metric (`statistics.hierarchical`, over the sources of the files).
 
     Returns the columns system, metric, mean, low, high, n_scored, n_unscored, n_sources: files without a value are left
@@ -176,7 +176,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         for metric in metrics.names_in(own.columns):
             table = own[["file"]].assign(source=source, seed=None, value=own[metric].astype(float))
             scored = table[table["value"].notna()]
-            found = statistics.hierarchical(scored)
+            found = statistics.hierarchical(scored, metrics.METRICS[metric].is_binary and not is_difference)
             counts = {"n_scored": len(scored), "n_unscored": len(table) - len(scored), "n_sources": found.n_sources}
             ends = {"mean": found.mean, "low": found.low, "high": found.high}
             rows.append({"system": system, "metric": metric, **ends, **counts})
@@ -195,7 +195,7 @@ def paired(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     first, second = (frame[frame["system"] == name].set_index("file") for name in (a, b))
     shown = metrics.names_in(frame.columns)
     differences = (first[shown].astype(float) - second[shown].astype(float)).reindex(first.index)
-    return summary(first.assign(**differences, system=f"{a} - {b}").reset_index())
+    return summary(first.assign(**differences, system=f"{a} - {b}").reset_index(), is_difference=True)
 
 
 def run_settings(folder: Path) -> dict[str, Setting]:

@@ -81,8 +81,11 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.loc[table["value"].notna(), columns].reset_index(drop=True)
 
 
-def hierarchical(table: pd.DataFrame) -> Difference:
+def hierarchical(table: pd.DataFrame, is_proportion: bool = False) -> Difference:
     """The mean of `table`["value"] over files, and its 95 % interval. Columns: value, seed, source, file.
+
+    is_proportion: values are scores that are 0 or 1, never differences; for their interval see `_proportion_interval`,
+    they have no p.
 
     - Seeds and sources are crossed: the variance of the mean is that of the seeds' means plus that of the sources'
       means (Owen 2007, The pigeonhole bootstrap, Ann. Appl. Stat. 1:386, gives the same by drawing both). A seed's or
@@ -92,9 +95,8 @@ def hierarchical(table: pd.DataFrame) -> Difference:
     - The interval is mean ± t' · standard error. t' is the mean of Student's t quantiles of both levels, weighted with
       their variances (Cochran 1964, Biometrics 20:191, for two variances with few degrees of freedom); p belongs to
       the same t'.
-    - What is 0 or 1 in every file (the right talker or not) has the interval of a proportion (`_proportion_interval`).
-      Other values that are all alike, but not 0, have none: three of three files that are right where a baseline is at
-      0.5 tell nothing of how others would differ.
+    - Differences that are all alike, but not 0, have no interval: three of three files that are right where a baseline
+      is at 0.5 tell nothing of how others would differ.
     - The variance of the seeds' means holds chance besides: seeds × sources, known from what the two do not explain.
       Of it the share 1 - 3/(2 seeds) is subtracted. The whole would be right on average, but 12.7 standard errors (two
       seeds) of too little leave 88 % where 95 % is said; without any, two seeds that are alike reach 99 %.
@@ -113,8 +115,8 @@ def hierarchical(table: pd.DataFrame) -> Difference:
     if not levels:
         return Difference(mean, math.nan, math.nan, math.nan, **counts)
     half = _half_width(1 - LEVEL, levels)
-    if table["value"].isin([0, 1]).all() and mean > 0:
-        return Difference(mean, *_proportion_interval(mean, levels), _p_value(mean, levels), **counts)
+    if is_proportion:
+        return Difference(mean, *_proportion_interval(mean, levels), math.nan, **counts)
     if half >= 1e-12:
         return Difference(mean, mean - half, mean + half, _p_value(mean, levels), **counts)
     if abs(mean) < 1e-12 or table["value"].nunique() > 1:
@@ -232,11 +234,11 @@ def _half_width(p: float, levels: Sequence[tuple[float, float]]) -> float:
 def _proportion_interval(mean: float, levels: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Wilson 1927 (J. Am. Stat. Assoc. 22:209) with t' for the quantile of the normal distribution.
 
-    The count is that of independent files with the variance found; where all files are right, that of the seeds or
+    The count is that of independent files with the variance found; where all files are alike, that of the seeds or
     sources, whichever are fewer.
     """
     variance = sum(variance for variance, _ in levels)
-    if variance <= 0 and mean < 1:  # each source is right equally often, as the two roles of a swap are in half
+    if variance <= 0 and 0 < mean < 1:  # each source is right equally often, as the two roles of a swap are in half
         return mean, mean
     count = mean * (1 - mean) / variance if variance > 0 else min(freedom for _, freedom in levels) + 1
     quantile = -stdtrit(count - 1, (1 - LEVEL) / 2)
@@ -245,7 +247,7 @@ def _proportion_interval(mean: float, levels: Sequence[tuple[float, float]]) -> 
     shrink = 1 + quantile**2 / count
     centre = (mean + quantile**2 / (2 * count)) / shrink
     half = quantile * math.sqrt(mean * (1 - mean) / count + (quantile / (2 * count)) ** 2) / shrink
-    return float(centre - half), float(min(1.0, centre + half))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def _p_value(mean: float, levels: Sequence[tuple[float, float]]) -> float:

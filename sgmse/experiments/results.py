@@ -60,8 +60,9 @@ def read_results(path: Path, columns: Sequence[str] = COLUMNS, may_be_absent: bo
     """A table of a RUN_DIR. Raises `UserError` for a file that is none."""
     if may_be_absent and not path.is_file():
         return pd.DataFrame(columns=list(columns))
-    empty = {name: [""] for name in (*columns, *TYPES)}  # a file or a class may be called NA
-    return read_table(path, columns, "remove it and run again", dtype=TYPES, keep_default_na=False, na_values=empty)
+    types = {name: kind for name, kind in TYPES.items() if kind != "str"}
+    names = dict.fromkeys(TYPES.keys() - types, lambda text: text or None)  # a file or a class may be called NA
+    return read_table(path, columns, "remove it and run again", dtype=types, converters=names)
 
 
 def _describe_training(work: Work, cell: Cell) -> dict[str, object]:

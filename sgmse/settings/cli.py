@@ -268,9 +268,6 @@ def checked(content: dict[str, Any], parser: Parser, path: Path | None = None) -
         read = {name: _read_value(str(name), value, parser) for name, value in content.items()}
         named = {name: value for name, value in read.items() if value is not None}
         values = read | parser.parse_object(named, defaults=False).as_dict()
-        for name, value in named.items():  # a text such as `null`, which jsonargparse takes for no value
-            if values[name] is None:
-                raise UserError(f"{parser.flag(name)} {value}: is no value; leave it out (an unset variable?)")
         for name, value in values.items():
             check_bound(parser.flag(name), parser.hints[name], value)
     except UserError as error:
@@ -292,6 +289,8 @@ def _read_value(name: str, value: Any, parser: Parser) -> Any:
     for v in values:
         if isinstance(v, str) and v.encode(errors="ignore") != v.encode(errors="surrogateescape"):
             raise UserError(f"{flag} {v}: the name is not UTF-8; rename the file or folder")
+        if isinstance(v, str) and v.lower() in ("null", "~"):
+            raise UserError(f"{flag} {v}: is no value; leave it out (an unset variable?)")
         if isinstance(v, list | dict) or (v is None and (several or type(None) not in kinds_of(hint))):
             raise UserError(f"{flag} {v}: {_describe_type(hint)} is needed (see --help)")
     read = [_read_scalar(v, flag, hint) for v in values]

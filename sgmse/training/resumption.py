@@ -58,9 +58,12 @@ def find_stopped_run(folder: Path) -> StoppedRun | None:
     A run that was killed before its first checkpoint starts again.
     """
     saved = folder / "checkpoints"
-    found = [*sorted(saved.glob("step_*.ckpt")), *saved.glob("last.ckpt")]
-    if found:
-        return read_stopped_run(found[-1])
+    last, kept = saved / "last.ckpt", sorted(saved.glob("step_*.ckpt"))
+    run = read_stopped_run(last) if last.is_file() else None
+    if kept and (run is None or _is_newer(kept[-1], run)):
+        return read_stopped_run(kept[-1])
+    if run is not None:
+        return run
     for path in (path for path in saved.glob("*.ckpt") if path.name[0] != "."):
         raise UserError(f"{folder}: holds {path.name} but no last.ckpt to go on from; choose another --run_dir")
     # further processes may see what the first one has begun
@@ -69,6 +72,12 @@ def find_stopped_run(folder: Path) -> StoppedRun | None:
         if path.name[0] != "." and path.suffix not in _OF_JOBS and path.name != "checkpoints":
             raise UserError(f"{folder}: holds {path.name} and is no folder of a run; choose another --run_dir")
     return None
+
+
+def _is_newer(kept: Path, run: StoppedRun) -> bool:
+    """Whether a kept step is a later one of the same sitting or of one after it, as where a run was killed."""
+    later = int(kept.stem.removeprefix("step_")) > run.steps
+    return later and kept.stat().st_mtime_ns > run.ckpt.stat().st_mtime_ns
 
 
 def check_same_model(run: StoppedRun, wanted: ModelConfig) -> None:

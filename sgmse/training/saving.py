@@ -29,12 +29,11 @@ _SHOWN = ("valid_loss", "cond_gap", "pesq", "si_sdr", "estoi", "uncond/pesq", "n
 class RunFiles(Checkpoint):
     """Writes `last.ckpt`, `step_….ckpt`, `best_….ckpt` and validation.csv into the folder of a run.
 
-    `last.ckpt` is written before each validation, so that one that was cut short is done again when the run goes on. It
-    is never older than a `step_….ckpt`. After a validation the best checkpoints are written first and the row of
-    validation.csv last: a row says that all of its validation is on disk. Whether a step is the best is read from the
-    rows of the steps before it, so that a run that was killed, moved or resumed ends with the files of an undisturbed
-    one. Where validation.csv is gone, the best checkpoint tells its score. `last.ckpt` is also written where the next
-    batch cannot be read.
+    `last.ckpt` is written before each validation, so that one that was cut short is done again when the run goes on.
+    After a validation the best checkpoints are written first and the row of validation.csv last: a row says that all of
+    its validation is on disk. Whether a step is the best is read from the rows of the steps before it, so that a run
+    that was killed, moved or resumed ends with the files of an undisturbed one. Where validation.csv is gone, the best
+    checkpoint tells its score. `last.ckpt` is also written where the next batch cannot be read.
 
     seconds: in validation.csv, of the run, earlier sittings counted.
     scores: of the last validation, kept in the checkpoints.
@@ -98,10 +97,7 @@ class RunFiles(Checkpoint):
             trainer.save_checkpoint(self.last)
             self.is_validated = False
         if step % self.keep_every == 0:
-            kept = self.folder / f"step_{step:07d}.ckpt"
-            trainer.save_checkpoint(kept)
-            if step % self.every and trainer.is_global_zero:  # a run that is killed goes on from here
-                _link(kept, self.last)
+            trainer.save_checkpoint(self.folder / f"step_{step:07d}.ckpt")
 
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         step = trainer.global_step
@@ -143,13 +139,20 @@ class RunFiles(Checkpoint):
                 self._before_last.replace(self.last)
             else:
                 self.last.unlink(missing_ok=True)
-        return self.last if self.last.exists() else None
+        if not self.last.exists():
+            return None
+        self.last.touch()  # newer than kept steps after it, from which the run must not go on
+        return self.last
 
     def _keep_before_last(self, trainer: pl.Trainer) -> None:
         """Until the validation has ended well, the checkpoint before it stays too."""
         if not trainer.is_global_zero or not self.last.exists():
             return
-        _link(self.last, self._before_last)
+        self._before_last.unlink(missing_ok=True)
+        try:
+            os.link(self.last, self._before_last)  # costs no space until `last.ckpt` is written anew
+        except OSError:  # a disk without links
+            shutil.copyfile(self.last, self._before_last)
 
     def _add_row(self, earlier: list[dict[str, Any]], row: dict[str, Any]) -> None:
         """Write validation.csv; the columns may be others than those of earlier rows."""
@@ -157,15 +160,6 @@ class RunFiles(Checkpoint):
         write_rows(self.table, list(dict.fromkeys(name for each in rows for name in each)), rows)
         shown = ", ".join(f"{name} {row[name]:.3g}" for name in _SHOWN if name in row)
         print(f"\nstep {row['step']}: {shown}", file=sys.stderr, flush=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file, which costs no space until `source` is written anew."""
-    with whole_file(target) as part:
-        try:
-            os.link(source, part)
-        except OSError:  # a disk without links
-            shutil.copyfile(source, part)
 
 
 def _best(rows: list[dict[str, Any]], name: str) -> float:

@@ -115,10 +115,9 @@ def list_sittings(file: Path) -> list[Path]:
 
     A run that went on with other settings keeps the earlier ones so.
     """
-    earlier = [
-        path for path in file.parent.glob(f"{file.stem}.*{file.suffix}") if path.stem.rpartition(".")[2].isdigit()
-    ]
-    return [*sorted(earlier, key=lambda path: int(path.stem.rpartition(".")[2])), file]
+    earlier = file.parent.glob("config.*.yaml") if file.name == "config.yaml" else ()
+    numbers = {path: path.stem.removeprefix("config.") for path in earlier}
+    return [*sorted((path for path in numbers if numbers[path].isdigit()), key=lambda path: int(numbers[path])), file]
 
 
 def _used_by_run(file: Path, split: str) -> list[Clip]:

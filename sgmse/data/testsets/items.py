@@ -29,7 +29,7 @@ Noise = tuple[np.ndarray, str]
 
 
 def sounding_rms(waveform: np.ndarray, sample_rate: int) -> float:
-    """RMS of `waveform` [N] over its 10 ms frames that sound; 0 where none does.
+    """RMS of `waveform` [N] over its 10 ms frames that sound; 0 where all is silent.
 
     A frame sounds when its RMS is at most 60 dB below that of the loudest frame, so that the factor by which a noise is
     scaled changes nothing.
