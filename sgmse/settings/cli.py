@@ -289,7 +289,7 @@ def _read_value(name: str, value: Any, parser: Parser) -> Any:
     for v in values:
         if isinstance(v, str) and v.encode(errors="ignore") != v.encode(errors="surrogateescape"):
             raise UserError(f"{flag} {v}: the name is not UTF-8; rename the file or folder")
-        if isinstance(v, str) and v.lower() in ("null", "~"):
+        if type(None) in kinds_of(hint) and not several and isinstance(v, str) and v.lower() in ("null", "~"):
             raise UserError(f"{flag} {v}: is no value; leave it out (an unset variable?)")
         if isinstance(v, list | dict) or (v is None and (several or type(None) not in kinds_of(hint))):
             raise UserError(f"{flag} {v}: {_describe_type(hint)} is needed (see --help)")
