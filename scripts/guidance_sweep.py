@@ -85,7 +85,7 @@ def main() -> None:
     from sgmse.enhancement.settings import sweep_settings
     from sgmse.evaluation import sweep
     from sgmse.evaluation.metrics import select_metrics
-    from sgmse.evaluation.results import OLD, Results
+    from sgmse.evaluation.results import Results
     from sgmse.evaluation.scores import scorer
     from sgmse.model.enhancer import Enhancer
 
@@ -109,8 +109,7 @@ def main() -> None:
         results = Results(settings.out, facts)
         write_json(settings.out / "sweep.json", facts)
         if results.changed:
-            reason = f"{', '.join(results.changed)} changed since the last run"
-            print(f"all cells are done again: {reason}; its rows are in {settings.out / OLD}")
+            print(f"all cells are done again: {results.describe_change()}")
         done = sum(len(results.files(model.checkpoint_sha256, setting.key)) > 0 for setting in planned)
         print(
             f"{len(planned)} cells of {len(test_set.items)} files, {done} done already; references: {test_set.protocol}"

@@ -82,7 +82,7 @@ def main() -> None:
     # these take seconds to load, which --help and a mistake need not wait for
     from sgmse.diagnostics import use, verdict
     from sgmse.evaluation.metrics import select_metrics
-    from sgmse.evaluation.results import OLD, Results
+    from sgmse.evaluation.results import Results
     from sgmse.evaluation.scores import scorer
 
     asked = select_metrics(settings.metrics)
@@ -105,8 +105,7 @@ def main() -> None:
         results = Results(out, shared_facts(settings, used_device, test_set))
         refused = use.describe_refused(test_set, bool(baselines))
         if results.changed:
-            reason = f"{', '.join(results.changed)} changed since the last run"
-            print(f"everything is done again: {reason}; its rows are in {out / OLD}")
+            print(f"everything is done again: {results.describe_change()}")
         print(f"model: {', '.join(str(one.path) for one in models)} ({models[0].model.settings['encoder']})")
         print(f"baseline: {', '.join(str(one.path) for one in baselines) or 'none'}")
         words = [use.FILE_WORDS.get(protocol, protocol) for protocol in test_set.runnable]

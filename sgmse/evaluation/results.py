@@ -93,6 +93,10 @@ class Results:
             back.replace(path)
             self.changed = []
 
+    def describe_change(self) -> str:
+        """What changed since the last run, and where its rows are."""
+        return f"{', '.join(self.changed)} changed since the last run; its rows are in {self.folder / OLD}"
+
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows, all of them or none. Each has checkpoint, setting, file and any plain values.
 

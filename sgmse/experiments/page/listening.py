@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sgmse.common.progress import track
-from sgmse.data import listing
+from sgmse.data.containers import FORMATS
 from sgmse.data.testsets.build import folder_of
 from sgmse.evaluation.listening import (
     CLEAN,
@@ -82,9 +83,10 @@ def _write_item(run: Run, rows: pd.DataFrame, set_name: str, seed: int, out: Pat
     folders |= {_reference(protocol): folder / folder_of(protocol) for protocol in rows["reference"]}
     folders |= {name: run.folder / "enhanced" / name / f"seed{seed}" / set_name for name in rows["experiment"]}
     sounds = {
-        name: found[file]
+        name: path
         for name, where in folders.items()
-        if where.is_dir() and file in (found := listing.by_name(where, f"files of {name}"))
+        for path in where.glob(f"{glob.escape(file)}.*")  # to list whole folders for each file would take long
+        if path.suffix.lower() in FORMATS and path.stem == Path(file).name
     }
     if not {CLEAN, NOISY} <= sounds.keys():
         return None
