@@ -307,11 +307,8 @@ class Enhancer(nn.Module):
         """
         rate, n_fft, hop = (self.settings[name] for name in ("sample_rate", "n_fft", "hop_length"))
         noisy = to_array(waveform, "waveform", sr)
-        reference = (
-            None
-            if noise_ref is None
-            else read_reference(noise_ref, sr if noise_ref_sr is None else noise_ref_sr, rate, n_fft)
-        )
+        reference_rate = sr if noise_ref_sr is None else noise_ref_sr
+        reference = None if noise_ref is None else read_reference(noise_ref, reference_rate, rate, n_fft)
         if noisy.shape[-1] * rate // sr <= n_fft // 2:
             raise too_short("waveform", n_fft, rate)
         check_parts(chunk_s, overlap_s)
